@@ -1,0 +1,138 @@
+"""What a run trained, in a folder of its own: `adapter.safetensors` and `adapter.json`.
+
+For prefix methods that is prefixes and head, a few MB; for fine-tuning it is the whole model. A prefix projection is
+stored as the plain prefixes it computes.
+"""
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from spt.errors import SptError
+from spt.prefix import Prefix, PrefixConfig, attach, attached, detach, encoder_of
+
+Model = TypeVar("Model", bound=nn.Module)
+FORMAT = 1
+WEIGHTS, DESCRIPTION = "adapter.safetensors", "adapter.json"
+
+
+def save_adapter(model: nn.Module, folder: str | Path) -> Path:
+    """Write everything trainable in `model` (a TaskModel or a bare encoder), and what is needed to put it back.
+
+    Returns:
+        The folder, created where missing. Each file replaces its predecessor at once, never half-written.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    encoder, config = encoder_of(model), attached(model)
+    description = {
+        "format": FORMAT,
+        "base_model": encoder.name_or_path or None,
+        "architecture": type(encoder).__name__,
+        "hidden_size": encoder.config.hidden_size,
+        "prefix": None if config is None else asdict(replace(config, projection=None)),
+        "head": _head(model),
+    }
+    weights, text = folder / f".{WEIGHTS}", folder / f".{DESCRIPTION}"
+    save_file(_trained(model), weights, metadata={"format": "pt"})
+    text.write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
+    weights.replace(folder / WEIGHTS)
+    text.replace(folder / DESCRIPTION)
+    return folder
+
+
+def load_adapter(model: Model, folder: str | Path) -> Model:
+    """Make `model` what was saved in `folder`: its prefixes take the place of any that `model` carries.
+
+    `model` has the base model and the head that the adapter was trained with.
+
+    Returns:
+        `model` itself.
+
+    Raises:
+        SptError: where the folder is no whole adapter, or does not fit `model`; `model` is then as it was.
+    """
+    folder = Path(folder)
+    description, weights = _read(folder)
+    encoder = encoder_of(model)
+    for what, ours, theirs in (
+        ("architecture", type(encoder).__name__, description["architecture"]),
+        ("hidden_size", encoder.config.hidden_size, description["hidden_size"]),
+        ("head", _head(model), description["head"]),
+    ):
+        if ours != theirs:
+            raise SptError(
+                f"{folder} does not fit this model: its {what} is {theirs!r}, the model's {ours!r} "
+                f"(it was trained on {description['base_model']!r})"
+            )
+    before = attached(model)
+    saved = {name: parameter.detach().clone() for name, parameter in model.named_parameters() if before is not None}
+    detach(model)
+    try:
+        if description["prefix"] is not None:
+            attach(model, PrefixConfig(**description["prefix"]))
+        _fill(model, weights, folder)
+    except SptError:
+        detach(model)
+        if before is not None:
+            attach(model, before).load_state_dict(saved, strict=False)
+        raise
+    return model
+
+
+def _head(model: nn.Module) -> dict[str, Any] | None:
+    if not hasattr(model, "classifier"):
+        return None
+    return {"task_type": model.task_type, "num_labels": model.num_labels, "pooling": model.pooling}
+
+
+def _trained(model: nn.Module) -> dict[str, Tensor]:
+    """Trainable parameters by name, with a projection's prefixes in the projection's place."""
+    tensors = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
+    tensors = {name: tensor for name, tensor in tensors.items() if "prefix_projection." not in name}
+    for name, module in model.named_modules():
+        if isinstance(module, Prefix):
+            key, value = module.vectors()
+            tensors[f"{name}.key_prefix"], tensors[f"{name}.value_prefix"] = key.detach(), value.detach()
+    return {name: tensor.contiguous() for name, tensor in tensors.items()}
+
+
+def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    for file in (DESCRIPTION, WEIGHTS):
+        if not (folder / file).is_file():
+            raise SptError(f"{folder} is not an adapter: it has no {file}")
+    try:
+        description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise SptError(f"{folder / DESCRIPTION} is damaged: {error}") from error
+    fields = {"format", "base_model", "architecture", "hidden_size", "prefix", "head"}
+    if not isinstance(description, dict) or not fields <= description.keys():
+        raise SptError(f"{folder / DESCRIPTION} is damaged: it lacks some of {', '.join(sorted(fields))}")
+    if description["format"] != FORMAT:
+        raise SptError(f"{folder} has adapter format {description['format']!r}, this version of spt reads {FORMAT}")
+    try:
+        return description, load_file(folder / WEIGHTS)
+    except (SafetensorError, OSError) as error:
+        raise SptError(f"{folder / WEIGHTS} is damaged: {error}") from error
+
+
+def _fill(model: nn.Module, weights: dict[str, Tensor], folder: Path) -> None:
+    parameters = dict(model.named_parameters())
+    prefix_names = {name for name in parameters if name.endswith((".key_prefix", ".value_prefix"))}
+    if missing := sorted(prefix_names - weights.keys()):
+        raise SptError(f"{folder / WEIGHTS} lacks {missing[0]} (and {len(missing) - 1} more)")
+    for name, tensor in weights.items():
+        if name not in parameters:
+            raise SptError(f"{folder / WEIGHTS} holds {name!r}, which this model has not")
+        if parameters[name].shape != tensor.shape:
+            raise SptError(
+                f"{folder / WEIGHTS}: {name} has shape {list(tensor.shape)}, the model's {list(parameters[name].shape)}"
+            )
+    for name, tensor in weights.items():
+        parameters[name].data.copy_(tensor)
+        parameters[name].requires_grad_(True)

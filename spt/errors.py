@@ -1,0 +1,17 @@
+"""The one exception that bad input ends in."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class SptError(ValueError):
+    """Bad input. The message names the thing and the remedy; commands print it alone and exit with code 1."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A hint that ends an error message: the known names closest to `name`, or all of them where none is close."""
+    names = sorted(str(item) for item in known)
+    close = difflib.get_close_matches(str(name), names, n=3, cutoff=0.5)
+    if close:
+        return f"did you mean {' or '.join(repr(item) for item in close)}? (known: {', '.join(names)})"
+    return f"known: {', '.join(names)}"

@@ -1,0 +1,118 @@
+"""An encoder and a task head: what every method trains a part of."""
+
+from typing import Any, Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.modeling_outputs import SequenceClassifierOutput
+
+from spt.errors import SptError, nearest
+
+TaskType = Literal["sentence", "choice", "token"]
+Pooling = Literal["pooler", "first", "mean", "last"]
+IGNORED = -100
+
+
+class TaskModel(nn.Module):
+    """An encoder with the head of one task type: dropout, then one Linear, `classifier`, from N(0, 0.02).
+
+    Every parameter that the head reads starts trainable, which is fine-tuning; `spt.attach` freezes the encoder.
+
+    Args:
+        encoder: any transformers PreTrainedModel that returns last_hidden_state (AutoModel).
+        task_type: "sentence" (pooled text → num_labels), "choice" (pooled text of each choice → 1) or "token"
+            (each token → num_labels).
+        num_labels: classes; for "choice" the number of choices, on which no parameter depends.
+        pooling: how a text becomes a vector: "pooler" as the authors (the encoder's own, for RoBERTa too), "first" or
+            "last" token, or the "mean" over tokens.
+    """
+
+    def __init__(
+        self, encoder: PreTrainedModel, task_type: TaskType, num_labels: int, pooling: Pooling = "pooler"
+    ) -> None:
+        super().__init__()
+        for name, value, known in (("task_type", task_type, TaskType), ("pooling", pooling, Pooling)):
+            if value not in get_args(known):
+                raise SptError(f"unknown {name} {value!r}: {nearest(value, get_args(known))}")
+        if isinstance(num_labels, bool) or not isinstance(num_labels, int) or num_labels < 1:
+            raise SptError(f"num_labels must be a whole number of at least 1, not {num_labels!r}")
+        pooler = getattr(encoder, "pooler", None)
+        if task_type == "token" or pooling != "pooler":
+            if pooler is not None:
+                pooler.requires_grad_(False)
+        elif pooler is None:
+            raise SptError(f"{type(encoder).__name__} has no pooler: choose pooling first, mean or last")
+        self.encoder = encoder
+        self.task_type, self.num_labels, self.pooling = task_type, num_labels, pooling
+        config = encoder.config
+        rate = getattr(config, "classifier_dropout", None)
+        self.dropout = nn.Dropout(getattr(config, "hidden_dropout_prob", 0.0) if rate is None else rate)
+        self.classifier = nn.Linear(config.hidden_size, 1 if task_type == "choice" else num_labels)
+        self.classifier.to(encoder.device, torch.promote_types(encoder.dtype, torch.float32))
+        nn.init.normal_(self.classifier.weight, std=0.02)
+        nn.init.zeros_(self.classifier.bias)
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        labels: Tensor | None = None,
+        **inputs: Any,
+    ) -> SequenceClassifierOutput:
+        """Logits, and the task's mean cross-entropy where `labels` are given.
+
+        Args:
+            input_ids, attention_mask, token_type_ids: [batch, length], for "choice" [batch, choices, length]. A None is
+                left to the encoder.
+            labels: class indices, [batch], for "token" [batch, length]. Padding and labels of -100 do not count.
+            inputs: anything else the encoder's forward takes (position_ids, inputs_embeds, output_attentions, ...).
+
+        Returns:
+            `loss` (the task's alone: `spt.selective_loss` is added by the caller), `logits` [batch, num_labels], for
+            "choice" [batch, choices], for "token" [batch, length, num_labels], and what the encoder was asked for of
+            `hidden_states` and `attentions`.
+        """
+        named = {"input_ids": input_ids, "attention_mask": attention_mask, "token_type_ids": token_type_ids}
+        inputs |= {name: tensor for name, tensor in named.items() if tensor is not None}
+        if self.task_type == "choice":
+            choices = inputs["input_ids" if "input_ids" in inputs else "inputs_embeds"].shape[1]
+            inputs = {n: t.flatten(0, 1) if isinstance(t, Tensor) and t.dim() > 2 else t for n, t in inputs.items()}
+        encoded = self.encoder(**inputs)
+        vectors = encoded.last_hidden_state
+        if self.task_type != "token":
+            vectors = self._pool(encoded, inputs.get("attention_mask"))
+        logits = self.classifier(self.dropout(vectors).to(self.classifier.weight.dtype))
+        if self.task_type == "choice":
+            logits = logits.view(-1, choices)
+        return SequenceClassifierOutput(
+            loss=None if labels is None else self._loss(logits, labels, attention_mask),
+            logits=logits,
+            hidden_states=encoded.get("hidden_states"),
+            attentions=encoded.get("attentions"),
+        )
+
+    def _pool(self, encoded: Any, attention_mask: Tensor | None) -> Tensor:
+        hidden = encoded.last_hidden_state
+        if self.pooling == "pooler":
+            return encoded.pooler_output
+        if self.pooling == "first":
+            return hidden[:, 0]
+        if attention_mask is None:
+            attention_mask = hidden.new_ones(hidden.shape[:2])
+        if self.pooling == "mean":
+            weights = attention_mask.to(hidden.dtype).unsqueeze(-1)
+            return (hidden * weights).sum(1) / weights.sum(1).clamp(min=1)
+        positions = torch.arange(hidden.shape[1], device=hidden.device)
+        last = (attention_mask.long() * positions).argmax(1)
+        return hidden[torch.arange(len(hidden), device=hidden.device), last]
+
+    def _loss(self, logits: Tensor, labels: Tensor, attention_mask: Tensor | None) -> Tensor:
+        if self.task_type == "token" and attention_mask is not None:
+            labels = labels.masked_fill(attention_mask == 0, IGNORED)
+        total = F.cross_entropy(
+            logits.flatten(0, -2), labels.flatten(), ignore_index=IGNORED, reduction="sum"
+        )
+        return total / (labels != IGNORED).sum().clamp(min=1)
