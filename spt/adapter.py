@@ -5,6 +5,7 @@ stored as the plain prefixes it computes.
 """
 
 import json
+import math
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from spt.errors import SptError
-from spt.prefix import Prefix, PrefixConfig, attach, attached, detach, encoder_of
+from spt.prefix import Prefix, PrefixConfig, attached, detach, encoder_of, install, self_attentions
 
 Model = TypeVar("Model", bound=nn.Module)
 FORMAT = 1
@@ -70,18 +71,16 @@ def load_adapter(model: Model, folder: str | Path) -> Model:
                 f"{folder} does not fit this model: its {what} is {theirs!r}, the model's {ours!r} "
                 f"(it was trained on {description['base_model']!r})"
             )
-    before = attached(model)
-    saved = {name: parameter.detach().clone() for name, parameter in model.named_parameters() if before is not None}
+    prefix = _prefix_config(description, folder)
+    _check(model, prefix, weights, folder)
     detach(model)
-    try:
-        if description["prefix"] is not None:
-            attach(model, PrefixConfig(**description["prefix"]))
-        _fill(model, weights, folder)
-    except SptError:
-        detach(model)
-        if before is not None:
-            attach(model, before).load_state_dict(saved, strict=False)
-        raise
+    encoder.requires_grad_(False)
+    if prefix is not None:
+        install(encoder, prefix)
+    parameters = dict(model.named_parameters())
+    for name, tensor in weights.items():
+        parameters[name].data.copy_(tensor)
+        parameters[name].requires_grad_(True)
     return model
 
 
@@ -94,7 +93,7 @@ def _head(model: nn.Module) -> dict[str, Any] | None:
 def _trained(model: nn.Module) -> dict[str, Tensor]:
     """Trainable parameters by name, with a projection's prefixes in the projection's place."""
     tensors = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
-    tensors = {name: tensor for name, tensor in tensors.items() if "prefix_projection." not in name}
+    tensors = {name: tensor for name, tensor in tensors.items() if not _is_prefix(name)}
     for name, module in model.named_modules():
         if isinstance(module, Prefix):
             key, value = module.vectors()
@@ -121,18 +120,34 @@ def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         raise SptError(f"{folder / WEIGHTS} is damaged: {error}") from error
 
 
-def _fill(model: nn.Module, weights: dict[str, Tensor], folder: Path) -> None:
-    parameters = dict(model.named_parameters())
-    prefix_names = {name for name in parameters if name.endswith((".key_prefix", ".value_prefix"))}
-    if missing := sorted(prefix_names - weights.keys()):
-        raise SptError(f"{folder / WEIGHTS} lacks {missing[0]} (and {len(missing) - 1} more)")
+def _prefix_config(description: dict[str, Any], folder: Path) -> PrefixConfig | None:
+    try:
+        return None if description["prefix"] is None else PrefixConfig(**description["prefix"])
+    except (TypeError, SptError) as error:
+        raise SptError(f"{folder / DESCRIPTION} is damaged: prefix: {error}") from error
+
+
+def _check(model: nn.Module, prefix: PrefixConfig | None, weights: dict[str, Tensor], folder: Path) -> None:
+    """Whether `weights` are what a model like this one, with such a prefix, can have trained."""
+    ours = {n: list(p.shape) for n, p in model.named_parameters() if not _is_prefix(n)}
+    required = {name for name in ours if name.startswith("classifier.")}
+    if prefix is not None:
+        names = {module: name for name, module in model.named_modules()}
+        for module, *shapes in self_attentions(encoder_of(model)):
+            for kind, shape in zip(("key_prefix", "value_prefix"), shapes, strict=True):
+                name = f"{names[module]}.prefix.{kind}"
+                ours[name] = [prefix.prefix_length, math.prod(shape)]
+                required.add(name)
+    if missing := sorted(required - weights.keys()):
+        raise SptError(f"{folder / WEIGHTS} is not whole: it lacks {', '.join(missing)}")
     for name, tensor in weights.items():
-        if name not in parameters:
-            raise SptError(f"{folder / WEIGHTS} holds {name!r}, which this model has not")
-        if parameters[name].shape != tensor.shape:
+        if name not in ours:
+            raise SptError(f"{folder / WEIGHTS} does not fit this model, which has no {name!r}")
+        if ours[name] != list(tensor.shape):
             raise SptError(
-                f"{folder / WEIGHTS}: {name} has shape {list(tensor.shape)}, the model's {list(parameters[name].shape)}"
+                f"{folder / WEIGHTS} does not fit this model: {name} has shape {list(tensor.shape)}, not {ours[name]}"
             )
-    for name, tensor in weights.items():
-        parameters[name].data.copy_(tensor)
-        parameters[name].requires_grad_(True)
+
+
+def _is_prefix(name: str) -> bool:
+    return ".prefix." in f".{name}" or "prefix_projection." in name

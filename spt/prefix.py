@@ -214,6 +214,22 @@ def attach(model: Model, config: PrefixConfig) -> Model:
         SptError: where the encoder has no attention the prefixes could act on, or already carries some.
     """
     encoder = encoder_of(model)
+    backbone = dict(encoder.named_parameters())
+    noise = _never_loaded(encoder)
+    install(encoder, config)
+    for name, parameter in backbone.items():
+        parameter.requires_grad_(name in noise)
+    if noise:
+        log.warning(
+            "%s not in the checkpoint %r, so random noise at the start: trained, not frozen",
+            ", ".join(noise),
+            encoder.name_or_path,
+        )
+    return model
+
+
+def install(encoder: PreTrainedModel, config: PrefixConfig) -> None:
+    """The part of `attach` that changes what the encoder computes, but not what of it trains."""
     name = type(encoder).__name__
     if attached(encoder) is not None:
         raise SptError(f"this {name} already carries prefixes: spt.detach(model) takes them off")
@@ -224,33 +240,22 @@ def attach(model: Model, config: PrefixConfig) -> Model:
             "load it with one of the two"
         )
     layers = self_attentions(encoder)
-    untrained = _never_loaded(encoder)
-    encoder.requires_grad_(False)
-    for parameter_name, parameter in untrained.items():
-        parameter.requires_grad_(True)
-        log.warning(
-            "%s is not in the checkpoint %r: it starts as random noise, so it is trained and not frozen",
-            parameter_name,
-            encoder.name_or_path,
-        )
-
     # Half-precision backbones keep their prefixes in float32, as optimizers need them.
     dtype = torch.promote_types(encoder.dtype, torch.float32)
     projection = None
     if config.projection is not None:
         widths = {math.prod(shape) for _, *shapes in layers for shape in shapes}
         if len(widths) > 1:
-            raise SptError(f"a prefix projection needs one key-value width in all layers, and this {name} has {widths}")
+            raise SptError(f"a projection needs one key-value width in all layers, and this {name} has {widths}")
         projection = PrefixProjection(config.prefix_length, widths.pop(), config.projection, len(layers))
         encoder.prefix_projection = projection.to(encoder.device, dtype)
+    if config.shift_positions:
+        _shift_positions(encoder, config.prefix_length)
     for index, (module, key_shape, value_shape) in enumerate(layers):
         prefix = Prefix(config, key_shape, value_shape, projection, index)
         module.prefix = prefix.to(encoder.device, dtype).train(module.training)
-    if config.shift_positions:
-        _shift_positions(encoder, config.prefix_length)
     encoder.set_attn_implementation(IMPLEMENTATIONS[implementation])
     encoder.prefix_config = config  # type: ignore[assignment]
-    return model
 
 
 def detach(model: Model) -> Model:

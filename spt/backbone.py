@@ -1,0 +1,68 @@
+"""A pretrained encoder and its tokenizer, from the hub or a local folder."""
+
+from typing import Any
+
+import torch
+from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging as transformers_logging
+
+from spt.errors import SptError
+from spt.readers import local_path
+
+
+def load_backbone(
+    name_or_path: str,
+    revision: str = "main",
+    attn_implementation: str = "sdpa",
+    dtype: str = "float32",
+    config: dict[str, Any] | None = None,
+    tokenizer: dict[str, Any] | None = None,
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load an encoder (safetensors only, no code from the hub) and its tokenizer.
+
+    Args:
+        name_or_path: a hub id, or a folder with config.json, model.safetensors and the tokenizer's files.
+        revision: branch, tag or commit on the hub.
+        attn_implementation: "sdpa" (fused) or "eager" (the formula as it reads).
+        dtype: of the weights.
+        config: entries of the model's configuration to replace, such as hidden_dropout_prob.
+        tokenizer: further arguments of the tokenizer.
+
+    Raises:
+        SptError: where the model cannot be had, or its checkpoint lacks more than a pooler.
+    """
+    if not isinstance(getattr(torch, dtype, None), torch.dtype):
+        raise SptError(f"model.dtype={dtype!r} is no torch dtype: float32, bfloat16, float16 or float64")
+    folder = local_path(name_or_path)
+    looks_local = name_or_path.startswith(("/", ".", "~", "pkg://")) or folder.is_dir()
+    if looks_local and not (folder / "config.json").is_file():
+        raise SptError(f"model.name_or_path={name_or_path!r} is no folder with a model: it has no config.json")
+    source = str(folder) if looks_local else name_or_path
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        encoder, info = AutoModel.from_pretrained(
+            source,
+            revision=revision,
+            attn_implementation=attn_implementation,
+            dtype=getattr(torch, dtype),
+            use_safetensors=True,
+            output_loading_info=True,
+            **(config or {}),
+        )
+        words = AutoTokenizer.from_pretrained(source, revision=revision, **(tokenizer or {}))
+    except Exception as error:
+        remedy = (
+            "It must hold config.json, model.safetensors and the tokenizer's files"
+            if looks_local
+            else "Without a network, point model.name_or_path at a folder with the model"
+        )
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else ""
+        raise SptError(f"cannot load the model {name_or_path!r} ({type(error).__name__}: {reason}). {remedy}") from error
+    missing = sorted(name for name in info["missing_keys"] if not name.startswith("pooler."))
+    if missing:
+        raise SptError(
+            f"the checkpoint of {name_or_path!r} lacks {missing[0]} and {len(missing) - 1} more of the weights of a "
+            f"{type(encoder).__name__}: it is not a checkpoint of this architecture"
+        )
+    return encoder, words

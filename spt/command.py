@@ -1,0 +1,80 @@
+"""What all commands share: Hydra in front, and one message instead of a traceback where something is wrong."""
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException, InstantiationException, MissingConfigException
+from hydra.types import RunMode
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from spt.errors import SptError, nearest
+
+CONF = Path(__file__).resolve().parent.parent / "conf"
+TRACEBACK = "HYDRA_FULL_ERROR"
+
+
+def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
+    """Make a function of a config a command: `python -m spt.<module> key=value ...`.
+
+    An error ends in one message on standard error and exit code 1; with `-v`, or HYDRA_FULL_ERROR=1, in a traceback.
+    """
+
+    def decorate(main: Callable[[DictConfig], Any]) -> Callable[[], None]:
+        hydra_main = hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(main)
+
+        def run() -> None:
+            verbose = "-v" in sys.argv or bool(os.environ.get(TRACEBACK))
+            sys.argv = [argument for argument in sys.argv if argument != "-v"]
+            os.environ[TRACEBACK] = "1"  # Hydra then hands its errors on to us
+            try:
+                hydra_main()
+            except KeyboardInterrupt:
+                sys.exit("interrupted")
+            except Exception as error:
+                if verbose:
+                    raise
+                sys.exit(f"error: {explain(error)}")
+
+        return run
+
+    return decorate
+
+
+def sweep_name() -> str | None:
+    """What the runs of one multirun have in common; None outside a multirun."""
+    if not HydraConfig.initialized() or HydraConfig.get().mode != RunMode.MULTIRUN:
+        return None
+    return Path(HydraConfig.get().sweep.dir).name
+
+
+def explain(error: BaseException) -> str:
+    """One message for any error: what is wrong, and where it helps, what would be right."""
+    if isinstance(error, SptError):
+        return str(error)
+    if isinstance(error, InstantiationException) and error.__cause__ is not None:
+        return explain(error.__cause__)
+    if isinstance(error, MissingConfigException) and error.options:
+        group, _, name = str(error.missing_cfg_file).rpartition("/")
+        return f"unknown {group or 'config'} {name!r}: {nearest(name, error.options)}"
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    if isinstance(error, HydraException | OmegaConfBaseException):
+        return _explain_config(error)
+    return f"{type(error).__name__}: {error} (unexpected; -v shows the traceback)"
+
+
+def _explain_config(error: BaseException) -> str:
+    cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
+    key, parent = getattr(cause, "full_key", None), getattr(cause, "parent_node", None)
+    if key and isinstance(parent, DictConfig):
+        name = str(key).rpartition(".")[2]
+        if name not in parent:
+            return f"unknown option {key!r}: {nearest(name, map(str, parent))}"
+    message = str(error).strip() + ("" if cause is error else f" ({str(cause).strip().splitlines()[0]})")
+    return " ".join(message.split())

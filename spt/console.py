@@ -1,0 +1,119 @@
+"""What a run says: to the terminal, and with times to its log file."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+log = logging.getLogger("spt")
+console = Console()
+
+
+@contextmanager
+def logged(path: Path | None = None) -> Iterator[None]:
+    """Send what `spt` logs to the terminal, and to a file where one is named."""
+    handlers: list[logging.Handler] = []
+    if path is not None:
+        handlers.append(logging.FileHandler(path, mode="w", encoding="utf-8"))
+        handlers[0].setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    handlers.append(_Terminal())
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    for handler in handlers:
+        log.addHandler(handler)
+    try:
+        yield
+    finally:
+        for handler in handlers:
+            log.removeHandler(handler)
+            handler.close()
+
+
+class _Terminal(logging.Handler):
+    """Prints above a running progress bar."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        loud = record.levelno > logging.INFO
+        text = f"{record.levelname.lower()}: {record.getMessage()}" if loud else record.getMessage()
+        console.print(text, style="bold yellow" if loud else None, soft_wrap=True, markup=False, highlight=False)
+
+
+class Bar:
+    """A progress bar with loss and dev score; where the output is no terminal, a line an epoch instead."""
+
+    def __init__(self, metric: str):
+        self.metric = metric
+        self.loss = self.dev = ""
+        columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
+        self.progress = Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
+        self.task = self.progress.add_task("", total=None)
+
+    def __enter__(self) -> "Bar":
+        self.progress.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.progress.stop()
+
+    def step(self, step: int, steps: int, loss: float) -> None:
+        """Show a step's loss."""
+        self.loss = f"loss {loss:.4f}"
+        self.progress.update(self.task, completed=step, total=steps, description=f"{self.loss} {self.dev}")
+
+    def epoch(self, row: dict[str, Any], best: bool) -> None:
+        """Show an epoch's dev score."""
+        score = f"dev {self.metric} {percent(row[f'dev_{self.metric}'])}"
+        self.dev = score
+        log.info(
+            "epoch %d: loss %.4f, dev loss %.4f, %s%s (%.1f s)",
+            row["epoch"],
+            row["train_loss"],
+            row["dev_loss"],
+            score,
+            " *" if best else "",
+            row["seconds"],
+        )
+
+
+def percent(score: float | None) -> str:
+    """A score as the field's tables print it."""
+    return "-" if score is None else f"{100 * score:.2f}"
+
+
+def megabytes(count: int) -> str:
+    """A number of bytes, for people."""
+    return f"{count / 1e6:.1f} MB"
+
+
+def show_start(facts: dict[str, str]) -> None:
+    """What the run is, a fact a line."""
+    width = max(map(len, facts)) + 2
+    for name, value in facts.items():
+        log.info("%s%s", name.ljust(width), value)
+
+
+def show_result(record: dict[str, Any], published: list[dict[str, str]], note: str | None = None) -> None:
+    """A finished run in one line, with the published numbers for its cell."""
+    if note:
+        log.info("%s", note)
+    metrics = record["metrics"]
+    parts = [
+        f"best dev {percent(metrics['best_dev'])} (epoch {record['best_epoch']})",
+        f"last dev {percent(metrics['last_dev'])}",
+    ]
+    if metrics["test"] is not None:
+        parts.append(f"test {percent(metrics['test'])} (at the best dev epoch)")
+    parts.append(f"{record['wall_seconds']:.0f} s")
+    line = f"{record['task']} {record['model']} {record['method']} {record['metric']}: {', '.join(parts)}"
+    rows = [f"{row['split']} {row['value']} ({row['selection']})" for row in published]
+    if rows:
+        line += f" | published: {', '.join(rows)}, {published[0]['source']}"
+    else:
+        line += " | published: none for this cell"
+    log.info("%s", line)
+    for warning in record["warnings"]:
+        log.warning("%s", warning)

@@ -1,0 +1,180 @@
+"""A run between its inputs and its record: train, keep the best epoch, score the test split, say what happened."""
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from spt.adapter import load_adapter, save_adapter
+from spt.console import Bar
+from spt.loggers import RunFolderOnly
+from spt.methods import Penalty
+from spt.model import TaskModel
+from spt.record import PeakMemory, Run
+from spt.tasks import Split, Task, data_fingerprint
+from spt.training import Diverged, Epoch, TaskTrainer, training_arguments
+
+
+@dataclass
+class Experiment:
+    """All that a run is made of."""
+
+    run: Run
+    task: Task
+    splits: dict[str, Split]
+    model: TaskModel
+    tokenizer: Any
+    penalty: Penalty | None
+    tracker: RunFolderOnly
+
+    @property
+    def metric(self) -> str:
+        """The task's headline metric."""
+        return self.task.metrics[0]
+
+    def fit(self) -> dict[str, Any]:
+        """Train, evaluating after every epoch; keep the adapter of the best epoch (the first of equals); score test.
+
+        Returns:
+            The run's results, as the record holds them. `status` is "finished", or "diverged" where the loss left the
+            finite numbers.
+        """
+        started, memory = time.perf_counter(), PeakMemory()
+        parameters = parameter_groups(self.model)
+        epochs: list[Epoch] = []
+        best: Epoch | None = None
+        config = self.run.config
+        arguments, schedule = training_arguments(config["trainer"], config["seed"], self.run.folder)
+
+        def on_epoch(epoch: Epoch) -> None:
+            nonlocal best
+            epochs.append(epoch)
+            is_best = best is None or epoch.dev.scores[self.metric] > best.dev.scores[self.metric]
+            if is_best:
+                best = epoch
+                save_adapter(self.model, self.run.adapter)
+            self.run.append(epoch.row)
+            self.tracker.epoch(epoch.row)
+            bar.epoch(epoch.row, is_best)
+
+        with Bar(self.metric) as bar:
+            trainer = TaskTrainer(
+                self.model,
+                self.task,
+                self.splits,
+                self.tokenizer,
+                arguments,
+                schedule,
+                self.penalty,
+                bar.step,
+                on_epoch,
+            )
+            diverged = None
+            try:
+                trainer.train()
+            except Diverged as error:
+                diverged = str(error)
+        test = None
+        if best is not None and "test" in self.splits and diverged is None:
+            load_adapter(self.model, self.run.adapter)
+            test = trainer.examine(self.splits["test"]).scores
+
+        scores = {
+            "best_dev": best and best.dev.scores,
+            "last_dev": epochs[-1].dev.scores if epochs else None,
+            "test": test,
+        }
+        collapsed = best is not None and best.only_class is not None
+        warnings = [diverged] if diverged else []
+        if collapsed:
+            warnings.append(
+                f"collapsed: at its best epoch the model gives {best.only_class!r} to every dev example, "
+                "so the score is that class's share and shows nothing learned"
+            )
+        return {
+            "status": "diverged" if diverged else "finished",
+            "metric": self.metric,
+            "metrics": {name: found and found[self.metric] for name, found in scores.items()},
+            "scores": scores,
+            "best_epoch": best and best.epoch,
+            "epochs": len(epochs),
+            "steps": trainer.state.global_step,
+            "collapsed": collapsed,
+            "warnings": warnings,
+            "trainable_parameters": sum(parameters.values()),
+            "trainable_by_group": parameters,
+            "backbone_parameters": backbone_size(self.model),
+            "model_revision": getattr(self.model.encoder.config, "_commit_hash", None),
+            "adapter_bytes": sum(f.stat().st_size for f in self.run.adapter.glob("*")) if best else None,
+            "wall_seconds": time.perf_counter() - started,
+            "peak_memory_bytes": memory.bytes(),
+            "data": {
+                "fingerprint": data_fingerprint({name: split.examples for name, split in self.splits.items()}),
+                "splits": {
+                    name: {
+                        "examples": len(split.examples),
+                        "truncated": split.truncated,
+                        "lost_words": split.lost_words,
+                    }
+                    for name, split in self.splits.items()
+                },
+            },
+        }
+
+    def facts(self) -> dict[str, str]:
+        """What the run is, for people."""
+        config, task = self.run.config, self.task
+        method = {k: v for k, v in config["method"].items() if not k.startswith("_") and k != "name"}
+        recipe, trainer = config["recipe"], config["trainer"]
+        groups = parameter_groups(self.model)
+        whole = backbone_size(self.model) + groups["prefix"] + groups["head"]
+        source = task.data_dir or (task.hub and task.hub["path"])
+        return {
+            "task": f"{task.name}, {task.task_type}, {len(task.classes)} classes, from {source}",
+            "splits": ", ".join(_describe(name, split) for name, split in self.splits.items()),
+            "model": f"{config['model']['name']} ({config['model']['name_or_path']})",
+            "method": " ".join([config["method"]["name"], *(f"{name}={value}" for name, value in method.items())]),
+            "recipe": _describe_recipe(recipe),
+            "training": (
+                f"{trainer['num_train_epochs']} epochs, batches of {trainer['per_device_train_batch_size']} x "
+                f"{trainer['gradient_accumulation_steps']}, learning rate {trainer['learning_rate']} "
+                f"({trainer['lr_scheduler_type']}), seed {config['seed']}"
+            ),
+            "trainable": ", ".join(f"{name} {count:,}" for name, count in groups.items())
+            + f": {sum(groups.values()):,} of {whole:,} ({sum(groups.values()) / whole:.3%})",
+            "folder": str(self.run.folder),
+        }
+
+
+def parameter_groups(model: TaskModel) -> dict[str, int]:
+    """How many numbers train: in the prefixes (or what computes them), in the head, in the backbone."""
+    groups = {"prefix": 0, "head": 0, "backbone": 0}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            groups[_group(name)] += parameter.numel()
+    return groups
+
+
+def backbone_size(model: TaskModel) -> int:
+    """How many numbers the backbone has, trained or not."""
+    return sum(p.numel() for name, p in model.named_parameters() if _group(name) == "backbone")
+
+
+def _group(name: str) -> str:
+    if name.startswith("classifier."):
+        return "head"
+    return "prefix" if ".prefix." in name or ".prefix_projection." in name else "backbone"
+
+
+def _describe(name: str, split: Split) -> str:
+    text = f"{len(split.examples)} {name}"
+    if split.truncated:
+        text += f" ({split.truncated} truncated"
+        text += f", {split.lost_words} words lost)" if split.lost_words else ")"
+    return text
+
+
+def _describe_recipe(recipe: dict[str, Any] | None) -> str:
+    if recipe is None:
+        return "none published for this cell: the defaults of conf/method and conf/trainer apply"
+    note = f" ({recipe['note']})" if recipe["note"] else ""
+    return f"{recipe['name']}, {recipe['source']}{note}"

@@ -1,0 +1,67 @@
+"""The methods. Each takes a TaskModel, leaves trainable what it trains, and returns what it adds to the task loss.
+
+A new method is a YAML in `conf/method` whose `_target_` is a function of this kind.
+"""
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+from spt.errors import SptError
+from spt.model import TaskModel
+from spt.prefix import PrefixConfig, attach, selective_loss
+
+Penalty = Callable[[TaskModel], Tensor]
+
+
+def fine_tuning(model: TaskModel, name: str) -> Penalty | None:
+    """Train everything the head reads: how a TaskModel starts."""
+    return None
+
+
+def prefix_tuning(
+    model: TaskModel,
+    name: str,
+    prefix_length: int,
+    key_dropout: float,
+    value_dropout: float,
+    shift_positions: bool,
+    projection: int | None,
+) -> Penalty | None:
+    """Deep prefix tuning without a gate (P-tuning v2): prefixes and head train."""
+    config = PrefixConfig(
+        prefix_length=prefix_length,
+        alpha=None,
+        key_dropout=key_dropout,
+        value_dropout=value_dropout,
+        score_dropout=0.0,
+        shift_positions=shift_positions,
+        projection=projection,
+    )
+    attach(model, config)
+    return None
+
+
+def selective_prefix_tuning(
+    model: TaskModel,
+    name: str,
+    prefix_length: int,
+    alpha: float,
+    sl_weight: float,
+    key_dropout: float,
+    score_dropout: float,
+) -> Penalty | None:
+    """SPT: gated prefixes and head train, with sl_weight (the paper's λ) times the selective loss."""
+    if isinstance(sl_weight, bool) or not isinstance(sl_weight, int | float) or not 0 <= sl_weight < float("inf"):
+        raise SptError(f"sl_weight must be a finite number of at least 0, not {sl_weight!r}")
+    if name == "spt" and sl_weight > 0:
+        raise SptError(f"method=spt has no selective loss, and sl_weight is {sl_weight}: that is method=spt_sl")
+    if alpha is None:
+        raise SptError("SPT has a gate, and alpha is null: without one it is method=prefix_tuning")
+    attach(
+        model,
+        PrefixConfig(
+            prefix_length=prefix_length, alpha=alpha, key_dropout=key_dropout, score_dropout=score_dropout
+        ),
+    )
+    return (lambda model: sl_weight * selective_loss(model)) if sl_weight > 0 else None

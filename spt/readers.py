@@ -1,0 +1,165 @@
+"""Rows out of files as people have them, and out of the hub. Every complaint names the file and the line.
+
+A reader yields `(where, row)`: `where` says where the row stands, for the messages of whoever reads on.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from spt.errors import SptError
+
+Row = dict[str, Any]
+Rows = Iterator[tuple[str, Row]]
+
+
+def local_path(text: str) -> Path:
+    """A path as a config names it: ~ is the home folder, pkg://spt/... a folder that comes with this package."""
+    if text.startswith("pkg://"):
+        package, _, rest = text.removeprefix("pkg://").partition("/")
+        return Path(str(files(package))) / rest
+    return Path(text).expanduser()
+
+
+def find_file(data_dir: str, names: list[str], required: bool) -> Path | None:
+    """The first of `names` in the folder `data_dir`; None where none is there and none is `required`."""
+    folder = local_path(data_dir)
+    if not folder.is_dir():
+        raise SptError(f"no data folder {data_dir!r}: set task.data_dir to the folder that holds {names[0]}")
+    for name in names:
+        if (folder / name).is_file():
+            return folder / name
+    if not required:
+        return None
+    there = ", ".join(sorted(path.name for path in folder.iterdir())[:10]) or "nothing"
+    raise SptError(f"{data_dir!r} has no {' or '.join(names)} (it holds {there})")
+
+
+def read_jsonl(path: Path) -> Rows:
+    """JSON objects, one a line; blank lines are passed over, objects inside a row are flattened into it."""
+    for number, line in _lines(path):
+        if not line.strip():
+            continue
+        where = f"{path}, line {number}"
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise SptError(f"{where}: not JSON ({error})") from error
+        if not isinstance(row, dict):
+            raise SptError(f"{where}: expected a JSON object, found {type(row).__name__}")
+        yield where, _flat(row)
+
+
+def read_conll(path: Path) -> Rows:
+    """Sentences as {"tokens", "tags"} from CoNLL columns: token first, tag last, separated by tabs or spaces.
+
+    A blank line ends a sentence, -DOCSTART- lines are passed over, IOB1 tags become IOB2 ("B-" on every first word).
+    """
+    tokens: list[str] = []
+    tags: list[str] = []
+    start = columns = 0
+    for number, line in _lines(path):
+        where = f"{path}, line {number}"
+        if not line.strip() or line.startswith("-DOCSTART-"):
+            if tokens:
+                yield f"{path}, line {start}", {"tokens": tokens, "tags": to_iob2(tags)}
+                tokens, tags = [], []
+            continue
+        fields = line.split("\t") if "\t" in line else line.rstrip(" ").split(" ")
+        fields = [field.strip() for field in fields]
+        columns = columns or len(fields)
+        if len(fields) < 2 or len(fields) != columns or not fields[0]:
+            raise SptError(
+                f"{where}: expected {max(columns, 2)} columns, token first and tag last, found {line.rstrip()!r}"
+            )
+        tag = fields[-1]
+        if tag != "O" and (tag[:2] not in ("B-", "I-") or len(tag) < 3):
+            raise SptError(f"{where}: {tag!r} is no tag: expected O, B-TYPE or I-TYPE in the last column")
+        if not tokens:
+            start = number
+        tokens.append(fields[0])
+        tags.append(tag)
+    if tokens:
+        yield f"{path}, line {start}", {"tokens": tokens, "tags": to_iob2(tags)}
+
+
+def to_iob2(tags: list[str]) -> list[str]:
+    """`tags` with "B-" on the first word of every entity. IOB2 comes back as it is, IOB1 converted.
+
+    In both, a new entity starts at "B-" and where the type changes or follows an O.
+    """
+    converted = []
+    previous = "O"
+    for tag in tags:
+        starts = tag != "O" and (tag[0] == "B" or previous[2:] != tag[2:])
+        converted.append(f"B-{tag[2:]}" if starts else tag)
+        previous = tag
+    return converted
+
+
+def spans_to_tags(length: int, spans: list[dict[str, Any]]) -> list[str]:
+    """IOB2 tags of `length` words from spans of {"start", "end" (exclusive), "type"}."""
+    tags = ["O"] * length
+    for span in spans:
+        start, end = span["start"], span["end"]
+        if not 0 <= start < end <= length:
+            raise SptError(f"span {start}-{end} lies outside a sentence of {length} words")
+        if any(tag != "O" for tag in tags[start:end]):
+            raise SptError(f"span {start}-{end} overlaps another")
+        tags[start:end] = [f"B-{span['type']}"] + [f"I-{span['type']}"] * (end - start - 1)
+    return tags
+
+
+def read_hub(path: str, split: str, name: str | None = None, revision: str | None = None) -> Rows | None:
+    """Rows of one split of a data set on the hub, or of its cached copy; None where it has no such split.
+
+    Token classes come as their names, whatever number the data set gives them.
+    """
+    import datasets
+
+    datasets.disable_progress_bars()
+    try:
+        builder = datasets.load_dataset_builder(path, name, revision=revision)
+        if builder.info.splits is not None and split not in builder.info.splits:
+            return None
+        builder.download_and_prepare()
+        data = builder.as_dataset(split)
+    except Exception as error:
+        raise SptError(
+            f"cannot load {path!r} from the hub ({type(error).__name__}: {error}). "
+            "Without a network, point task.data_dir at a folder with the files"
+        ) from error
+    return _hub_rows(path, split, data, _class_names(data))
+
+
+def _hub_rows(path: str, split: str, data: Any, names: dict[str, Callable[[int], str]]) -> Rows:
+    for number, row in enumerate(data):
+        row |= {column: [name(i) for i in row[column]] for column, name in names.items()}
+        yield f"{path} {split}, example {number}", row
+
+
+def _class_names(data: Any) -> dict[str, Callable[[int], str]]:
+    """For each column that is a list of classes: what turns a class into its name."""
+    inner = {column: getattr(feature, "feature", None) for column, feature in data.features.items()}
+    return {column: feature.int2str for column, feature in inner.items() if hasattr(feature, "int2str")}
+
+
+def _flat(row: Row) -> Row:
+    flat: Row = {}
+    for key, value in row.items():
+        flat |= value if isinstance(value, dict) else {key: value}
+    return flat
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    number = 0
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            for number, line in enumerate(file, start=1):
+                yield number, line.rstrip("\n")
+    except UnicodeDecodeError as error:
+        raise SptError(f"{path}, line {number + 1} or soon after: not UTF-8 ({error.reason})") from error
+    except OSError as error:
+        raise SptError(f"cannot read {path}: {error.strerror}") from error

@@ -1,0 +1,205 @@
+"""What a run leaves behind: a folder with its config, log, history, adapter and, once all is done, its record.
+
+    <output_dir>/<task>.<model>.<method>.<fingerprint>/
+        config.yaml     the resolved config
+        train.log       what the run said
+        history.jsonl   one line an epoch
+        adapter/        what was trained, at the best dev epoch
+        record.json     written last, and whole: a folder without it is an unfinished run
+"""
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from spt.errors import SptError
+
+SCHEMA = 1
+RECORD, HISTORY, CONFIG, LOG, ADAPTER = "record.json", "history.jsonl", "config.yaml", "train.log", "adapter"
+PACKAGES = ("torch", "transformers", "accelerate", "datasets", "tokenizers", "safetensors", "numpy", "scikit-learn")
+PACKAGES += ("seqeval", "hydra-core", "omegaconf")
+NOT_IN_FINGERPRINT = ("output_dir", "logger", "force", "recipe")
+
+
+class Run:
+    """The folder of one run. Same config, same folder."""
+
+    def __init__(self, config: DictConfig):
+        self.config: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+        self.fingerprint = fingerprint(self.config)
+        name = ".".join(self.config[group]["name"] for group in ("task", "model", "method"))
+        self.folder = Path(self.config["output_dir"]) / f"{name}.{self.fingerprint}"
+
+    @property
+    def backbone(self) -> dict[str, Any]:
+        """The part of the config that says which encoder to load, and how."""
+        return {key: value for key, value in self.config["model"].items() if key not in ("name", "pooling")}
+
+    @property
+    def record(self) -> dict[str, Any] | None:
+        """The record of the finished run, None where it is not finished."""
+        return read_record(self.folder / RECORD) if (self.folder / RECORD).exists() else None
+
+    @property
+    def adapter(self) -> Path:
+        """Where the adapter goes."""
+        return self.folder / ADAPTER
+
+    def start(self) -> None:
+        """Make the folder, without what an earlier try left of results in it.
+
+        Raises:
+            SptError: where the folder cannot be written.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            for name in (RECORD, HISTORY):
+                (self.folder / name).unlink(missing_ok=True)
+            write_atomically(self.folder / CONFIG, OmegaConf.to_yaml(self.config))
+        except OSError as error:
+            raise SptError(
+                f"cannot write to {error.filename or self.folder}: {error.strerror}. Set output_dir to a folder that can be written"
+            ) from error
+
+    def append(self, row: dict[str, Any]) -> None:
+        """Add a line to the history."""
+        with (self.folder / HISTORY).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+
+    def finish(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Write the record: the results, and all that is needed to know where they came from."""
+        record = {
+            "schema": SCHEMA,
+            **{group: self.config[group]["name"] for group in ("task", "model", "method")},
+            "seed": self.config["seed"],
+            **results,
+            "recipe": self.config["recipe"],
+            "config": self.config,
+            "fingerprint": self.fingerprint,
+            "versions": versions(),
+            "git": git_state(),
+            "hardware": hardware(),
+        }
+        write_atomically(self.folder / RECORD, json.dumps(record, indent=2) + "\n")
+        return record
+
+
+def fingerprint(config: dict[str, Any]) -> str:
+    """A hash of everything in a resolved config that can change a result."""
+    kept = {key: value for key, value in config.items() if key not in NOT_IN_FINGERPRINT}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """A record as it was written.
+
+    Raises:
+        SptError: where it is damaged, or of another schema.
+    """
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise SptError(f"{path} is no readable record ({error}): delete it, and the run can be repeated") from error
+    if not isinstance(record, dict) or record.get("schema") != SCHEMA:
+        raise SptError(f"{path} is no record of schema {SCHEMA}: delete it, and the run can be repeated")
+    return record
+
+
+def read_records(output_dir: str | Path) -> list[dict[str, Any]]:
+    """The records of all finished runs in a folder, in a stable order."""
+    return [read_record(path) for path in sorted(Path(output_dir).glob(f"*/{RECORD}"))]
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a file so that a reader sees all of it or none, whatever happens meanwhile."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    with partial.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def versions() -> dict[str, str]:
+    """Python's version, ours, and those of the packages a result depends on."""
+    from spt import __version__
+
+    return {"python": platform.python_version(), "spt": __version__} | {
+        name: importlib.metadata.version(name) for name in PACKAGES
+    }
+
+
+def git_state() -> dict[str, Any]:
+    """The commit of this code, and whether the working tree differs from it; None where there is no repository."""
+
+    def git(*arguments: str) -> str | None:
+        try:
+            done = subprocess.run(
+                ["git", "-C", str(Path(__file__).parent), *arguments], capture_output=True, text=True, check=True
+            )
+        except (OSError, subprocess.CalledProcessError):
+            return None
+        return done.stdout.strip()
+
+    commit = git("rev-parse", "HEAD")
+    return {"commit": commit, "dirty": None if commit is None else bool(git("status", "--porcelain"))}
+
+
+def hardware() -> dict[str, Any]:
+    """The machine: system, processor, cores, threads and accelerator."""
+    import torch
+
+    cuda = torch.cuda.is_available()
+    return {
+        "system": f"{platform.system()} {platform.machine()}",
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "accelerator": torch.cuda.get_device_name() if cuda else None,
+        "accelerators": torch.cuda.device_count() if cuda else 0,
+    }
+
+
+def _processor() -> str | None:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or None
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), None)
+
+
+class PeakMemory:
+    """The most memory taken since this was made, in bytes: on the accelerator where there is one, else of the process."""
+
+    def __init__(self) -> None:
+        import torch
+
+        self.cuda = torch.cuda.is_available()
+        if self.cuda:
+            torch.cuda.reset_peak_memory_stats()
+            return
+        try:
+            Path("/proc/self/clear_refs").write_text("5")  # resets the high-water mark of resident memory
+        except OSError:
+            pass
+
+    def bytes(self) -> int:
+        """The peak so far."""
+        if self.cuda:
+            import torch
+
+            return torch.cuda.max_memory_allocated()
+        try:
+            status = Path("/proc/self/status").read_text().splitlines()
+            return 1024 * next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
+        except OSError:
+            import resource
+
+            return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -1,0 +1,64 @@
+"""Train one method on one task: `python -m spt.train task=rte method=spt`."""
+
+from typing import Any
+
+from omegaconf import DictConfig
+
+from spt.command import command, sweep_name
+
+
+@command("train")
+def main(config: DictConfig) -> None:
+    """Train what the config says, or show the result of the same run where it is finished."""
+    from spt.console import logged, show_result
+    from spt.published import published
+    from spt.record import LOG, Run
+    from spt.training import Diverged
+
+    run = Run(config)
+    references = published(*(config[group].name for group in ("task", "model", "method")))
+    record = None if config.force else run.record
+    if record is not None:
+        with logged():
+            show_result(record, references, note=f"finished before in {run.folder} (force=true repeats it)")
+    else:
+        run.start()
+        with logged(run.folder / LOG):
+            record = train(run, config)
+            show_result(record, references)
+    if record["status"] == "diverged":
+        raise Diverged(record["warnings"][0])
+
+
+def train(run: Any, config: DictConfig) -> dict[str, Any]:
+    """A run, from config to record."""
+    # Imported here, so that --help and --cfg answer without torch.
+    from hydra.utils import instantiate
+    from transformers import set_seed
+
+    from spt.backbone import load_backbone
+    from spt.console import show_start
+    from spt.experiment import Experiment
+    from spt.model import TaskModel
+    from spt.prefix import longest_input
+
+    set_seed(config.seed)
+    task = instantiate(config.task, _convert_="all")
+    data = task.load()
+    encoder, tokenizer = load_backbone(**run.backbone)
+    model = TaskModel(encoder, task.task_type, len(task.classes), config.model.pooling)
+    penalty = instantiate(config.method)(model)
+    limit = longest_input(encoder)
+    splits = {name: task.encode(examples, tokenizer, limit) for name, examples in data.items()}
+    tracker = instantiate(config.logger)
+
+    experiment = Experiment(run, task, splits, model, tokenizer, penalty, tracker)
+    show_start(experiment.facts())
+    tracker.start(run.config, run.folder, sweep_name())
+    record = run.finish(experiment.fit())
+    tracker.finish(record, run.adapter)
+    return record
+
+
+if __name__ == "__main__":
+    main()

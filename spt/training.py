@@ -1,0 +1,239 @@
+"""The training loop: transformers' Trainer with the method's penalty, the task's scores and the authors' schedules."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
+from torch.utils.data import Dataset, Sampler, SequentialSampler
+from transformers import (
+    PreTrainedTokenizerBase,
+    PrinterCallback,
+    ProgressCallback,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+)
+from transformers.trainer_pt_utils import LengthGroupedSampler
+
+from spt.errors import SptError, nearest
+from spt.methods import Penalty
+from spt.metrics import Scores
+from spt.model import TaskModel
+from spt.tasks import Split, Task
+
+EXPONENTIAL = "exponential"
+CHECK_EVERY = 10  # steps between looks at the loss, each of which waits for the device
+
+
+class Diverged(SptError):
+    """The loss left the finite numbers."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One look at a split: its mean loss (the penalty included, as published losses are), all scores, predictions."""
+
+    loss: float
+    scores: Scores
+    predictions: list
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What an epoch left: `dev` is its evaluation, `only_class` the one class that dev was given, if it was one."""
+
+    epoch: int
+    step: int
+    train_loss: float
+    learning_rate: float
+    penalty: float
+    dev: Evaluation
+    only_class: str | None
+    seconds: float
+
+    @property
+    def row(self) -> dict[str, Any]:
+        """A line of the history."""
+        return {
+            "epoch": self.epoch,
+            "step": self.step,
+            "train_loss": self.train_loss,
+            "learning_rate": self.learning_rate,
+            "penalty": self.penalty,
+            "dev_loss": self.dev.loss,
+            **{f"dev_{name}": value for name, value in self.dev.scores.items()},
+            "only_class": self.only_class,
+            "seconds": self.seconds,
+        }
+
+
+class TaskTrainer(Trainer):
+    """transformers' Trainer on a task.
+
+    Args:
+        on_step: called with (step, steps in all, mean training loss of the epoch) every few steps.
+        on_epoch: called with each Epoch, after its evaluation on the validation split.
+    """
+
+    def __init__(
+        self,
+        model: TaskModel,
+        task: Task,
+        splits: dict[str, Split],
+        tokenizer: PreTrainedTokenizerBase,
+        args: TrainingArguments,
+        schedule: tuple[str, dict[str, Any]],
+        penalty: Penalty | None,
+        on_step: Callable[[int, int, float], None],
+        on_epoch: Callable[[Epoch], None],
+    ):
+        self.task, self.splits, self.penalty = task, splits, penalty
+        self.schedule = schedule
+        self.on_epoch = on_epoch
+        self.losses: list[Tensor] = []
+        self.epoch_started = time.perf_counter()
+        collate = task.collator(tokenizer)
+        names = {*tokenizer.model_input_names, "labels"}
+        super().__init__(
+            model=model,
+            args=args,
+            train_dataset=splits["train"].inputs,
+            eval_dataset=splits["validation"].inputs,
+            data_collator=lambda items: collate([{n: i[n] for n in names & i.keys()} for i in items]),
+        )
+        self.model_accepts_loss_kwargs = False  # the loss is each batch's mean, as in the published runs
+        self.remove_callback(PrinterCallback)
+        self.remove_callback(ProgressCallback)
+        self.add_callback(_Watch(self, on_step))
+
+    def compute_loss(
+        self, model: TaskModel, inputs: dict[str, Tensor], return_outputs: bool = False, **kwargs: Any
+    ) -> Any:
+        outputs = model(**inputs)
+        loss = outputs.loss
+        if model.training:
+            if self.penalty is not None:
+                loss = loss + self.penalty(model)
+            self.losses.append(loss.detach())
+        return (loss, outputs) if return_outputs else loss
+
+    def mean_loss(self) -> float:
+        """The mean training loss since the epoch began.
+
+        Raises:
+            Diverged: where it is not finite.
+        """
+        loss = float(torch.stack(self.losses).mean()) if self.losses else math.nan
+        if self.losses and not math.isfinite(loss):
+            raise Diverged(
+                f"the training loss became {loss} by step {self.state.global_step}: lower trainer.learning_rate "
+                f"(it is {self.args.learning_rate}), or train in float32"
+            )
+        return loss
+
+    def examine(self, split: Split) -> Evaluation:
+        """Evaluate on a split."""
+        output = self.predict(split.inputs)
+        predictions = self.task.predictions(output.predictions, split)
+        loss = output.metrics["test_loss"] + self.penalty_value()
+        return Evaluation(loss, self.task.score(predictions, split.examples), predictions)
+
+    def penalty_value(self) -> float:
+        """What the method adds to the task loss now."""
+        with torch.no_grad():
+            return 0.0 if self.penalty is None else float(self.penalty(self.model))
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        train_loss = self.mean_loss()
+        dev = self.examine(self.splits["validation"])
+        epoch = Epoch(
+            epoch=round(self.state.epoch or 0),
+            step=self.state.global_step,
+            train_loss=train_loss,
+            learning_rate=self.optimizer.param_groups[0]["lr"],
+            penalty=self.penalty_value(),
+            dev=dev,
+            only_class=self.task.only_class(dev.predictions),
+            seconds=time.perf_counter() - self.epoch_started,
+        )
+        self.on_epoch(epoch)
+        self.losses.clear()
+        self.epoch_started = time.perf_counter()
+        return {f"eval_{name}": value for name, value in dev.scores.items()} | {"eval_loss": dev.loss}
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> LRScheduler:
+        name, options = self.schedule
+        if name != EXPONENTIAL:
+            return super().create_scheduler(num_training_steps, optimizer)
+        batches = math.ceil(len(self.train_dataset) / (self.args.train_batch_size * self.args.world_size))
+        steps = math.ceil(batches / self.args.gradient_accumulation_steps)
+        self.lr_scheduler = LambdaLR(optimizer or self.optimizer, lambda step: options["gamma"] ** (step // steps))
+        return self.lr_scheduler
+
+    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler | None:
+        sampler = super()._get_train_sampler(train_dataset)
+        if isinstance(sampler, LengthGroupedSampler):  # its own stream: dropout does not change the order
+            sampler.generator = torch.Generator().manual_seed(self.args.seed)
+        return sampler
+
+    def _get_eval_sampler(self, eval_dataset: Dataset) -> Sampler | None:
+        return SequentialSampler(eval_dataset) if self.args.world_size <= 1 else None
+
+
+class _Watch(TrainerCallback):
+    def __init__(self, trainer: TaskTrainer, on_step: Callable[[int, int, float], None]):
+        self.trainer, self.on_step = trainer, on_step
+
+    def on_step_end(self, args: TrainingArguments, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step % CHECK_EVERY == 0 or state.global_step == state.max_steps:
+            self.on_step(state.global_step, state.max_steps, self.trainer.mean_loss())
+
+
+def training_arguments(
+    settings: dict[str, Any], seed: int, output_dir: Path
+) -> tuple[TrainingArguments, tuple[str, dict[str, Any]]]:
+    """TrainingArguments from `settings`, which have Trainer's own names, and the schedule with its options.
+
+    To Trainer's schedules it adds "exponential": the learning rate times gamma after every epoch.
+    """
+    settings = dict(settings)
+    known = {f.name for f in TrainingArguments.__dataclass_fields__.values() if f.init}
+    for name in settings:
+        if name not in known:
+            raise SptError(f"trainer.{name} is no setting of transformers' Trainer: {nearest(name, known)}")
+    schedule = settings.pop("lr_scheduler_type"), dict(settings.pop("lr_scheduler_kwargs", None) or {})
+    if schedule[0] == EXPONENTIAL:
+        gamma = schedule[1].setdefault("gamma", 0.95)
+        if not 0 < gamma <= 1:
+            raise SptError(f"trainer.lr_scheduler_kwargs.gamma must be above 0 and at most 1, not {gamma!r}")
+    else:
+        settings |= {"lr_scheduler_type": schedule[0], "lr_scheduler_kwargs": schedule[1]}
+    for name in ("learning_rate", "num_train_epochs"):
+        value = settings.get(name)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+            raise SptError(f"trainer.{name} must be a finite number above 0, not {value!r}")
+    for name in ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps"):
+        value = settings.get(name)
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise SptError(f"trainer.{name} must be a whole number of at least 1, not {value!r}")
+    try:
+        arguments = TrainingArguments(
+            output_dir=str(output_dir),
+            seed=seed,
+            eval_strategy="epoch",
+            save_strategy="no",
+            logging_strategy="no",
+            report_to="none",
+            disable_tqdm=True,
+            remove_unused_columns=False,
+            **{"dataloader_pin_memory": torch.cuda.is_available()} | settings,
+        )
+    except (ValueError, TypeError, ImportError) as error:
+        raise SptError(f"trainer: {error}") from error
+    return arguments, schedule

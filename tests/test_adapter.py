@@ -1,0 +1,108 @@
+"""Adapters: saved, loaded, and refused where they do not fit."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import spt
+from tests.conftest import batch, tiny_encoder
+
+CONFIGS = {
+    "spt": spt.PrefixConfig(prefix_length=5),
+    "prefix_tuning": spt.PrefixConfig(prefix_length=5, alpha=None, shift_positions=True),
+    "projection": spt.PrefixConfig(prefix_length=5, alpha=None, projection=16),
+    "fine_tuning": None,
+}
+
+
+def model(task_type="sentence", num_labels=3, config=None, seed=0, **encoder):
+    built = spt.TaskModel(tiny_encoder(**encoder), task_type, num_labels)
+    torch.manual_seed(seed)
+    torch.nn.init.normal_(built.classifier.weight)
+    return (spt.attach(built, config) if config else built).eval()
+
+
+@pytest.mark.parametrize("attached_before", [False, True])
+@pytest.mark.parametrize("kind", CONFIGS)
+@pytest.mark.parametrize("task_type", ["sentence", "choice", "token"])
+def test_loaded_is_saved(kind, task_type, attached_before, tmp_path):
+    saved = model(task_type, config=CONFIGS[kind], seed=1)
+    for parameter in saved.parameters():
+        if parameter.requires_grad:
+            parameter.data += 0.1 * torch.randn_like(parameter)
+    spt.save_adapter(saved, tmp_path / "adapter")
+    loaded = model(task_type, config=spt.PrefixConfig(prefix_length=2) if attached_before else None)
+    inputs = batch(choices=2 if task_type == "choice" else None)
+    spt.load_adapter(loaded, tmp_path / "adapter")
+    torch.testing.assert_close(loaded(**inputs).logits, saved(**inputs).logits)
+    if kind != "projection":  # whose prefixes come back free
+        assert {n for n, p in loaded.named_parameters() if p.requires_grad} == {
+            n for n, p in saved.named_parameters() if p.requires_grad
+        }
+
+
+def test_an_adapter_is_prefixes_and_head(tmp_path):
+    for kind in ("spt", "projection"):
+        spt.save_adapter(model(config=CONFIGS[kind]), tmp_path / kind)
+        weights = load_file(tmp_path / kind / "adapter.safetensors")
+        assert sum(tensor.numel() for tensor in weights.values()) == 2 * 2 * 5 * 32 + 32 * 3 + 3
+    assert {path.name for path in (tmp_path / "spt").iterdir()} == {"adapter.safetensors", "adapter.json"}
+
+
+def test_a_bare_encoder_has_adapters_too(tmp_path):
+    encoder = spt.attach(tiny_encoder(), CONFIGS["spt"]).eval()
+    spt.save_adapter(encoder, tmp_path)
+    loaded = spt.load_adapter(tiny_encoder(), tmp_path).eval()
+    torch.testing.assert_close(loaded(**batch()).last_hidden_state, encoder(**batch()).last_hidden_state)
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        ({"num_labels": 4}, "head"),
+        ({"task_type": "token"}, "head"),
+        ({"family": "roberta"}, "architecture is 'BertModel'"),
+        ({"hidden_size": 64}, "hidden_size"),
+        ({"num_hidden_layers": 3}, "lacks encoder.encoder.layer.2"),
+        ({"num_hidden_layers": 1}, "no 'encoder.encoder.layer.1"),
+    ],
+)
+def test_another_model_is_refused_and_left_as_it_was(other, message, tmp_path):
+    spt.save_adapter(model(config=CONFIGS["spt"]), tmp_path)
+    wrong = model(config=spt.PrefixConfig(prefix_length=3), **other)
+    before = {name: tensor.clone() for name, tensor in wrong.state_dict().items()}
+    with pytest.raises(spt.SptError, match=message):
+        spt.load_adapter(wrong, tmp_path)
+    assert spt.attached(wrong) == spt.PrefixConfig(prefix_length=3)
+    after = wrong.state_dict()
+    assert after.keys() == before.keys() and all(torch.equal(after[n], before[n]) for n in before)
+
+
+def damaged(folder, how):
+    description = folder / "adapter.json"
+    weights = folder / "adapter.safetensors"
+    if how == "no weights":
+        weights.unlink()
+    elif how == "truncated":
+        weights.write_bytes(weights.read_bytes()[:-100])
+    elif how == "not json":
+        description.write_text("{")
+    elif how == "unknown format":
+        description.write_text(json.dumps(json.loads(description.read_text()) | {"format": 99}))
+    elif how == "unknown prefix field":
+        description.write_text(json.dumps(json.loads(description.read_text()) | {"prefix": {"length": 5}}))
+    elif how == "no head":
+        kept = {n: t for n, t in load_file(weights).items() if not n.startswith("classifier")}
+        save_file(kept, weights)
+
+
+@pytest.mark.parametrize(
+    "how", ["no weights", "truncated", "not json", "unknown format", "unknown prefix field", "no head"]
+)
+def test_a_damaged_adapter_is_named(how, tmp_path):
+    spt.save_adapter(model(config=CONFIGS["spt"]), tmp_path)
+    damaged(tmp_path, how)
+    with pytest.raises(spt.SptError, match=str(tmp_path)):
+        spt.load_adapter(model(), tmp_path)

@@ -1,0 +1,152 @@
+"""The pure function: against the formula written out, and by its properties."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from spt.attention import prefix_attention
+
+
+def tensors(seed, batch=2, heads=4, kv_heads=None, length=5, text=5, d=3, prefix=4, dtype=torch.float64):
+    generator = torch.Generator().manual_seed(seed)
+    kv_heads = kv_heads or heads
+
+    def make(*shape):
+        return torch.randn(*shape, generator=generator, dtype=dtype).requires_grad_()
+
+    return {
+        "query": make(batch, heads, length, d),
+        "key": make(batch, kv_heads, text, d),
+        "value": make(batch, kv_heads, text, d),
+        "key_prefix": make(1, kv_heads, prefix, d),
+        "value_prefix": make(1, kv_heads, prefix, d),
+    }
+
+
+def by_hand(t, alpha, mask, scaling):
+    """The formula, one example, head and position at a time."""
+    batch, heads, length, d = t["query"].shape
+    group = heads // t["key"].shape[1]
+    output = torch.zeros(batch, length, heads, d, dtype=torch.float64)
+    for n in range(batch):
+        for h in range(heads):
+            keys, values = t["key"][n, h // group], t["value"][n, h // group]
+            for i in range(length):
+                q = t["query"][n, h, i]
+                exponents, vectors = [], []
+                for k, v in zip(t["key_prefix"][0, h // group], t["value_prefix"][0, h // group], strict=True):
+                    s = (q @ k).item() * scaling
+                    gate = 1.0 if alpha is None else 1 / (1 + math.exp(-alpha * s))
+                    exponents.append(s + math.log(gate))
+                    vectors.append(v)
+                for j, (k, v) in enumerate(zip(keys, values, strict=True)):
+                    if mask is None or mask[n, 0, 0, j]:
+                        exponents.append((q @ k).item() * scaling)
+                        vectors.append(v)
+                top = sum(math.exp(e) for e in exponents)
+                output[n, i, h] = sum(math.exp(e) / top * v for e, v in zip(exponents, vectors, strict=True))
+    return output
+
+
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("kv_heads", [4, 2])
+@pytest.mark.parametrize("alpha", [None, 0.5, 8.0])
+def test_is_the_formula(alpha, kv_heads, fused):
+    t = tensors(0, kv_heads=kv_heads)
+    mask = torch.ones(2, 1, 1, 5, dtype=torch.bool)
+    mask[1, ..., 3:] = False
+    for text_mask in (None, mask):
+        output, _ = prefix_attention(**t, scaling=0.7, alpha=alpha, attention_mask=text_mask, fused=fused)
+        torch.testing.assert_close(output, by_hand(t, alpha, text_mask, 0.7), rtol=1e-12, atol=1e-12)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 2**16),
+    length=st.integers(1, 6),
+    prefix=st.integers(1, 6),
+    alpha=st.none() | st.floats(0.01, 30),
+    masked=st.booleans(),
+    additive=st.booleans(),
+)
+def test_fused_is_eager_with_its_gradients(seed, length, prefix, alpha, masked, additive):
+    t = tensors(seed, length=length, text=length, prefix=prefix)
+    mask = None
+    if masked:
+        mask = torch.rand(2, 1, length, length, generator=torch.Generator().manual_seed(seed)) < 0.6
+        if additive:
+            mask = torch.zeros(mask.shape, dtype=torch.float64).masked_fill(~mask, torch.finfo(torch.float64).min)
+    results = []
+    for fused in (False, True):
+        output, weights = prefix_attention(**t, scaling=0.5, alpha=alpha, attention_mask=mask, fused=fused)
+        gradients = torch.autograd.grad(output.square().sum(), list(t.values()))
+        results.append((output, *gradients))
+    for eager, fast in zip(*results, strict=True):
+        torch.testing.assert_close(eager, fast, rtol=1e-9, atol=1e-10)
+    assert weights is None
+
+
+@given(seed=st.integers(0, 2**16), alpha=st.floats(0.01, 30))
+@settings(max_examples=25, deadline=None)
+def test_weights_are_a_distribution_and_padding_gets_none(seed, alpha):
+    t = tensors(seed)
+    mask = torch.ones(2, 1, 1, 5, dtype=torch.bool)
+    mask[0, ..., 2:] = False
+    _, weights = prefix_attention(**t, scaling=1.0, alpha=alpha, attention_mask=mask)
+    torch.testing.assert_close(weights.sum(-1), torch.ones_like(weights.sum(-1)))
+    assert (weights[0, ..., 4 + 2 :] == 0).all()
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_a_closed_gate_leaves_the_text_alone(fused):
+    t = tensors(3)
+    t["key_prefix"] = t["key_prefix"].detach() * 0 - 1000.0
+    t["query"] = t["query"].detach().abs()
+    output, _ = prefix_attention(**t, scaling=1.0, alpha=8.0, fused=fused)
+    plain = F.scaled_dot_product_attention(t["query"], t["key"], t["value"], scale=1.0).transpose(1, 2)
+    torch.testing.assert_close(output, plain)
+
+
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_closed_gates_stay_finite_in_half_precision(dtype, fused):
+    t = tensors(4, dtype=dtype)
+    t["key_prefix"] = (t["key_prefix"].detach() * 0 - 300.0).requires_grad_()
+    t["query"] = t["query"].detach().abs().requires_grad_()
+    mask = torch.ones(2, 1, 1, 5, dtype=torch.bool)
+    mask[1, ..., 1:] = False
+    output, _ = prefix_attention(**t, scaling=1.0, alpha=16.0, attention_mask=mask, fused=fused)
+    output.float().square().sum().backward()
+    assert output.isfinite().all()
+    for name, tensor in t.items():
+        assert tensor.grad.isfinite().all(), name
+
+
+def test_score_dropout_acts_inside_the_sigmoid_only(monkeypatch):
+    t = tensors(5)
+    monkeypatch.setattr(F, "dropout", lambda x, p=0.5, *a, **k: x * 0 if p == 0.3 else x)
+    output, _ = prefix_attention(**t, scaling=1.0, alpha=8.0, score_dropout=0.3)
+    # Every gate is sigmoid(0) = 1/2: the raw scores stand, less log 2 each.
+    shifted, _ = prefix_attention(**t, scaling=1.0, alpha=None)
+    scores = torch.cat(
+        [
+            t["query"] @ t["key_prefix"].transpose(2, 3) - math.log(2),
+            t["query"] @ t["key"].transpose(2, 3),
+        ],
+        dim=-1,
+    )
+    values = torch.cat([t["value_prefix"].expand(2, -1, -1, -1), t["value"]], dim=2)
+    torch.testing.assert_close(output, (scores.softmax(-1) @ values).transpose(1, 2))
+    assert not torch.allclose(output, shifted)
+
+
+def test_attention_dropout_covers_all_columns():
+    t = tensors(6, prefix=50, text=50, length=50)
+    torch.manual_seed(0)
+    _, weights = prefix_attention(**t, scaling=1.0, alpha=1.0, attention_dropout=0.5)
+    for columns in (weights[..., :50], weights[..., 50:]):
+        assert 0.45 < (columns == 0).double().mean() < 0.55

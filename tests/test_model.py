@@ -1,0 +1,75 @@
+"""The head: pooling, losses, shapes."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+import spt
+from tests.conftest import batch, tiny_encoder
+
+
+@pytest.mark.parametrize("pooling", ["pooler", "first", "mean", "last"])
+def test_pooling(pooling):
+    model = spt.TaskModel(tiny_encoder(), "sentence", num_labels=3, pooling=pooling).eval()
+    inputs = batch()
+    encoded = model.encoder(**inputs)
+    hidden = encoded.last_hidden_state
+    lengths = inputs["attention_mask"].sum(1)
+    expected = {
+        "pooler": encoded.pooler_output,
+        "first": hidden[:, 0],
+        "mean": torch.stack([h[:n].mean(0) for h, n in zip(hidden, lengths, strict=True)]),
+        "last": torch.stack([h[n - 1] for h, n in zip(hidden, lengths, strict=True)]),
+    }
+    torch.testing.assert_close(model(**inputs).logits, model.classifier(expected[pooling]))
+
+
+def test_last_token_of_left_padded_text():
+    model = spt.TaskModel(tiny_encoder(), "sentence", num_labels=3, pooling="last").eval()
+    inputs = {name: tensor.flip(1) for name, tensor in batch().items()}
+    hidden = model.encoder(**inputs).last_hidden_state
+    torch.testing.assert_close(model(**inputs).logits, model.classifier(hidden[:, -1]))
+
+
+def test_everything_the_head_reads_starts_trainable():
+    model = spt.TaskModel(tiny_encoder(), "sentence", num_labels=3)
+    assert all(p.requires_grad for p in model.parameters())
+    model = spt.TaskModel(tiny_encoder(), "token", num_labels=3)
+    assert {n for n, p in model.named_parameters() if not p.requires_grad} == {
+        "encoder.pooler.dense.weight",
+        "encoder.pooler.dense.bias",
+    }
+
+
+def test_token_loss_leaves_out_padding_and_ignored_labels():
+    model = spt.TaskModel(tiny_encoder(), "token", num_labels=3).eval()
+    inputs, labels = batch(), torch.randint(0, 3, (3, 10), generator=torch.Generator().manual_seed(0))
+    labels[0, 3] = -100
+    out = model(**inputs, labels=labels)
+    assert out.logits.shape == (3, 10, 3)
+    counts = (inputs["attention_mask"] == 1) & (labels != -100)
+    torch.testing.assert_close(out.loss, F.cross_entropy(out.logits[counts], labels[counts]))
+    assert model(**inputs, labels=torch.full((3, 10), -100)).loss == 0
+
+
+def test_choices_are_scored_one_by_one():
+    model = spt.TaskModel(tiny_encoder(), "choice", num_labels=2).eval()
+    assert model.classifier.weight.shape == (1, 32)
+    inputs, labels = batch(choices=2), torch.tensor([0, 1, 1])
+    out = model(**inputs, labels=labels)
+    apart = [model(**{n: t[:, i : i + 1] for n, t in inputs.items()}).logits for i in range(2)]
+    torch.testing.assert_close(out.logits, torch.cat(apart, dim=1))
+    torch.testing.assert_close(out.loss, F.cross_entropy(out.logits, labels))
+
+
+def test_wrong_arguments_are_named():
+    with pytest.raises(spt.SptError, match="task_type 'sentnce': did you mean 'sentence'"):
+        spt.TaskModel(tiny_encoder(), "sentnce", num_labels=2)
+    with pytest.raises(spt.SptError, match="unknown pooling"):
+        spt.TaskModel(tiny_encoder(), "sentence", num_labels=2, pooling="max")
+    with pytest.raises(spt.SptError, match="num_labels"):
+        spt.TaskModel(tiny_encoder(), "sentence", num_labels=0)
+    encoder = tiny_encoder()
+    encoder.pooler = None
+    with pytest.raises(spt.SptError, match="no pooler"):
+        spt.TaskModel(encoder, "sentence", num_labels=2)
