@@ -1,10 +1,10 @@
 """Selective Prefix Tuning (Zhang et al., Findings of ACL 2024): gated key-value prefixes on a frozen encoder.
 
-    model = spt.TaskModel(encoder, task_type="sentence", num_labels=2)
-    spt.attach(model, spt.PrefixConfig(prefix_length=20, alpha=8.0))
-    out = model(input_ids=..., attention_mask=..., labels=...)
-    loss = out.loss + sl_weight * spt.selective_loss(model)
-    spt.save_adapter(model, folder)
+model = spt.TaskModel(encoder, task_type="sentence", num_labels=2)
+spt.attach(model, spt.PrefixConfig(prefix_length=20, alpha=8.0))
+out = model(input_ids=..., attention_mask=..., labels=...)
+loss = out.loss + sl_weight * spt.selective_loss(model)
+spt.save_adapter(model, folder)
 """
 
 from importlib import import_module

@@ -56,12 +56,9 @@ def prefix_attention(
         )
     values = torch.cat([value_prefix, value], dim=2)
 
-    def log_gate(prefix_scores: Tensor) -> Tensor:
-        return F.logsigmoid(F.dropout(alpha * prefix_scores, score_dropout))
-
     # No CPU kernel fuses attention dropout: there the plain products below are the faster form of the same sum.
     if fused and not (attention_dropout > 0 and query.device.type == "cpu"):
-        gate = None if alpha is None else log_gate(_scores(query, key_prefix, scaling))
+        gate = None if alpha is None else _log_gate(_scores(query, key_prefix, scaling), alpha, score_dropout)
         output = F.scaled_dot_product_attention(
             query,
             torch.cat([key_prefix, key], dim=2),
@@ -74,7 +71,7 @@ def prefix_attention(
 
     prefix_scores = _scores(query, key_prefix, scaling)
     if alpha is not None:
-        prefix_scores = prefix_scores + log_gate(prefix_scores)
+        prefix_scores = prefix_scores + _log_gate(prefix_scores, alpha, score_dropout)
     text_scores = _scores(query, key, scaling)
     if attention_mask is not None:
         text_scores = text_scores + _additive(attention_mask, text_scores.dtype)
@@ -86,6 +83,10 @@ def prefix_attention(
 
 def _scores(query: Tensor, key: Tensor, scaling: float) -> Tensor:
     return torch.matmul(query, key.transpose(2, 3)) * scaling
+
+
+def _log_gate(prefix_scores: Tensor, alpha: float, score_dropout: float) -> Tensor:
+    return F.logsigmoid(F.dropout(alpha * prefix_scores, score_dropout))
 
 
 def _additive(mask: Tensor, dtype: torch.dtype) -> Tensor:

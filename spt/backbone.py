@@ -58,7 +58,9 @@ def load_backbone(
             else "Without a network, point model.name_or_path at a folder with the model"
         )
         reason = str(error).strip().splitlines()[0] if str(error).strip() else ""
-        raise SptError(f"cannot load the model {name_or_path!r} ({type(error).__name__}: {reason}). {remedy}") from error
+        raise SptError(
+            f"cannot load the model {name_or_path!r} ({type(error).__name__}: {reason}). {remedy}"
+        ) from error
     missing = sorted(name for name in info["missing_keys"] if not name.startswith("pooler."))
     if missing:
         raise SptError(

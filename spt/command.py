@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -26,20 +27,34 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
     """
 
     def decorate(main: Callable[[DictConfig], Any]) -> Callable[[], None]:
-        hydra_main = hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(main)
-
         def run() -> None:
             verbose = "-v" in sys.argv or bool(os.environ.get(TRACEBACK))
             sys.argv = [argument for argument in sys.argv if argument != "-v"]
             os.environ[TRACEBACK] = "1"  # Hydra then hands its errors on to us
+            failed: list[str] = []
+
+            @wraps(main)
+            def job(config: DictConfig) -> None:
+                try:
+                    main(config)
+                except Exception as error:
+                    if verbose:
+                        raise
+                    if sweep_name() is None:
+                        sys.exit(f"error: {explain(error)}")
+                    failed.append(" ".join(HydraConfig.get().overrides.task))
+                    print(f"error: {explain(error)}", file=sys.stderr)
+
             try:
-                hydra_main()
+                hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(job)()
             except KeyboardInterrupt:
                 sys.exit("interrupted")
             except Exception as error:
                 if verbose:
                     raise
                 sys.exit(f"error: {explain(error)}")
+            if failed:
+                sys.exit("error: these runs of the sweep failed, the others are done:\n  " + "\n  ".join(failed))
 
         return run
 

@@ -83,11 +83,11 @@ class Experiment:
             "last_dev": epochs[-1].dev.scores if epochs else None,
             "test": test,
         }
-        collapsed = best is not None and best.only_class is not None
+        collapsed = None if best is None else best.only_class
         warnings = [diverged] if diverged else []
-        if collapsed:
+        if collapsed is not None:
             warnings.append(
-                f"collapsed: at its best epoch the model gives {best.only_class!r} to every dev example, "
+                f"collapsed: at its best epoch the model gives {collapsed!r} to every dev example, "
                 "so the score is that class's share and shows nothing learned"
             )
         return {
@@ -98,7 +98,7 @@ class Experiment:
             "best_epoch": best and best.epoch,
             "epochs": len(epochs),
             "steps": trainer.state.global_step,
-            "collapsed": collapsed,
+            "collapsed": collapsed is not None,
             "warnings": warnings,
             "trainable_parameters": sum(parameters.values()),
             "trainable_by_group": parameters,

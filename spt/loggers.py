@@ -58,13 +58,14 @@ class WandbLogger(RunFolderOnly):
         tags: list[str] | None = None,
         timeout: float = 30.0,
     ):
-        self.settings = {"project": project, "entity": entity, "tags": list(tags or [])}
+        self.settings: dict[str, Any] = {"project": project, "entity": entity, "tags": list(tags or [])}
         self.group, self.timeout = group, timeout
         self.broken = False
         self.run: Any = None
 
     @_never_fatal
     def start(self, config: dict[str, Any], folder: Path, group: str | None) -> None:
+        """Open the W&B run."""
         import wandb
 
         self.run = wandb.init(
@@ -79,10 +80,12 @@ class WandbLogger(RunFolderOnly):
 
     @_never_fatal
     def epoch(self, row: dict[str, Any]) -> None:
+        """Log an epoch's line."""
         self.run.log(row, step=row["step"])
 
     @_never_fatal
     def finish(self, record: dict[str, Any], adapter: Path) -> None:
+        """Fill the summary, upload the adapter, close the run."""
         import wandb
 
         for key, value in record.items():

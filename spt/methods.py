@@ -60,8 +60,6 @@ def selective_prefix_tuning(
         raise SptError("SPT has a gate, and alpha is null: without one it is method=prefix_tuning")
     attach(
         model,
-        PrefixConfig(
-            prefix_length=prefix_length, alpha=alpha, key_dropout=key_dropout, score_dropout=score_dropout
-        ),
+        PrefixConfig(prefix_length=prefix_length, alpha=alpha, key_dropout=key_dropout, score_dropout=score_dropout),
     )
     return (lambda model: sl_weight * selective_loss(model)) if sl_weight > 0 else None

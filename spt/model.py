@@ -112,7 +112,5 @@ class TaskModel(nn.Module):
     def _loss(self, logits: Tensor, labels: Tensor, attention_mask: Tensor | None) -> Tensor:
         if self.task_type == "token" and attention_mask is not None:
             labels = labels.masked_fill(attention_mask == 0, IGNORED)
-        total = F.cross_entropy(
-            logits.flatten(0, -2), labels.flatten(), ignore_index=IGNORED, reduction="sum"
-        )
+        total = F.cross_entropy(logits.flatten(0, -2), labels.flatten(), ignore_index=IGNORED, reduction="sum")
         return total / (labels != IGNORED).sum().clamp(min=1)

@@ -36,9 +36,9 @@ class PrefixConfig:
         alpha: the gate's temperature α > 0 (the authors' code calls it tau). None: no gate, plain prefix tuning.
         key_dropout: rate on the key prefix, elementwise, drawn anew for every example; published 0.1.
         value_dropout: the same on the value prefix; SPT 0, P-tuning v2 0.1.
-        score_dropout: rate on α · score inside the gate's sigmoid; published 0.1. Without a gate it has nothing to act on.
+        score_dropout: rate on α · score inside the gate's sigmoid; published 0.1. No effect without a gate.
         shift_positions: whether position ids start at P, as where the prefix is passed as a cache (P-tuning v2, PEFT).
-        projection: width of the tanh layer that P-tuning v2 computes its prefixes with (512 there). None: free prefixes.
+        projection: width of the tanh layer that P-tuning v2 computes its prefixes with (512). None: free prefixes.
 
     Raises:
         SptError: where a value is outside its range.
@@ -287,7 +287,9 @@ def self_attentions(encoder: PreTrainedModel) -> list[tuple[nn.Module, tuple[int
     calls: list[tuple[nn.Module, Tensor, Tensor]] = []
     unsupported: set[str] = set()
 
-    def record(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, *args: Any, **kwargs: Any):
+    def record(
+        module: nn.Module, query: Tensor, key: Tensor, value: Tensor, *_: Any, **kwargs: Any
+    ) -> tuple[Tensor, None]:
         calls.append((module, key, value))
         unsupported.update(k for k in ("position_bias", "softcap") if kwargs.get(k) is not None)
         return torch.zeros_like(query.transpose(1, 2)), None
@@ -310,21 +312,20 @@ def self_attentions(encoder: PreTrainedModel) -> list[tuple[nn.Module, tuple[int
     if unsupported:
         raise SptError(f"{name} adds {', '.join(sorted(unsupported))} to its attention, which prefixes do not support")
     if len({id(module) for module, _, _ in calls}) < len(calls):
-        raise SptError(f"{name} shares one attention between its layers: a prefix for each layer is not supported there")
-    return [
-        (module, (key.shape[1], key.shape[3]), (value.shape[1], value.shape[3])) for module, key, value in calls
-    ]
+        raise SptError(
+            f"{name} shares one attention between its layers: a prefix for each layer is not supported there"
+        )
+    return [(module, (key.shape[1], key.shape[3]), (value.shape[1], value.shape[3])) for module, key, value in calls]
 
 
 def longest_input(encoder: PreTrainedModel) -> int | None:
     """The most tokens the encoder takes: its position table, less what an offset and shifted positions use up."""
-    embeddings = getattr(encoder, "embeddings", None)
+    embeddings: Any = getattr(encoder, "embeddings", None)
     table = getattr(embeddings, "position_embeddings", None)
+    positions: int | None = getattr(encoder.config, "max_position_embeddings", None)
     if isinstance(table, nn.Embedding):
         offset = embeddings.padding_idx + 1 if hasattr(embeddings, "create_position_ids_from_input_ids") else 0
         positions = table.num_embeddings - offset
-    else:
-        positions = getattr(encoder.config, "max_position_embeddings", None)
     config = attached(encoder)
     if positions is not None and config is not None and config.shift_positions:
         positions -= config.prefix_length
@@ -333,9 +334,7 @@ def longest_input(encoder: PreTrainedModel) -> int | None:
 
 def _never_loaded(encoder: PreTrainedModel) -> dict[str, nn.Parameter]:
     """Trainable parameters that a checkpoint was loaded around; none where the whole encoder was made from a config."""
-    loaded = {
-        name: getattr(parameter, "_is_hf_initialized", False) for name, parameter in encoder.named_parameters()
-    }
+    loaded = {name: getattr(parameter, "_is_hf_initialized", False) for name, parameter in encoder.named_parameters()}
     if not any(loaded.values()):
         return {}
     return {n: p for n, p in encoder.named_parameters() if not loaded[n] and p.requires_grad}

@@ -4,7 +4,7 @@ A reader yields `(where, row)`: `where` says where the row stands, for the messa
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -131,19 +131,15 @@ def read_hub(path: str, split: str, name: str | None = None, revision: str | Non
             f"cannot load {path!r} from the hub ({type(error).__name__}: {error}). "
             "Without a network, point task.data_dir at a folder with the files"
         ) from error
-    return _hub_rows(path, split, data, _class_names(data))
+    return _hub_rows(path, split, data)
 
 
-def _hub_rows(path: str, split: str, data: Any, names: dict[str, Callable[[int], str]]) -> Rows:
-    for number, row in enumerate(data):
-        row |= {column: [name(i) for i in row[column]] for column, name in names.items()}
-        yield f"{path} {split}, example {number}", row
-
-
-def _class_names(data: Any) -> dict[str, Callable[[int], str]]:
-    """For each column that is a list of classes: what turns a class into its name."""
+def _hub_rows(path: str, split: str, data: Any) -> Rows:
     inner = {column: getattr(feature, "feature", None) for column, feature in data.features.items()}
-    return {column: feature.int2str for column, feature in inner.items() if hasattr(feature, "int2str")}
+    classes: dict[str, Any] = {column: feature for column, feature in inner.items() if hasattr(feature, "int2str")}
+    for number, row in enumerate(data):
+        row |= {column: feature.int2str(row[column]) for column, feature in classes.items()}
+        yield f"{path} {split}, example {number}", row
 
 
 def _flat(row: Row) -> Row:

@@ -1,11 +1,11 @@
 """What a run leaves behind: a folder with its config, log, history, adapter and, once all is done, its record.
 
-    <output_dir>/<task>.<model>.<method>.<fingerprint>/
-        config.yaml     the resolved config
-        train.log       what the run said
-        history.jsonl   one line an epoch
-        adapter/        what was trained, at the best dev epoch
-        record.json     written last, and whole: a folder without it is an unfinished run
+<output_dir>/<task>.<model>.<method>.<fingerprint>/
+    config.yaml     the resolved config
+    train.log       what the run said
+    history.jsonl   one line an epoch
+    adapter/        what was trained, at the best dev epoch
+    record.json     written last, and whole: a folder without it is an unfinished run
 """
 
 import hashlib
@@ -14,6 +14,7 @@ import json
 import os
 import platform
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,10 @@ from spt.errors import SptError
 
 SCHEMA = 1
 RECORD, HISTORY, CONFIG, LOG, ADAPTER = "record.json", "history.jsonl", "config.yaml", "train.log", "adapter"
-PACKAGES = ("torch", "transformers", "accelerate", "datasets", "tokenizers", "safetensors", "numpy", "scikit-learn")
-PACKAGES += ("seqeval", "hydra-core", "omegaconf")
+PACKAGES = (
+    *("torch", "transformers", "accelerate", "datasets", "tokenizers", "safetensors", "numpy", "scikit-learn"),
+    *("seqeval", "hydra-core", "omegaconf"),
+)
 NOT_IN_FINGERPRINT = ("output_dir", "logger", "force", "recipe")
 
 
@@ -65,7 +68,8 @@ class Run:
             write_atomically(self.folder / CONFIG, OmegaConf.to_yaml(self.config))
         except OSError as error:
             raise SptError(
-                f"cannot write to {error.filename or self.folder}: {error.strerror}. Set output_dir to a folder that can be written"
+                f"cannot write to {error.filename or self.folder}: {error.strerror}. "
+                "Set output_dir to a folder that can be written"
             ) from error
 
     def append(self, row: dict[str, Any]) -> None:
@@ -176,7 +180,7 @@ def _processor() -> str | None:
 
 
 class PeakMemory:
-    """The most memory taken since this was made, in bytes: on the accelerator where there is one, else of the process."""
+    """The most memory taken since this was made, on the accelerator where there is one, else by the process."""
 
     def __init__(self) -> None:
         import torch
@@ -185,10 +189,8 @@ class PeakMemory:
         if self.cuda:
             torch.cuda.reset_peak_memory_stats()
             return
-        try:
+        with suppress(OSError):
             Path("/proc/self/clear_refs").write_text("5")  # resets the high-water mark of resident memory
-        except OSError:
-            pass
 
     def bytes(self) -> int:
         """The peak so far."""

@@ -30,6 +30,7 @@ from spt.readers import Row, Rows, find_file, read_conll, read_hub, read_jsonl, 
 log = logging.getLogger(__name__)
 
 SPLITS = ("train", "validation", "test")
+NO_WORD = -1
 Example = dict[str, Any]
 
 
@@ -256,7 +257,7 @@ class ChoiceTask(Task):
 
         columns = {name: grouped(encoded[name]) for name in tokenizer.model_input_names if name in encoded}
         columns["labels"] = self.gold(examples)
-        columns["length"] = [max(map(len, ids)) for ids in columns["input_ids"]]
+        columns["length"] = [max(lengths) for lengths in grouped([len(ids) for ids in encoded["input_ids"]])]
         truncated = sum(any(group) for group in grouped(_is_truncated(encoded)))
         return Split(examples, Dataset.from_dict(columns), truncated=truncated)
 
@@ -305,17 +306,16 @@ class TokenTask(Task):
             max_length=self.length_limit(limit),
         )
         index = {tag: i for i, tag in enumerate(self.classes)}
-        labels, lost_words = [], 0
-        for i, example in enumerate(examples):
-            firsts = _first_subwords(encoded.word_ids(i))
-            words = [word for word in firsts if word is not None]
-            lost_words += len(example["tokens"]) - len(words)
-            labels.append([IGNORED if word is None else index[example["tags"][word]] for word in firsts])
+        words = [_first_subwords(encoded.word_ids(i)) for i in range(len(examples))]
         columns = {name: encoded[name] for name in tokenizer.model_input_names if name in encoded}
-        columns |= {"labels": labels, "length": [len(ids) for ids in encoded["input_ids"]]}
-        columns["words"] = [
-            [-1 if w is None else w for w in _first_subwords(encoded.word_ids(i))] for i in range(len(examples))
+        columns["labels"] = [
+            [IGNORED if word == NO_WORD else index[example["tags"][word]] for word in firsts]
+            for firsts, example in zip(words, examples, strict=True)
         ]
+        columns["length"] = [len(ids) for ids in encoded["input_ids"]]
+        columns["words"] = words
+        kept = sum(word != NO_WORD for firsts in words for word in firsts)
+        lost_words = sum(len(example["tokens"]) for example in examples) - kept
         truncated = sum(_is_truncated(encoded))
         return Split(examples, Dataset.from_dict(columns), truncated=truncated, lost_words=lost_words)
 
@@ -327,7 +327,7 @@ class TokenTask(Task):
         predicted = [["O"] * len(example["tokens"]) for example in split.examples]
         for tags, words, best in zip(predicted, split.inputs["words"], logits.argmax(-1), strict=True):
             for position, word in enumerate(words):
-                if word >= 0:
+                if word != NO_WORD:
                     tags[word] = classes[best[position]]
         return predicted
 
@@ -358,12 +358,12 @@ def data_fingerprint(data: dict[str, list[Example]]) -> str:
     return digest.hexdigest()[:16]
 
 
-def _first_subwords(word_ids: list[int | None]) -> list[int | None]:
-    """`word_ids` with None on everything but each word's first sub-word."""
+def _first_subwords(word_ids: list[int | None]) -> list[int]:
+    """For each token the word it begins, NO_WORD on special tokens and later sub-words."""
     seen: set[int | None] = {None}
     firsts = []
     for word in word_ids:
-        firsts.append(None if word in seen else word)
+        firsts.append(NO_WORD if word is None or word in seen else word)
         seen.add(word)
     return firsts
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from torch.utils.data import Dataset, Sampler, SequentialSampler
 from transformers import (
@@ -20,6 +21,7 @@ from transformers import (
     TrainingArguments,
 )
 from transformers.trainer_pt_utils import LengthGroupedSampler
+from transformers.trainer_utils import SchedulerType
 
 from spt.errors import SptError, nearest
 from spt.methods import Penalty
@@ -28,6 +30,15 @@ from spt.model import TaskModel
 from spt.tasks import Split, Task
 
 EXPONENTIAL = "exponential"
+# What a run decides for itself: an evaluation an epoch, files and logs by spt.record and spt.loggers.
+OURS: dict[str, Any] = {
+    "eval_strategy": "epoch",
+    "save_strategy": "no",
+    "logging_strategy": "no",
+    "report_to": "none",
+    "disable_tqdm": True,
+    "remove_unused_columns": False,
+}
 CHECK_EVERY = 10  # steps between looks at the loss, each of which waits for the device
 
 
@@ -96,6 +107,7 @@ class TaskTrainer(Trainer):
         self.task, self.splits, self.penalty = task, splits, penalty
         self.schedule = schedule
         self.on_epoch = on_epoch
+        self.task_model = model
         self.losses: list[Tensor] = []
         self.epoch_started = time.perf_counter()
         collate = task.collator(tokenizer)
@@ -113,13 +125,17 @@ class TaskTrainer(Trainer):
         self.add_callback(_Watch(self, on_step))
 
     def compute_loss(
-        self, model: TaskModel, inputs: dict[str, Tensor], return_outputs: bool = False, **kwargs: Any
+        self,
+        model: nn.Module,
+        inputs: dict[str, Tensor | Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
         outputs = model(**inputs)
         loss = outputs.loss
         if model.training:
             if self.penalty is not None:
-                loss = loss + self.penalty(model)
+                loss = loss + self.penalty(self.task_model)
             self.losses.append(loss.detach())
         return (loss, outputs) if return_outputs else loss
 
@@ -140,14 +156,19 @@ class TaskTrainer(Trainer):
     def examine(self, split: Split) -> Evaluation:
         """Evaluate on a split."""
         output = self.predict(split.inputs)
-        predictions = self.task.predictions(output.predictions, split)
-        loss = output.metrics["test_loss"] + self.penalty_value()
+        predictions = self.task.predictions(np.asarray(output.predictions), split)
+        loss = (output.metrics or {})["test_loss"] + self.penalty_value()
         return Evaluation(loss, self.task.score(predictions, split.examples), predictions)
 
     def penalty_value(self) -> float:
         """What the method adds to the task loss now."""
         with torch.no_grad():
-            return 0.0 if self.penalty is None else float(self.penalty(self.model))
+            return 0.0 if self.penalty is None else float(self.penalty(self.task_model))
+
+    @property
+    def learning_rate(self) -> float:
+        """The rate of the next step."""
+        return float(self.lr_scheduler.get_last_lr()[0])  # type: ignore[union-attr]
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         train_loss = self.mean_loss()
@@ -156,7 +177,7 @@ class TaskTrainer(Trainer):
             epoch=round(self.state.epoch or 0),
             step=self.state.global_step,
             train_loss=train_loss,
-            learning_rate=self.optimizer.param_groups[0]["lr"],
+            learning_rate=self.learning_rate,
             penalty=self.penalty_value(),
             dev=dev,
             only_class=self.task.only_class(dev.predictions),
@@ -171,9 +192,10 @@ class TaskTrainer(Trainer):
         name, options = self.schedule
         if name != EXPONENTIAL:
             return super().create_scheduler(num_training_steps, optimizer)
-        batches = math.ceil(len(self.train_dataset) / (self.args.train_batch_size * self.args.world_size))
+        optimizer = optimizer or self.optimizer
+        batches = math.ceil(len(self.splits["train"].examples) / (self.args.train_batch_size * self.args.world_size))
         steps = math.ceil(batches / self.args.gradient_accumulation_steps)
-        self.lr_scheduler = LambdaLR(optimizer or self.optimizer, lambda step: options["gamma"] ** (step // steps))
+        self.lr_scheduler = LambdaLR(optimizer, lambda step: options["gamma"] ** (step // steps))
         return self.lr_scheduler
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler | None:
@@ -183,7 +205,7 @@ class TaskTrainer(Trainer):
         return sampler
 
     def _get_eval_sampler(self, eval_dataset: Dataset) -> Sampler | None:
-        return SequentialSampler(eval_dataset) if self.args.world_size <= 1 else None
+        return None if eval_dataset is None or self.args.world_size > 1 else SequentialSampler(eval_dataset)  # type: ignore[arg-type]
 
 
 class _Watch(TrainerCallback):
@@ -203,37 +225,43 @@ def training_arguments(
     To Trainer's schedules it adds "exponential": the learning rate times gamma after every epoch.
     """
     settings = dict(settings)
-    known = {f.name for f in TrainingArguments.__dataclass_fields__.values() if f.init}
+    ours = OURS.keys() | {"output_dir", "seed"}
+    known = {name for name, field in TrainingArguments.__dataclass_fields__.items() if field.init} - ours
     for name in settings:
+        if name in ours:
+            raise SptError(f"trainer.{name} is the run's own, and not to be set")
         if name not in known:
             raise SptError(f"trainer.{name} is no setting of transformers' Trainer: {nearest(name, known)}")
-    schedule = settings.pop("lr_scheduler_type"), dict(settings.pop("lr_scheduler_kwargs", None) or {})
-    if schedule[0] == EXPONENTIAL:
-        gamma = schedule[1].setdefault("gamma", 0.95)
+    name, options = settings.pop("lr_scheduler_type"), dict(settings.pop("lr_scheduler_kwargs", None) or {})
+    if name == EXPONENTIAL:
+        gamma = options.setdefault("gamma", 0.95)
+        if len(options) > 1:
+            (wrong, *_) = options.keys() - {"gamma"}
+            raise SptError(
+                f"trainer.lr_scheduler_kwargs.{wrong} is no option of exponential: {nearest(wrong, ['gamma'])}"
+            )
         if not 0 < gamma <= 1:
             raise SptError(f"trainer.lr_scheduler_kwargs.gamma must be above 0 and at most 1, not {gamma!r}")
     else:
-        settings |= {"lr_scheduler_type": schedule[0], "lr_scheduler_kwargs": schedule[1]}
-    for name in ("learning_rate", "num_train_epochs"):
-        value = settings.get(name)
+        schedules = [EXPONENTIAL, *(schedule.value for schedule in SchedulerType)]
+        if name not in schedules:
+            raise SptError(f"unknown trainer.lr_scheduler_type {name!r}: {nearest(name, schedules)}")
+        settings |= {"lr_scheduler_type": name, "lr_scheduler_kwargs": options}
+    for setting in ("learning_rate", "num_train_epochs"):
+        value = settings.get(setting)
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-            raise SptError(f"trainer.{name} must be a finite number above 0, not {value!r}")
-    for name in ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps"):
-        value = settings.get(name)
+            raise SptError(f"trainer.{setting} must be a finite number above 0, not {value!r}")
+    for setting in ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps"):
+        value = settings.get(setting)
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise SptError(f"trainer.{name} must be a whole number of at least 1, not {value!r}")
+            raise SptError(f"trainer.{setting} must be a whole number of at least 1, not {value!r}")
     try:
         arguments = TrainingArguments(
             output_dir=str(output_dir),
             seed=seed,
-            eval_strategy="epoch",
-            save_strategy="no",
-            logging_strategy="no",
-            report_to="none",
-            disable_tqdm=True,
-            remove_unused_columns=False,
+            **OURS,
             **{"dataloader_pin_memory": torch.cuda.is_available()} | settings,
         )
     except (ValueError, TypeError, ImportError) as error:
         raise SptError(f"trainer: {error}") from error
-    return arguments, schedule
+    return arguments, (name, options)

@@ -5,11 +5,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import hypothesis
 import pytest
 import torch
 from transformers import BertConfig, BertModel, PreTrainedModel, RobertaConfig, RobertaModel
 
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ["HF_HUB_OFFLINE"] = "1"
+hypothesis.settings.register_profile("spt", deadline=None)
+hypothesis.settings.load_profile("spt")
 
 REPO = Path(__file__).resolve().parent.parent
 SHARED = REPO.parent / "shared"

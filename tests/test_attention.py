@@ -64,7 +64,7 @@ def test_is_the_formula(alpha, kv_heads, fused):
         torch.testing.assert_close(output, by_hand(t, alpha, text_mask, 0.7), rtol=1e-12, atol=1e-12)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     seed=st.integers(0, 2**16),
     length=st.integers(1, 6),
@@ -91,7 +91,7 @@ def test_fused_is_eager_with_its_gradients(seed, length, prefix, alpha, masked, 
 
 
 @given(seed=st.integers(0, 2**16), alpha=st.floats(0.01, 30))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_weights_are_a_distribution_and_padding_gets_none(seed, alpha):
     t = tensors(seed)
     mask = torch.ones(2, 1, 1, 5, dtype=torch.bool)

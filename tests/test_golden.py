@@ -68,8 +68,10 @@ def selective(meta, **dropouts):
 
 def golden_name(name, arch):
     name = name.replace("encoder.", f"{arch}.", 1) if name.startswith("encoder.") else name
-    return name.replace(".prefix.", ".pseudo_prefix_encoder.").replace("_prefix", "_prefix.weight").replace(
-        "pseudo_prefix.weight", "pseudo_prefix"
+    return (
+        name.replace(".prefix.", ".pseudo_prefix_encoder.")
+        .replace("_prefix", "_prefix.weight")
+        .replace("pseudo_prefix.weight", "pseudo_prefix")
     )
 
 

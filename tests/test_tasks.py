@@ -1,0 +1,244 @@
+"""Tasks: what becomes of a row, of its tokens, and of the logits."""
+
+import json
+
+import numpy as np
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from sklearn.metrics import accuracy_score, f1_score
+from transformers import AutoTokenizer
+
+from spt.command import CONF
+from spt.errors import SptError
+from spt.readers import local_path
+from tests.conftest import SHARED
+
+ROWS = {
+    "boolq": (
+        {"question": "is it so", "passage": "It is.", "label": True, "idx": 0},
+        {"texts": ["is it so", "It is."], "label": 1},
+    ),
+    "cb": (
+        {"premise": "P.", "hypothesis": "H", "label": "neutral"},
+        {"texts": ["P.", "H"], "label": 2},
+    ),
+    "rte": (
+        {"premise": "P.", "hypothesis": "H", "label": "not_entailment"},
+        {"texts": ["P.", "H"], "label": 1},
+    ),
+    "copa": (
+        {"premise": "It fell.", "choice1": "A", "choice2": "B", "question": "cause", "label": 1},
+        {"context": "It fell. because", "choices": ["A", "B"], "label": 1},
+    ),
+    "wic": (
+        {"word": "go", "sentence1": "I go.", "sentence2": "You go.", "label": False, "start1": 2},
+        {"texts": ["go: I go.", "go: You go."], "label": 0},
+    ),
+    "wic task.template=0": (
+        {"word": "go", "sentence1": "I go.", "sentence2": "You go.", "label": False},
+        {"texts": ["I go. You go. Does go have the same meaning in both sentences?"], "label": 0},
+    ),
+    "wsc": (
+        {
+            "text": "Ann saw Bea, so she ran.",
+            "target": {"span1_index": 0, "span1_text": "Ann", "span2_index": 4, "span2_text": "she"},
+            "label": True,
+        },
+        {"texts": ["she: Ann saw Bea, so she ran.", "Ann"], "label": 1},
+    ),
+    "wsc task.template=1": (
+        {
+            "text": "Ann saw Bea, so she ran.",
+            "target": {"span1_index": 0, "span1_text": "Ann", "span2_index": 4, "span2_text": "she"},
+            "label": True,
+        },
+        {"texts": ["Ann saw Bea, so *she* ran.", "Ann"], "label": 1},
+    ),
+}
+HUB_LABELS = {"boolq": 1, "cb": 2, "rte": 1, "copa": 1, "wic": 0, "wsc": 1}
+
+
+def task(*overrides):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("train", [f"task={overrides[0]}", *overrides[1:]])
+    return instantiate(config.task, _convert_="all")
+
+
+def write_splits(folder, rows, files=("train.jsonl", "val.jsonl")):
+    for file in files:
+        (folder / file).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return AutoTokenizer.from_pretrained(local_path("pkg://spt/demo/encoder"))
+
+
+@pytest.mark.parametrize("case", ROWS)
+def test_local_rows_become_examples(case, tmp_path):
+    row, example = ROWS[case]
+    data = task(*case.split(), f"task.data_dir={write_splits(tmp_path, [row])}").load()
+    assert data == {"train": [example], "validation": [example]}
+
+
+@pytest.mark.parametrize("case", ROWS)
+def test_hub_rows_become_the_same_examples(case):
+    row, example = ROWS[case]
+    flat = {k: v for k, v in row.items() if k != "target"} | row.get("target", {})
+    assert task(*case.split()).example(flat | {"label": HUB_LABELS[case.split()[0]]}) == example
+
+
+def test_an_unlabelled_test_split_is_left_out_and_a_labelled_one_is_kept(tmp_path):
+    row = ROWS["rte"][0]
+    write_splits(tmp_path, [row])
+    bare = {k: v for k, v in row.items() if k != "label"}
+    for rows, splits in (([bare, bare], 2), ([row], 3), ([row | {"label": -1}], 2)):
+        write_splits(tmp_path, rows, ["test.jsonl"])
+        assert len(task("rte", f"task.data_dir={tmp_path}").load()) == splits
+    write_splits(tmp_path, [row, bare], ["test.jsonl"])
+    with pytest.raises(SptError, match="1 of the test split's rows have no label"):
+        task("rte", f"task.data_dir={tmp_path}").load()
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("rte", {"label": "entailmnt"}, "line 2: label 'entailmnt' .* did you mean 'entailment'"),
+        ("rte", {"label": 2}, "line 2: label 2"),
+        ("rte", {"label": None}, "1 of the train split's rows have no label"),
+        ("rte", {"premise": None}, "line 2: None and no text in field 'premise'"),
+        ("copa", {"question": "why"}, "line 2: question is 'why'"),
+        ("wsc", {"target": {"span1_text": "a", "span2_text": "b", "span2_index": 99}}, "line 2: span2_index 99"),
+    ],
+)
+def test_bad_rows_are_named(name, change, message, tmp_path):
+    row = ROWS[name][0]
+    write_splits(tmp_path, [row, row | change])
+    with pytest.raises(SptError, match=message):
+        task(name, f"task.data_dir={tmp_path}").load()
+
+
+def test_a_missing_field_names_those_there_are(tmp_path):
+    write_splits(tmp_path, [{"sentence1": "a", "hypothesis": "b", "label": "entailment"}])
+    with pytest.raises(SptError, match="line 1: no field 'premise'.* known: hypothesis, label, sentence1"):
+        task("rte", f"task.data_dir={tmp_path}").load()
+
+
+def test_empty_splits_and_other_sizes_are_said(tmp_path, caplog):
+    write_splits(tmp_path, [ROWS["rte"][0]])
+    task("rte", f"task.data_dir={tmp_path}").load()
+    assert "rte train has 1 examples, published are 2490" in caplog.text
+    (tmp_path / "val.jsonl").write_text("\n")
+    with pytest.raises(SptError, match="validation split has no labelled example"):
+        task("rte", f"task.data_dir={tmp_path}").load()
+
+
+def test_a_task_on_no_hub_asks_for_a_folder():
+    with pytest.raises(SptError, match="ontonotes is not on the hub: set task.data_dir"):
+        task("ontonotes").load()
+
+
+def test_pairs_are_encoded_as_pairs_and_truncation_is_counted(tokenizer):
+    rte = task("rte")
+    examples = [
+        {"texts": ["the baker found the old apple", "the apple was old"], "label": 0},
+        {"texts": ["the baker " * 40, "the apple was old"], "label": 1},
+    ]
+    split = rte.encode(examples, tokenizer, limit=200)
+    assert tokenizer.decode(split.inputs[0]["input_ids"]) == (
+        "[CLS] the baker found the old apple [SEP] the apple was old [SEP]"
+    )
+    assert split.inputs[0]["token_type_ids"] == [0] * 8 + [1] * 5
+    assert split.inputs["labels"] == [0, 1] and split.truncated == 0
+    short = task("rte", "task.max_length=32").encode(examples, tokenizer, limit=200)
+    assert short.truncated == 1 and short.inputs["length"] == [13, 32]
+    with pytest.raises(SptError, match="max_length=128 is more than the 64 tokens"):
+        rte.encode(examples, tokenizer, limit=64)
+
+
+def test_choices_are_encoded_each_with_the_context(tokenizer):
+    copa = task("copa")
+    examples = [copa.example(ROWS["copa"][0] | {"choice1": "the apple", "choice2": "the old apple broke"})]
+    split = copa.encode(examples, tokenizer, limit=64)
+    assert [len(ids) for ids in split.inputs[0]["input_ids"]] == [8, 10] and split.inputs["length"] == [10]
+    batch = copa.collator(tokenizer)([split.inputs[0]])
+    assert batch["input_ids"].shape == (1, 2, 10) and batch["attention_mask"][0].sum(1).tolist() == [8, 10]
+
+
+def ner(types="PER,LOC"):
+    return task("conll04", f"task.labels=[{types}]")
+
+
+NER = [
+    {"tokens": ["mr", "kalorba", "went", "to", "mirimso"], "tags": ["O", "B-PER", "O", "O", "B-LOC"]},
+    {"tokens": ["\u200b", "kalor", "sold", "the", "kalor"], "tags": ["O", "B-PER", "O", "O", "B-LOC"]},
+]
+
+
+def logits_for(task, split, tags):
+    """Logits that say `tags` on each word's first sub-word, and nonsense elsewhere."""
+    length = max(split.inputs["length"])
+    logits = np.full((len(tags), length, len(task.classes)), -1.0)
+    logits[..., task.classes.index("B-LOC")] = 1.0
+    for i, words in enumerate(split.inputs["words"]):
+        for position, word in enumerate(words):
+            if word >= 0:
+                logits[i, position, task.classes.index(tags[i][word])] = 9.0
+    return logits
+
+
+def test_the_label_is_on_the_first_subword(tokenizer):
+    split = ner().encode(NER, tokenizer, limit=64)
+    tokens = tokenizer.convert_ids_to_tokens(split.inputs[0]["input_ids"])
+    assert tokens == ["[CLS]", "mr", "ka", "##lor", "##ba", "went", "to", "mi", "##rim", "##so", "[SEP]"]
+    assert split.inputs[0]["labels"] == [-100, 0, 1, -100, -100, 0, 0, 3, -100, -100, -100]
+    assert split.truncated == 0 and split.lost_words == 1  # the invisible character
+
+
+def test_perfect_logits_score_one(tokenizer):
+    split = ner().encode(NER, tokenizer, limit=64)
+    gold = [example["tags"] for example in NER]
+    predictions = ner().predictions(logits_for(ner(), split, gold), split)
+    assert predictions == gold
+    assert ner().score(predictions, NER) == {
+        "f1": 1.0, "precision": 1.0, "recall": 1.0, "f1_LOC": 1.0, "f1_PER": 1.0
+    }  # fmt: skip
+
+
+def test_words_lost_to_truncation_are_misses(tokenizer):
+    split = ner().encode(NER, tokenizer, limit=8)
+    assert split.truncated == 1 and split.lost_words == 2  # "mirimso" and the invisible character
+    gold = [example["tags"] for example in NER]
+    scores = ner().score(ner().predictions(logits_for(ner(), split, gold), split), NER)
+    assert scores["precision"] == 1.0 and scores["recall"] == 0.75
+
+
+def test_collapse_is_seen():
+    assert ner().only_class([["O", "O"], ["O"]]) == "O"
+    assert ner().only_class([["O", "B-PER"], ["O"]]) is None
+    assert task("cb").only_class([2, 2, 2]) == "neutral"
+    assert task("cb").only_class([2, 0, 2]) is None
+
+
+def test_scores_are_scikit_learns():
+    gold, predicted = [0, 0, 1, 2, 2, 1, 0], [0, 1, 1, 2, 0, 1, 0]
+    scores = task("cb").score(predicted, [{"label": label} for label in gold])
+    assert scores == {
+        "accuracy": accuracy_score(gold, predicted),
+        "macro_f1": f1_score(gold, predicted, average="macro"),
+    }
+
+
+@pytest.mark.skipif(not (SHARED / "data").is_dir(), reason="the real data is not at ../shared/data")
+@pytest.mark.parametrize(
+    ("name", "folder"),
+    [(n, f"superglue/{f}") for n, f in (("cb", "CB"), ("copa", "COPA"), ("rte", "RTE"), ("wic", "WiC"), ("wsc", "WSC"))]
+    + [("conll04", "conll04")],
+)
+def test_real_files_have_their_published_sizes(name, folder, caplog):
+    real = task(name, f"task.data_dir={SHARED / 'data' / folder}")
+    data = real.load()
+    assert {split: len(examples) for split, examples in data.items()} == real.sizes
+    assert not caplog.records

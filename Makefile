@@ -1,0 +1,24 @@
+# make quickstart: install into .venv, train the four methods on the embedded demo, print their table
+# make test:       install into .venv, run the tests
+
+PYTHON ?= python3
+VENV ?= .venv
+RUN := $(VENV)/bin/python
+
+.PHONY: setup quickstart test
+
+setup: $(VENV)/.installed
+
+$(VENV)/.installed: requirements.txt
+	$(PYTHON) -c "import sys; sys.exit(0 if sys.version_info >= (3, 11) else 'error: spt needs Python 3.11 or newer')"
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch $@
+
+quickstart: setup
+	$(RUN) -m spt.train --multirun task=demo_pair,demo_choice,demo_ner model=demo \
+		method=fine_tuning,prefix_tuning,spt,spt_sl output_dir=runs/demo
+	$(RUN) -m spt.report output_dir=runs/demo
+
+test: setup
+	$(RUN) -m pytest

@@ -1,0 +1,144 @@
+"""Every shipped YAML composes, and what it describes can be made. Recipes are the published ones, to the digit."""
+
+import csv
+import itertools
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+
+import spt
+from spt.command import CONF
+from spt.methods import Penalty
+from spt.record import fingerprint
+from spt.training import training_arguments
+from tests.conftest import REPO, tiny_encoder
+
+
+def options(group: str) -> list[str]:
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+
+
+def composed(*overrides: str):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose("train", list(overrides))
+
+
+PUBLISHED = list(csv.DictReader((REPO / "results/reference/published_recipes.csv").open(encoding="utf-8")))
+CELLS = [f"{row['method']}/{row['task']}/{row['model']}" for row in PUBLISHED]
+
+
+def test_the_shipped_groups():
+    assert set(options("task")) >= {"boolq", "cb", "copa", "rte", "wic", "wsc", "conll03", "conll04"}
+    assert options("method") == ["fine_tuning", "prefix_tuning", "spt", "spt_sl"]
+    assert {"bert-base-cased", "bert-large-uncased", "roberta-large", "minilm", "demo"} <= set(options("model"))
+
+
+@pytest.mark.parametrize("name", options("task"))
+def test_tasks(name):
+    task = instantiate(composed(f"task={name}").task, _convert_="all")
+    assert task.name == name and len(task.classes) >= 2
+    assert set(task.files) == {"train", "validation", "test"}
+    assert task.hub is not None or task.data_dir is not None or name == "ontonotes"
+
+
+@pytest.mark.parametrize("name", options("model"))
+def test_models(name):
+    model = composed(f"model={name}").model
+    assert model.name == name and model.pooling in ("pooler", "first", "mean", "last")
+
+
+@pytest.mark.parametrize(("method", "task"), itertools.product(options("method"), ["rte", "copa", "conll04"]))
+def test_methods_on_every_shape(method, task, tmp_path):
+    config = composed(f"method={method}", f"task={task}")
+    shape = instantiate(config.task, _convert_="all")
+    model = spt.TaskModel(tiny_encoder(), shape.task_type, len(shape.classes))
+    penalty: Penalty | None = instantiate(config.method)(model)
+    assert (penalty is not None) == (method == "spt_sl")
+    if penalty is not None:
+        assert float(penalty(model)) == pytest.approx(1e-4 * float(spt.selective_loss(model)))
+    assert (spt.attached(model) is not None) == (method != "fine_tuning")
+    arguments, (schedule, _) = training_arguments(dict(config.trainer), config.seed, tmp_path)
+    assert schedule == ("exponential" if task == "conll04" else "linear")
+    assert (arguments.adam_beta1, arguments.adam_beta2, arguments.adam_epsilon) == (0.9, 0.999, 1e-8)
+    assert (arguments.weight_decay, arguments.max_grad_norm, arguments.warmup_steps) == (0, 1.0, 0)
+
+
+@pytest.mark.parametrize("name", options("logger"))
+def test_loggers(name):
+    instantiate(composed(f"logger={name}").logger)
+
+
+def test_every_published_recipe_is_shipped_and_no_other():
+    shipped = {
+        str(path.relative_to(CONF / "recipe").with_suffix(""))
+        for method in ("spt_sl", "prefix_tuning")
+        for path in (CONF / "recipe" / method).rglob("*.yaml")
+        if not path.parent.name.startswith("demo")
+    }
+    assert shipped == set(CELLS) and len(CELLS) == 34
+
+
+@pytest.mark.parametrize("row", PUBLISHED, ids=CELLS)
+def test_a_recipe_is_picked_up_by_itself_and_says_what_was_published(row):
+    cell = f"{row['method']}/{row['task']}/{row['model']}"
+    config = composed(f"method={row['method']}", f"task={row['task']}", f"model={row['model']}")
+    assert (config.recipe.name, config.recipe.source) == (cell, row["source"])
+    assert (config.recipe.note or "") == row["note"]
+    trainer, method = config.trainer, config.method
+    assert trainer.per_device_train_batch_size == int(row["batch_size"])
+    assert trainer.gradient_accumulation_steps == int(row["gradient_accumulation"])
+    assert trainer.learning_rate == float(row["learning_rate"])
+    assert trainer.num_train_epochs == int(row["epochs"])
+    assert (
+        trainer.lr_scheduler_type == {"linear to 0": "linear", "exponential 0.95/epoch": "exponential"}[row["schedule"]]
+    )
+    assert config.seed == int(row["seed"])
+    assert method.prefix_length == int(row["prefix_length"])
+    assert config.task.max_length == (int(row["max_length"]) if row["max_length"].isdigit() else None)
+    if row["template"]:
+        assert config.task.template == int(row["template"])
+    if row["method"] == "spt_sl":
+        for name in ("alpha", "sl_weight", "key_dropout", "score_dropout"):
+            assert method[name] == float(row[name])
+        assert row["hidden_dropout"] == "0.1" and config.model.config == {}
+    else:
+        assert method.key_dropout == method.value_dropout == float(row["hidden_dropout"])
+        assert method.shift_positions == (row["shift_positions"] == "yes")
+        assert (method.projection is not None) == (row["prefix_projection"] == "yes")
+        backbone = config.model.config.get("hidden_dropout_prob", 0.1)
+        assert backbone == float(row["hidden_dropout"])
+
+
+def test_a_recipe_can_be_overridden_left_out_and_borrowed():
+    cell = ("method=spt_sl", "task=rte", "model=bert-base-cased")
+    assert composed(*cell, "trainer.learning_rate=1e-3").trainer.learning_rate == 1e-3
+    assert composed(*cell, "recipe=null").recipe is None
+    assert composed(*cell, "recipe=null").method.prefix_length == 20
+    borrowed = composed("method=spt", "task=rte", "recipe=spt_sl/rte/bert-base-cased", "method.sl_weight=0")
+    assert (borrowed.method.name, borrowed.method.prefix_length, borrowed.method.sl_weight) == ("spt", 8, 0)
+    assert composed("method=spt", "task=rte").recipe is None
+
+
+def test_the_fingerprint_is_of_what_can_change_a_result():
+    def of(*overrides):
+        from omegaconf import OmegaConf
+
+        return fingerprint(OmegaConf.to_container(composed(*overrides), resolve=True))
+
+    assert of() == of("output_dir=elsewhere", "force=true", "logger=wandb")
+    assert len({of(), of("seed=12"), of("method.alpha=4"), of("task.max_length=64"), of("method=spt_sl")}) == 5
+
+
+def test_published_numbers_are_readable():
+    from spt.published import published
+
+    rows = published("rte", "bert-base-cased", "spt_sl")
+    assert [row["value"] for row in rows] == ["74.37", "68.59"]
+    assert published("rte", "demo", "spt") == []
+
+
+def test_no_path_of_the_reference_leaves_the_repository():
+    for path in Path(CONF).rglob("*.yaml"):
+        assert "shared" not in path.read_text(encoding="utf-8"), path

@@ -1,0 +1,23 @@
+"""The linters and the type checker, and no path of any one machine."""
+
+import subprocess
+import sys
+
+from tests.conftest import REPO
+
+
+def check(*command: str) -> None:
+    done = subprocess.run([sys.executable, "-m", *command], cwd=REPO, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_ruff():
+    check("ruff", "check", ".")
+
+
+def test_format():
+    check("ruff", "format", "--check", ".")
+
+
+def test_types():
+    check("mypy")

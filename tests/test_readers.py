@@ -1,0 +1,167 @@
+"""Files as people have them. A reader drops nothing in silence and names the line it stumbles over."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spt.errors import SptError
+from spt.readers import find_file, local_path, read_conll, read_jsonl, spans_to_tags, to_iob2
+
+
+def write(tmp_path, content, name="file"):
+    path = tmp_path / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+SENTENCES = [
+    (["EU", "rejects", "German", "call"], ["B-ORG", "O", "B-MISC", "O"]),
+    (["Peter", "Blackburn"], ["B-PER", "I-PER"]),
+]
+
+
+@pytest.mark.parametrize("separator", [" ", "\t"])
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+@pytest.mark.parametrize("blank", ["", "\t"])
+@pytest.mark.parametrize("last", [True, False])
+@pytest.mark.parametrize("docstart", [True, False])
+@pytest.mark.parametrize("columns", [2, 4])
+def test_conll_in_all_its_forms(separator, newline, blank, last, docstart, columns, tmp_path):
+    middle = ["NNP", "I-NP"][: columns - 2]
+    lines = [separator.join(["-DOCSTART-", "-X-", "-X-", "O"][: max(columns, 2)]), blank] if docstart else []
+    for tokens, tags in SENTENCES:
+        lines += [separator.join([token, *middle, tag]) for token, tag in zip(tokens, tags, strict=True)] + [blank]
+    if not last:
+        lines.pop()
+    path = write(tmp_path, newline.join(lines) + newline * last)
+    rows = [(row["tokens"], row["tags"]) for _, row in read_conll(path)]
+    assert rows == SENTENCES
+
+
+def test_conll_says_where_a_sentence_stands(tmp_path):
+    path = write(tmp_path, "\n\na O\nb O\n\n\nc O\n")
+    assert [where for where, _ in read_conll(path)] == [f"{path}, line 3", f"{path}, line 7"]
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_word(tmp_path):
+    path = write(tmp_path, "\ufeffEU B-ORG\n")
+    assert next(read_conll(path))[1]["tokens"] == ["EU"]
+
+
+def test_unusual_spaces_stay_inside_words(tmp_path):
+    path = write(tmp_path, "a\u00a0b\tO\nc\u2028d\tO\n")
+    assert next(read_conll(path))[1]["tokens"] == ["a\u00a0b", "c\u2028d"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("EU\n", "line 1: expected 2 columns"),
+        ("a O\n\nb x O\n", "line 3: expected 2 columns"),
+        ("a x O\nb O\n", "line 2: expected 3 columns"),
+        ("a O\nb B\n", "line 2: 'B' is no tag"),
+        ("a B-\n", "line 1: 'B-' is no tag"),
+        ("a S-PER\n", "line 1: 'S-PER' is no tag"),
+        ("\tO\n", "line 1: expected 2 columns"),
+        (b"a O\n\xff O\n", "not UTF-8"),
+    ],
+)
+def test_malformed_conll(content, message, tmp_path):
+    with pytest.raises(SptError, match=message) as error:
+        list(read_conll(write(tmp_path, content)))
+    assert str(tmp_path) in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("iob1", "iob2"),
+    [
+        ("I-A I-A O I-A", "B-A I-A O B-A"),
+        ("I-A B-A I-A", "B-A B-A I-A"),
+        ("I-A I-B", "B-A B-B"),
+        ("O O", "O O"),
+        ("B-A I-A O B-B", "B-A I-A O B-B"),
+        ("O I-A I-B I-B", "O B-A B-B I-B"),
+    ],
+)
+def test_iob1_becomes_iob2(iob1, iob2):
+    assert to_iob2(iob1.split()) == iob2.split()
+
+
+tags = st.lists(st.sampled_from(["O", "B-A", "I-A", "B-B", "I-B"]), max_size=12)
+
+
+@given(tags)
+def test_iob2_conversion_keeps_the_entities(tags):
+    from seqeval.metrics.sequence_labeling import get_entities
+
+    converted = to_iob2(tags)
+    assert to_iob2(converted) == converted
+    assert get_entities(converted) == get_entities(tags)
+
+
+def test_spans_become_tags():
+    spans = [{"start": 1, "end": 3, "type": "Loc"}, {"start": 3, "end": 4, "type": "Loc"}]
+    assert spans_to_tags(5, spans) == ["O", "B-Loc", "I-Loc", "B-Loc", "O"]
+    for wrong in ({"start": 4, "end": 6, "type": "Loc"}, {"start": 2, "end": 2, "type": "Loc"}):
+        with pytest.raises(SptError, match="outside"):
+            spans_to_tags(5, [wrong])
+    with pytest.raises(SptError, match="overlaps"):
+        spans_to_tags(5, [*spans, {"start": 2, "end": 4, "type": "Org"}])
+
+
+def test_jsonl_rows_are_flat(tmp_path):
+    rows = [{"text": "a", "target": {"span1_text": "b"}, "idx": 3}, {"text": "ü"}]
+    path = write(tmp_path, "\n".join(json.dumps(row, ensure_ascii=False) for row in rows) + "\n\n")
+    assert [row for _, row in read_jsonl(path)] == [{"text": "a", "span1_text": "b", "idx": 3}, {"text": "ü"}]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"a": 1}\n{"a": \n', "line 2: not JSON"),
+        ("[1]\n", "line 1: expected a JSON object, found list"),
+        (b'{"a": "\xff"}\n', "line 1 or soon after: not UTF-8"),
+    ],
+)
+def test_malformed_jsonl(content, message, tmp_path):
+    with pytest.raises(SptError, match=message):
+        list(read_jsonl(write(tmp_path, content)))
+
+
+words = st.text(
+    st.characters(codec="utf-8", exclude_characters=" \t\r\n\x1c\x1d\x1e\x85", categories=["L", "N", "P"]), min_size=1
+)
+
+
+@given(st.lists(st.lists(st.tuples(words, st.sampled_from(["O", "B-A", "I-A"])), min_size=1), max_size=5))
+def test_what_is_written_is_read(tmp_path_factory, sentences):
+    text = "".join("".join(f"{word}\t{tag}\n" for word, tag in sentence) + "\n" for sentence in sentences)
+    path = write(tmp_path_factory.mktemp("conll"), text)
+    rows = [row["tokens"] for _, row in read_conll(path)]
+    expected = [[word for word, _ in sentence] for sentence in sentences]
+    assert rows == [s for s in expected if not s[0].startswith("-DOCSTART-")] or any(
+        word.startswith("-DOCSTART-") for s in expected for word in s
+    )
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_end_in_rows_or_in_a_named_error(tmp_path_factory, content):
+    path = write(tmp_path_factory.mktemp("bytes"), content)
+    for reader in (read_conll, read_jsonl):
+        try:
+            list(reader(path))
+        except SptError as error:
+            assert str(path) in str(error)
+
+
+def test_files_are_found_by_their_first_known_name(tmp_path):
+    write(tmp_path, "", "dev.txt")
+    assert find_file(str(tmp_path), ["valid.txt", "dev.txt"], required=True) == tmp_path / "dev.txt"
+    assert find_file(str(tmp_path), ["test.txt"], required=False) is None
+    with pytest.raises(SptError, match="has no train.txt or eng.train .it holds dev.txt."):
+        find_file(str(tmp_path), ["train.txt", "eng.train"], required=True)
+    with pytest.raises(SptError, match="no data folder"):
+        find_file(str(tmp_path / "nowhere"), ["train.txt"], required=True)
+    assert (local_path("pkg://spt/demo/encoder") / "config.json").is_file()

@@ -1,0 +1,227 @@
+"""`python -m spt.train` and `python -m spt.report`, as a user calls them, on the embedded demo."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.conftest import DEMO, REPO, run
+
+TASKS = {"demo_pair": "accuracy", "demo_choice": "accuracy", "demo_ner": "f1"}
+METHODS = ("fine_tuning", "prefix_tuning", "spt", "spt_sl")
+
+
+def records(folder: Path) -> list[dict]:
+    return [json.loads(path.read_text()) for path in sorted(folder.glob("*/record.json"))]
+
+
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory):
+    """All methods on all shapes, in one real process."""
+    folder = tmp_path_factory.mktemp("sweep")
+    done = run(
+        "-m", "spt.train", "--multirun", *DEMO, f"task={','.join(TASKS)}", f"method={','.join(METHODS)}",
+        "trainer.per_device_train_batch_size=64", f"output_dir={folder}",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return folder, done
+
+
+def test_every_method_runs_on_every_shape(sweep):
+    folder, done = sweep
+    found = {(r["task"], r["method"]): r for r in records(folder)}
+    assert found.keys() == {(task, method) for task in TASKS for method in METHODS}
+    for (task, method), record in found.items():
+        assert record["status"] == "finished" and record["metric"] == TASKS[task]
+        assert 0 <= record["metrics"]["last_dev"] <= record["metrics"]["best_dev"] <= 1
+        assert (record["metrics"]["test"] is not None) == (task == "demo_ner")
+        groups = record["trainable_by_group"]
+        assert groups["head"] > 0 and (groups["backbone"] > 0) == (method == "fine_tuning")
+        assert groups["prefix"] == (0 if method == "fine_tuning" else 3 * 2 * 20 * 128)
+        assert f"{task} demo {method} {TASKS[task]}: best dev" in done.stdout
+    assert "Traceback" not in done.stderr
+
+
+def test_a_run_folder_holds_all_that_was(sweep):
+    folder, _ = sweep
+    (path,) = folder.glob("demo_ner.demo.spt_sl.*")
+    assert {p.name for p in path.iterdir()} == {"config.yaml", "record.json", "history.jsonl", "adapter", "train.log"}
+    record = json.loads((path / "record.json").read_text())
+    assert {
+        "task", "model", "method", "seed", "status", "metrics", "best_epoch", "trainable_parameters", "wall_seconds",
+        "peak_memory_bytes", "config", "fingerprint", "data", "versions", "git", "hardware", "recipe", "schema",
+    } <= record.keys()  # fmt: skip
+    assert record["trainable_parameters"] == 3 * 2 * 20 * 128 + 7 * 128 + 7
+    assert record["config"]["method"]["sl_weight"] == 1e-4
+    assert record["data"]["splits"]["train"] == {"examples": 200, "truncated": 0, "lost_words": 0}
+    assert record["peak_memory_bytes"] > 1e8 and record["wall_seconds"] > 0
+    assert record["versions"]["torch"] == torch.__version__
+    assert len(record["git"]["commit"]) == 40 and isinstance(record["git"]["dirty"], bool)
+    history = [json.loads(line) for line in (path / "history.jsonl").read_text().splitlines()]
+    assert [row["epoch"] for row in history] == [1] and history[0]["dev_f1"] == record["metrics"]["best_dev"]
+    weights = load_file(path / "adapter" / "adapter.safetensors")
+    assert sum(t.numel() for t in weights.values()) == record["trainable_parameters"]
+    assert record["adapter_bytes"] < 100_000
+    log = (path / "train.log").read_text()
+    for said in ("150 validation", "prefix_length=20", "none published for this cell", "trainable", "best dev"):
+        assert said in log
+
+
+def test_the_report_has_a_line_a_run(sweep):
+    folder, _ = sweep
+    done = run("-m", "spt.report", f"output_dir={folder}", env=os.environ | {"COLUMNS": "160"})
+    assert done.returncode == 0, done.stderr
+    for record in records(folder):
+        line = next(x for x in done.stdout.splitlines() if record["task"] in x and f" {record['method']} " in x)
+        assert f"{100 * record['metrics']['best_dev']:.2f}" in line
+
+
+def test_a_finished_run_is_shown_and_not_repeated(train, tmp_path):
+    arguments = ("task=demo_choice", *DEMO)
+    code, out, _ = train(*arguments)
+    assert code == 0 and "epoch 1:" in out
+    (path,) = (tmp_path / "runs").glob("*/record.json")
+    before = path.read_bytes()
+    code, out, _ = train(*arguments)
+    assert code == 0 and "finished before" in out and "best dev" in out and "epoch 1:" not in out
+    assert path.read_bytes() == before
+    code, out, _ = train(*arguments, "force=true")
+    assert code == 0 and "epoch 1:" in out and path.read_bytes() != before
+    assert json.loads(path.read_bytes())["metrics"] == json.loads(before)["metrics"]
+
+
+def test_a_run_that_was_cut_off_starts_again(train, tmp_path):
+    arguments = ("task=demo_choice", *DEMO)
+    train(*arguments)
+    (path,) = (tmp_path / "runs").glob("*/record.json")
+    path.unlink()
+    code, out, _ = train(*arguments)
+    assert code == 0 and "epoch 1:" in out and path.exists()
+    assert len((path.parent / "history.jsonl").read_text().splitlines()) == 1
+
+
+def test_a_published_cell_says_its_recipe_and_its_number(train, tmp_path):
+    """The recipe and the published score of rte on bert-base-cased, with the demo in their place."""
+    code, out, err = train(
+        "task=rte", "method=spt_sl", "model=bert-base-cased", "model.name_or_path=pkg://spt/demo/encoder",
+        f"task.data_dir={REPO / 'spt/demo/pair'}", "task.labels=[yes,no]", "task.max_length=64",
+        "trainer.num_train_epochs=1",
+    )  # fmt: skip
+    assert code == 0, err
+    assert "spt_sl/rte/bert-base-cased, authors-release@a7b9e97 (released run took 7800 steps" in out
+    assert "published: validation 74.37 (max over epochs)" in out and "rte train has 200 examples" in out
+    (record,) = records(tmp_path / "runs")
+    assert record["recipe"]["source"] == "authors-release@a7b9e97" and record["seed"] == 44
+
+
+def test_divergence_is_an_error_with_a_record(train, tmp_path):
+    arguments = ("task=demo_pair", *DEMO, "method=fine_tuning", "trainer.learning_rate=1e30", "trainer.max_grad_norm=0")
+    code, out, err = train(*arguments)
+    assert code == 1 and "loss became" in err and "Traceback" not in err
+    (record,) = records(tmp_path / "runs")
+    assert record["status"] == "diverged" and record["warnings"]
+    code, out, err = train(*arguments)
+    assert code == 1 and "finished before" in out and "loss became" in err
+
+
+ERRORS = {
+    "an unknown task": (["task=rtee"], "unknown task 'rtee': did you mean 'rte'"),
+    "an unknown method": (["method=spt_ls"], "unknown method 'spt_ls': did you mean 'spt_sl'"),
+    "an unknown model": (["model=bert-base"], "unknown model 'bert-base': did you mean 'bert-base-"),
+    "an unknown option": (["method.prefix_lenght=3"], "method.prefix_lenght.*did you mean 'prefix_length'"),
+    "an unknown group": (["tsak=rte"], "unknown option 'tsak': did you mean 'task'"),
+    "an unknown trainer setting": ([*DEMO, "task=demo_pair", "+trainer.warmup=3"], "did you mean 'warmup_steps'"),
+    "a setting of another method": (["method=fine_tuning", "method.alpha=3"], "method.alpha"),
+    "no prefix": ([*DEMO, "task=demo_pair", "method.prefix_length=0"], "prefix_length must be .* not 0"),
+    "no temperature": ([*DEMO, "task=demo_pair", "method.alpha=0"], "alpha must be .* not 0"),
+    "no gate": ([*DEMO, "task=demo_pair", "method.alpha=null"], "method=prefix_tuning"),
+    "text for a number": (
+        [*DEMO, "task=demo_pair", "method.prefix_length=many"],
+        "prefix_length must be .* not 'many'",
+    ),
+    "sl for spt": ([*DEMO, "task=demo_pair", "method.sl_weight=0.1"], "method=spt_sl"),
+    "a negative sl_weight": ([*DEMO, "task=demo_pair", "method=spt_sl", "method.sl_weight=-1"], "sl_weight must be"),
+    "no such folder": ([*DEMO, "task=rte", "task.data_dir=/no/such"], "no data folder '/no/such'.*train.jsonl"),
+    "no such file": ([*DEMO, "task=rte", "task.data_dir=spt/demo/ner"], "has no train.jsonl"),
+    "a foreign label": ([*DEMO, "task=demo_pair", "task.labels=[a,b]"], "train.jsonl, line 1: label '(yes|no)'"),
+    "a foreign entity": ([*DEMO, "task=demo_ner", "task.labels=[PER]"], "train.txt, line .*: entity type '(LOC|ORG)'"),
+    "no such template": ([*DEMO, "task=demo_pair", "task.template=7"], "templates 0 to 0, not 7"),
+    "no such model": ([*DEMO, "task=demo_pair", "model.name_or_path=/no/such"], "no folder with a model"),
+    "a folder without a model": ([*DEMO, "task=demo_pair", "model.name_or_path=spt/demo/ner"], "no config.json"),
+    "an unknown dtype": ([*DEMO, "task=demo_pair", "model.dtype=float33"], "model.dtype='float33'"),
+    "an unknown pooling": ([*DEMO, "task=demo_pair", "model.pooling=max"], "unknown pooling 'max'"),
+    "another attention": ([*DEMO, "task=demo_pair", "model.attn_implementation=flex_attention"], "'eager' or 'sdpa'"),
+    "a prefix longer than the table": (
+        [*DEMO, "task=demo_pair", "method=prefix_tuning", "method.prefix_length=60"],
+        "max_length=64 is more than the 36 tokens",
+    ),
+    "a batch of nothing": ([*DEMO, "task=demo_pair", "trainer.per_device_train_batch_size=0"], "per_device_train"),
+    "the hub out of reach, data": ([*DEMO, "task=rte"], "cannot load 'aps/super_glue'.*task.data_dir"),
+    "the hub out of reach, model": (
+        ["task=demo_pair", "model=bert-base-cased"],
+        "cannot load the model 'google-bert/bert-base-cased'.*model.name_or_path",
+    ),
+    "broken syntax": (["task=[rte"], "task"),
+}
+
+
+@pytest.mark.parametrize("case", ERRORS)
+def test_a_mistake_ends_in_one_message(case, train, tmp_path, monkeypatch):
+    import re
+
+    monkeypatch.chdir(REPO)
+    arguments, message = ERRORS[case]
+    code, _, err = train(*arguments)
+    lines = [line for line in err.splitlines() if line.startswith("error:")]
+    assert code == 1 and len(lines) == 1 and re.search(message, lines[0]), err
+    assert "Traceback" not in err and not records(tmp_path / "runs")
+
+
+def test_a_folder_that_cannot_be_written_is_named_at_the_start(train, tmp_path):
+    (tmp_path / "file").write_text("")
+    code, _, err = train("task=demo_pair", *DEMO, output_dir=tmp_path / "file" / "runs")
+    assert code == 1 and "cannot write to" in err and "Set output_dir" in err
+
+
+def test_a_traceback_is_shown_when_asked_for():
+    arguments = ("-m", "spt.train", *DEMO, "task=demo_pair", "method.prefix_length=0", "output_dir=/tmp/spt-never-made")
+    quiet = run(*arguments)
+    assert quiet.returncode == 1 and "Traceback" not in quiet.stderr
+    assert quiet.stderr.count("prefix_length") == 1
+    assert "Traceback" in run(*arguments, "-v").stderr
+
+
+def test_one_failing_run_of_a_sweep_does_not_stop_the_others(train, tmp_path):
+    code, _, err = train("--multirun", "task=demo_choice", *DEMO, "method.prefix_length=0,4")
+    assert code == 1 and "prefix_length must be" in err and "method.prefix_length=0" in err
+    (record,) = records(tmp_path / "runs")
+    assert record["config"]["method"]["prefix_length"] == 4
+
+
+def test_a_sweep_over_lengths_and_weights(train, tmp_path):
+    code, _, err = train(
+        "--multirun", "task=demo_choice", *DEMO, "method=spt_sl", "method.prefix_length=2,4", "method.sl_weight=0,1e-4"
+    )
+    assert code == 0, err
+    found = {
+        (r["config"]["method"]["prefix_length"], r["config"]["method"]["sl_weight"]) for r in records(tmp_path / "runs")
+    }
+    assert found == {(2, 0), (2, 1e-4), (4, 0), (4, 1e-4)}
+
+
+def test_help_and_cfg_load_no_torch():
+    code = (
+        "import sys, runpy; sys.argv = ['spt.train', '--cfg', 'job']\n"
+        "try: runpy.run_module('spt.train', run_name='__main__')\n"
+        "finally: assert 'torch' not in sys.modules and 'transformers' not in sys.modules"
+    )
+    done = run("-c", code)
+    assert done.returncode == 0 and "prefix_length" in done.stdout, done.stderr
+
+
+def test_the_report_of_nothing_says_so():
+    done = run("-m", "spt.report", "output_dir=/no/such/folder")
+    assert done.returncode == 1 and "holds no finished run" in done.stderr and "Traceback" not in done.stderr
