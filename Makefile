@@ -17,7 +17,8 @@ $(VENV)/.installed: requirements.txt
 
 quickstart: setup
 	$(RUN) -m spt.train --multirun task=demo_pair,demo_choice,demo_ner model=demo \
-		method=fine_tuning,prefix_tuning,spt,spt_sl output_dir=runs/demo
+		method=fine_tuning,prefix_tuning,spt,spt_sl \
+		trainer.num_train_epochs=15 output_dir=runs/demo
 	$(RUN) -m spt.report output_dir=runs/demo
 
 test: setup
