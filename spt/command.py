@@ -28,8 +28,11 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
 
     def decorate(main: Callable[[DictConfig], Any]) -> Callable[[], None]:
         def run() -> None:
-            verbose = "-v" in sys.argv or bool(os.environ.get(TRACEBACK))
-            sys.argv = [argument for argument in sys.argv if argument != "-v"]
+            before = os.environ.get(TRACEBACK)
+            verbose = "-v" in sys.argv or before is not None
+            program, *arguments = (argument for argument in sys.argv if argument != "-v")
+            # argparse takes options before or after all overrides, but not between them.
+            sys.argv = [program, *sorted(arguments, key=lambda argument: argument not in ("-m", "--multirun"))]
             os.environ[TRACEBACK] = "1"  # Hydra then hands its errors on to us
             failed: list[str] = []
 
@@ -53,6 +56,9 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
                 if verbose:
                     raise
                 sys.exit(f"error: {explain(error)}")
+            finally:
+                if before is None:
+                    del os.environ[TRACEBACK]
             if failed:
                 sys.exit("error: these runs of the sweep failed, the others are done:\n  " + "\n  ".join(failed))
 
@@ -66,6 +72,17 @@ def sweep_name() -> str | None:
     if not HydraConfig.initialized() or HydraConfig.get().mode != RunMode.MULTIRUN:
         return None
     return Path(HydraConfig.get().sweep.dir).name
+
+
+def refuse_unknown_recipe(config: DictConfig) -> None:
+    """Complain of a recipe that was asked for and is not there: Hydra passes over what is optional in silence."""
+    for override in HydraConfig.get().overrides.task:
+        key, _, name = override.partition("=")
+        if key == "recipe" and name != "none" and config.recipe is None:
+            known = [
+                str(path.relative_to(CONF / "recipe").with_suffix("")) for path in (CONF / "recipe").rglob("*.yaml")
+            ]
+            raise SptError(f"unknown recipe {name!r}: {nearest(name, known)}")
 
 
 def explain(error: BaseException) -> str:

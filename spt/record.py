@@ -36,6 +36,11 @@ class Run:
 
     def __init__(self, config: DictConfig):
         self.config: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+        seed = self.config["seed"]
+        if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
+            raise SptError(f"seed must be a whole number from 0 to 2^32 - 1, not {seed!r}")
+        if not isinstance(self.config["force"], bool):
+            raise SptError(f"force must be true or false, not {self.config['force']!r}")
         self.fingerprint = fingerprint(self.config)
         name = ".".join(self.config[group]["name"] for group in ("task", "model", "method"))
         self.folder = Path(self.config["output_dir"]) / f"{name}.{self.fingerprint}"

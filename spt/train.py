@@ -4,7 +4,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from spt.command import command, sweep_name
+from spt.command import command, refuse_unknown_recipe, sweep_name
 
 
 @command("train")
@@ -15,6 +15,7 @@ def main(config: DictConfig) -> None:
     from spt.record import LOG, Run
     from spt.training import Diverged
 
+    refuse_unknown_recipe(config)
     run = Run(config)
     references = published(*(config[group].name for group in ("task", "model", "method")))
     record = None if config.force else run.record

@@ -1,6 +1,5 @@
 """Tiny encoders, and the commands as a user calls them."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +9,6 @@ import pytest
 import torch
 from transformers import BertConfig, BertModel, PreTrainedModel, RobertaConfig, RobertaModel
 
-os.environ["HF_HUB_OFFLINE"] = "1"
 hypothesis.settings.register_profile("spt", deadline=None)
 hypothesis.settings.load_profile("spt")
 

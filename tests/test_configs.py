@@ -57,7 +57,7 @@ def test_methods_on_every_shape(method, task, tmp_path):
     penalty: Penalty | None = instantiate(config.method)(model)
     assert (penalty is not None) == (method == "spt_sl")
     if penalty is not None:
-        assert float(penalty(model)) == pytest.approx(1e-4 * float(spt.selective_loss(model)))
+        assert penalty(model).item() == pytest.approx(config.method.sl_weight * spt.selective_loss(model).item())
     assert (spt.attached(model) is not None) == (method != "fine_tuning")
     arguments, (schedule, _) = training_arguments(dict(config.trainer), config.seed, tmp_path)
     assert schedule == ("exponential" if task == "conll04" else "linear")
@@ -113,8 +113,8 @@ def test_a_recipe_is_picked_up_by_itself_and_says_what_was_published(row):
 def test_a_recipe_can_be_overridden_left_out_and_borrowed():
     cell = ("method=spt_sl", "task=rte", "model=bert-base-cased")
     assert composed(*cell, "trainer.learning_rate=1e-3").trainer.learning_rate == 1e-3
-    assert composed(*cell, "recipe=null").recipe is None
-    assert composed(*cell, "recipe=null").method.prefix_length == 20
+    assert composed(*cell, "recipe=none").recipe is None
+    assert composed(*cell, "recipe=none").method.prefix_length == 20
     borrowed = composed("method=spt", "task=rte", "recipe=spt_sl/rte/bert-base-cased", "method.sl_weight=0")
     assert (borrowed.method.name, borrowed.method.prefix_length, borrowed.method.sl_weight) == ("spt", 8, 0)
     assert composed("method=spt", "task=rte").recipe is None

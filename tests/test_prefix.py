@@ -202,7 +202,7 @@ def test_selective_loss_is_the_mean_cosine(length):
                     norms = [math.sqrt(float(matrix[k] @ matrix[k]) + 1e-8) for k in (i, j)]
                     total += abs(float(matrix[i] @ matrix[j])) / (norms[0] * norms[1])
                     pairs += 1
-    assert float(spt.selective_loss(model)) == pytest.approx(total / pairs if pairs else 0.0, rel=1e-9)
+    assert spt.selective_loss(model).item() == pytest.approx(total / pairs if pairs else 0.0, rel=1e-9)
 
 
 def test_selective_loss_at_the_start_is_what_chance_gives():

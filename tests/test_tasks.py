@@ -143,12 +143,12 @@ def test_a_task_on_no_hub_asks_for_a_folder():
 def test_pairs_are_encoded_as_pairs_and_truncation_is_counted(tokenizer):
     rte = task("rte")
     examples = [
-        {"texts": ["the baker found the old apple", "the apple was old"], "label": 0},
-        {"texts": ["the baker " * 40, "the apple was old"], "label": 1},
+        {"texts": ["a child pulled the old apple", "the apple was old"], "label": 0},
+        {"texts": ["the apple " * 40, "the apple was old"], "label": 1},
     ]
     split = rte.encode(examples, tokenizer, limit=200)
     assert tokenizer.decode(split.inputs[0]["input_ids"]) == (
-        "[CLS] the baker found the old apple [SEP] the apple was old [SEP]"
+        "[CLS] a child pulled the old apple [SEP] the apple was old [SEP]"
     )
     assert split.inputs[0]["token_type_ids"] == [0] * 8 + [1] * 5
     assert split.inputs["labels"] == [0, 1] and split.truncated == 0
@@ -161,10 +161,10 @@ def test_pairs_are_encoded_as_pairs_and_truncation_is_counted(tokenizer):
 def test_choices_are_encoded_each_with_the_context(tokenizer):
     copa = task("copa")
     examples = [copa.example(ROWS["copa"][0] | {"choice1": "the apple", "choice2": "the old apple broke"})]
-    split = copa.encode(examples, tokenizer, limit=64)
-    assert [len(ids) for ids in split.inputs[0]["input_ids"]] == [8, 10] and split.inputs["length"] == [10]
-    batch = copa.collator(tokenizer)([split.inputs[0]])
-    assert batch["input_ids"].shape == (1, 2, 10) and batch["attention_mask"][0].sum(1).tolist() == [8, 10]
+    split = copa.encode(examples, tokenizer, limit=None)
+    assert [len(ids) for ids in split.inputs[0]["input_ids"]] == [9, 11] and split.inputs["length"] == [11]
+    batch = copa.collator(tokenizer)(split.inputs.remove_columns("length").to_list())
+    assert batch["input_ids"].shape == (1, 2, 11) and batch["attention_mask"][0].sum(1).tolist() == [9, 11]
 
 
 def ner(types="PER,LOC"):

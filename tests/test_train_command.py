@@ -130,7 +130,11 @@ def test_divergence_is_an_error_with_a_record(train, tmp_path):
 ERRORS = {
     "an unknown task": (["task=rtee"], "unknown task 'rtee': did you mean 'rte'"),
     "an unknown method": (["method=spt_ls"], "unknown method 'spt_ls': did you mean 'spt_sl'"),
-    "an unknown model": (["model=bert-base"], "unknown model 'bert-base': did you mean 'bert-base-"),
+    "an unknown model": (["model=bert-base"], "unknown model 'bert-base': did you mean .*'bert-base-cased'"),
+    "an unknown recipe": (
+        ["recipe=spt_sl/rte/bert-base"],
+        "unknown recipe .* did you mean 'spt_sl/rte/bert-base-cased'",
+    ),
     "an unknown option": (["method.prefix_lenght=3"], "method.prefix_lenght.*did you mean 'prefix_length'"),
     "an unknown group": (["tsak=rte"], "unknown option 'tsak': did you mean 'task'"),
     "an unknown trainer setting": ([*DEMO, "task=demo_pair", "+trainer.warmup=3"], "did you mean 'warmup_steps'"),
@@ -164,7 +168,11 @@ ERRORS = {
         ["task=demo_pair", "model=bert-base-cased"],
         "cannot load the model 'google-bert/bert-base-cased'.*model.name_or_path",
     ),
-    "broken syntax": (["task=[rte"], "task"),
+    "broken syntax": (["task=[rte"], "no viable alternative at input"),
+    "two tasks without --multirun": (["task=rte,cb"], "add --multirun"),
+    "text for a seed": (["seed=eleven"], "seed must be a whole number .* not 'eleven'"),
+    "a negative seed": (["seed=-1"], "seed must be"),
+    "text for force": (["force=perhaps"], "force must be true or false"),
 }
 
 
@@ -203,7 +211,7 @@ def test_one_failing_run_of_a_sweep_does_not_stop_the_others(train, tmp_path):
 
 def test_a_sweep_over_lengths_and_weights(train, tmp_path):
     code, _, err = train(
-        "--multirun", "task=demo_choice", *DEMO, "method=spt_sl", "method.prefix_length=2,4", "method.sl_weight=0,1e-4"
+        "task=demo_choice", "--multirun", *DEMO, "method=spt_sl", "method.prefix_length=2,4", "method.sl_weight=0,1e-4"
     )
     assert code == 0, err
     found = {

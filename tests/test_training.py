@@ -101,7 +101,7 @@ def test_the_penalty_is_in_both_losses(tmp_path):
     epochs = []
     trainer_of(made, epochs.append).train()
     (epoch,) = epochs
-    assert epoch.penalty == pytest.approx(1e4 * float(spt.selective_loss(made.model)))
+    assert epoch.penalty == pytest.approx(1e4 * spt.selective_loss(made.model).item())
     assert epoch.dev.loss == pytest.approx(epoch.penalty, rel=0.05)
     assert epoch.train_loss > 100
 
