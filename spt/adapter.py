@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from spt.errors import SptError
-from spt.prefix import Prefix, PrefixConfig, attached, detach, encoder_of, install, self_attentions
+from spt.prefix import Prefix, PrefixConfig, attached, detach, encoder_of, install, is_prefix, self_attentions
 
 Model = TypeVar("Model", bound=nn.Module)
 FORMAT = 1
@@ -93,7 +93,7 @@ def _head(model: nn.Module) -> dict[str, Any] | None:
 def _trained(model: nn.Module) -> dict[str, Tensor]:
     """Trainable parameters by name, with a projection's prefixes in the projection's place."""
     tensors = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
-    tensors = {name: tensor for name, tensor in tensors.items() if not _is_prefix(name)}
+    tensors = {name: tensor for name, tensor in tensors.items() if not is_prefix(name)}
     for name, module in model.named_modules():
         if isinstance(module, Prefix):
             key, value = module.vectors()
@@ -129,7 +129,7 @@ def _prefix_config(description: dict[str, Any], folder: Path) -> PrefixConfig | 
 
 def _check(model: nn.Module, prefix: PrefixConfig | None, weights: dict[str, Tensor], folder: Path) -> None:
     """Whether `weights` are what a model like this one, with such a prefix, can have trained."""
-    ours = {n: list(p.shape) for n, p in model.named_parameters() if not _is_prefix(n)}
+    ours = {n: list(p.shape) for n, p in model.named_parameters() if not is_prefix(n)}
     required = {name for name in ours if name.startswith("classifier.")}
     if prefix is not None:
         names = {module: name for name, module in model.named_modules()}
@@ -147,7 +147,3 @@ def _check(model: nn.Module, prefix: PrefixConfig | None, weights: dict[str, Ten
             raise SptError(
                 f"{folder / WEIGHTS} does not fit this model: {name} has shape {list(tensor.shape)}, not {ours[name]}"
             )
-
-
-def _is_prefix(name: str) -> bool:
-    return ".prefix." in f".{name}" or "prefix_projection." in name

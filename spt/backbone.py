@@ -17,6 +17,7 @@ def load_backbone(
     dtype: str = "float32",
     config: dict[str, Any] | None = None,
     tokenizer: dict[str, Any] | None = None,
+    split_into_words: bool = False,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load an encoder (safetensors only, no code from the hub) and its tokenizer.
 
@@ -27,6 +28,8 @@ def load_backbone(
         dtype: of the weights.
         config: entries of the model's configuration to replace, such as hidden_dropout_prob.
         tokenizer: further arguments of the tokenizer.
+        split_into_words: whether texts come as lists of words, each of which then starts with a space where the
+            tokenizer tells (RoBERTa).
 
     Raises:
         SptError: where the model cannot be had, or its checkpoint lacks more than a pooler.
@@ -50,7 +53,8 @@ def load_backbone(
             output_loading_info=True,
             **(config or {}),
         )
-        words = AutoTokenizer.from_pretrained(source, revision=revision, **(tokenizer or {}))
+        spaces = {"add_prefix_space": True} if split_into_words else {}
+        words = AutoTokenizer.from_pretrained(source, revision=revision, **spaces | (tokenizer or {}))
     except Exception as error:
         remedy = (
             "It must hold config.json, model.safetensors and the tokenizer's files"

@@ -94,6 +94,11 @@ def explain(error: BaseException) -> str:
     if isinstance(error, MissingConfigException) and error.options:
         group, _, name = str(error.missing_cfg_file).rpartition("/")
         return f"unknown {group or 'config'} {name!r}: {nearest(name, error.options)}"
+    if type(error).__name__ == "OutOfMemoryError":
+        return (
+            "out of memory: halve trainer.per_device_train_batch_size and double trainer.gradient_accumulation_steps, "
+            f"or shorten task.max_length ({str(error).splitlines()[0]})"
+        )
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
     if isinstance(error, HydraException | OmegaConfBaseException):

@@ -66,14 +66,14 @@ class Bar:
 
     def epoch(self, row: dict[str, Any], best: bool) -> None:
         """Show an epoch's dev score."""
-        score = f"dev {self.metric} {percent(row[f'dev_{self.metric}'])}"
-        self.dev = score
+        self.dev = f"dev {self.metric} {percent(row[f'dev_{self.metric}'])}"
+        self.progress.update(self.task, completed=row["step"], description=f"{self.loss} {self.dev}")
         log.info(
             "epoch %d: loss %.4f, dev loss %.4f, %s%s (%.1f s)",
             row["epoch"],
             row["train_loss"],
             row["dev_loss"],
-            score,
+            self.dev,
             " *" if best else "",
             row["seconds"],
         )

@@ -9,6 +9,7 @@ from spt.console import Bar
 from spt.loggers import RunFolderOnly
 from spt.methods import Penalty
 from spt.model import TaskModel
+from spt.prefix import is_prefix
 from spt.record import PeakMemory, Run
 from spt.tasks import Split, Task, data_fingerprint
 from spt.training import Diverged, Epoch, TaskTrainer, training_arguments
@@ -40,14 +41,14 @@ class Experiment:
         """
         started, memory = time.perf_counter(), PeakMemory()
         parameters = parameter_groups(self.model)
-        epochs: list[Epoch] = []
         best: Epoch | None = None
+        last: Epoch | None = None
         config = self.run.config
         arguments, schedule = training_arguments(config["trainer"], config["seed"], self.run.folder)
 
         def on_epoch(epoch: Epoch) -> None:
-            nonlocal best
-            epochs.append(epoch)
+            nonlocal best, last
+            last = epoch
             is_best = best is None or epoch.dev.scores[self.metric] > best.dev.scores[self.metric]
             if is_best:
                 best = epoch
@@ -80,7 +81,7 @@ class Experiment:
 
         scores = {
             "best_dev": best and best.dev.scores,
-            "last_dev": epochs[-1].dev.scores if epochs else None,
+            "last_dev": last and last.dev.scores,
             "test": test,
         }
         collapsed = None if best is None else best.only_class
@@ -96,7 +97,7 @@ class Experiment:
             "metrics": {name: found and found[self.metric] for name, found in scores.items()},
             "scores": scores,
             "best_epoch": best and best.epoch,
-            "epochs": len(epochs),
+            "epochs": last.epoch if last else 0,
             "steps": trainer.state.global_step,
             "collapsed": collapsed is not None,
             "warnings": warnings,
@@ -162,7 +163,7 @@ def backbone_size(model: TaskModel) -> int:
 def _group(name: str) -> str:
     if name.startswith("classifier."):
         return "head"
-    return "prefix" if ".prefix." in name or ".prefix_projection." in name else "backbone"
+    return "prefix" if is_prefix(name) else "backbone"
 
 
 def _describe(name: str, split: Split) -> str:

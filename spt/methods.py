@@ -9,13 +9,19 @@ from torch import Tensor
 
 from spt.errors import SptError
 from spt.model import TaskModel
-from spt.prefix import PrefixConfig, attach, selective_loss
+from spt.prefix import PrefixConfig, attach, freeze, selective_loss
 
 Penalty = Callable[[TaskModel], Tensor]
 
 
 def fine_tuning(model: TaskModel, name: str) -> Penalty | None:
     """Train everything the head reads: how a TaskModel starts."""
+    return None
+
+
+def linear_probe(model: TaskModel, name: str) -> Penalty | None:
+    """Train the head alone, on the frozen encoder: what any other method has to beat."""
+    freeze(model.encoder)
     return None
 
 

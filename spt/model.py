@@ -94,6 +94,10 @@ class TaskModel(nn.Module):
             attentions=encoded.get("attentions"),
         )
 
+    def activation_checkpointing_enable(self, *args: Any, **kwargs: Any) -> None:
+        """Recompute the encoder's layers in the backward pass: what transformers' Trainer calls."""
+        self.encoder.activation_checkpointing_enable(*args, **kwargs)
+
     def _pool(self, encoded: Any, attention_mask: Tensor | None) -> Tensor:
         hidden = encoded.last_hidden_state
         if self.pooling == "pooler":

@@ -214,18 +214,31 @@ def attach(model: Model, config: PrefixConfig) -> Model:
         SptError: where the encoder has no attention the prefixes could act on, or already carries some.
     """
     encoder = encoder_of(model)
-    backbone = dict(encoder.named_parameters())
-    noise = _never_loaded(encoder)
     install(encoder, config)
-    for name, parameter in backbone.items():
-        parameter.requires_grad_(name in noise)
+    freeze(encoder)
+    return model
+
+
+def freeze(encoder: PreTrainedModel) -> None:
+    """Freeze all of an encoder but its prefixes, and but weights that its checkpoint did not hold.
+
+    Those (a missing pooler) are noise: they stay trainable, and a warning says so.
+    """
+    noise = _never_loaded(encoder)
+    for name, parameter in encoder.named_parameters():
+        if not is_prefix(name):
+            parameter.requires_grad_(name in noise)
     if noise:
         log.warning(
             "%s not in the checkpoint %r, so random noise at the start: trained, not frozen",
             ", ".join(noise),
             encoder.name_or_path,
         )
-    return model
+
+
+def is_prefix(parameter_name: str) -> bool:
+    """Whether a parameter is a prefix's, or of what computes prefixes."""
+    return ".prefix." in f".{parameter_name}" or "prefix_projection." in parameter_name
 
 
 def install(encoder: PreTrainedModel, config: PrefixConfig) -> None:
@@ -332,12 +345,13 @@ def longest_input(encoder: PreTrainedModel) -> int | None:
     return positions
 
 
-def _never_loaded(encoder: PreTrainedModel) -> dict[str, nn.Parameter]:
+def _never_loaded(encoder: PreTrainedModel) -> list[str]:
     """Trainable parameters that a checkpoint was loaded around; none where the whole encoder was made from a config."""
-    loaded = {name: getattr(parameter, "_is_hf_initialized", False) for name, parameter in encoder.named_parameters()}
+    backbone = {name: p for name, p in encoder.named_parameters() if not is_prefix(name)}
+    loaded = {name: getattr(p, "_is_hf_initialized", False) for name, p in backbone.items()}
     if not any(loaded.values()):
-        return {}
-    return {n: p for n, p in encoder.named_parameters() if not loaded[n] and p.requires_grad}
+        return []
+    return [name for name, p in backbone.items() if not loaded[name] and p.requires_grad]
 
 
 def _shift_positions(encoder: PreTrainedModel, prefix_length: int) -> None:

@@ -46,7 +46,7 @@ def train(run: Any, config: DictConfig) -> dict[str, Any]:
     set_seed(config.seed)
     task = instantiate(config.task, _convert_="all")
     data = task.load()
-    encoder, tokenizer = load_backbone(**run.backbone)
+    encoder, tokenizer = load_backbone(**run.backbone, split_into_words=task.task_type == "token")
     model = TaskModel(encoder, task.task_type, len(task.classes), config.model.pooling)
     penalty = instantiate(config.method)(model)
     limit = longest_input(encoder)

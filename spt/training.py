@@ -57,7 +57,10 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Epoch:
-    """What an epoch left: `dev` is its evaluation, `only_class` the one class that dev was given, if it was one."""
+    """What an epoch left.
+
+    `learning_rate` is its last step's, `dev` its evaluation, `only_class` the one class that all of dev was given.
+    """
 
     epoch: int
     step: int
@@ -108,7 +111,8 @@ class TaskTrainer(Trainer):
         self.schedule = schedule
         self.on_epoch = on_epoch
         self.task_model = model
-        self.losses: list[Tensor] = []
+        self.loss_sum, self.loss_count = torch.zeros(()), 0
+        self.last_rate = args.learning_rate
         self.epoch_started = time.perf_counter()
         collate = task.collator(tokenizer)
         names = {*tokenizer.model_input_names, "labels"}
@@ -136,7 +140,8 @@ class TaskTrainer(Trainer):
         if model.training:
             if self.penalty is not None:
                 loss = loss + self.penalty(self.task_model)
-            self.losses.append(loss.detach())
+            self.loss_sum = self.loss_sum.to(loss.device) + loss.detach().mean()
+            self.loss_count += 1
         return (loss, outputs) if return_outputs else loss
 
     def mean_loss(self) -> float:
@@ -145,10 +150,13 @@ class TaskTrainer(Trainer):
         Raises:
             Diverged: where it is not finite.
         """
-        loss = float(torch.stack(self.losses).mean()) if self.losses else math.nan
-        if self.losses and not math.isfinite(loss):
+        return self.finite("training", float(self.loss_sum) / max(self.loss_count, 1))
+
+    def finite(self, which: str, loss: float) -> float:
+        """`loss` itself, where it is a finite number."""
+        if not math.isfinite(loss):
             raise Diverged(
-                f"the training loss became {loss} by step {self.state.global_step}: lower trainer.learning_rate "
+                f"the {which} loss became {loss} by step {self.state.global_step}: lower trainer.learning_rate "
                 f"(it is {self.args.learning_rate}), or train in float32"
             )
         return loss
@@ -165,26 +173,22 @@ class TaskTrainer(Trainer):
         with torch.no_grad():
             return 0.0 if self.penalty is None else float(self.penalty(self.task_model))
 
-    @property
-    def learning_rate(self) -> float:
-        """The rate of the next step."""
-        return float(self.lr_scheduler.get_last_lr()[0])  # type: ignore[union-attr]
-
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         train_loss = self.mean_loss()
         dev = self.examine(self.splits["validation"])
+        self.finite("validation", dev.loss)
         epoch = Epoch(
-            epoch=round(self.state.epoch or 0),
+            epoch=math.ceil(self.state.epoch or 0),
             step=self.state.global_step,
             train_loss=train_loss,
-            learning_rate=self.learning_rate,
+            learning_rate=self.last_rate,
             penalty=self.penalty_value(),
             dev=dev,
             only_class=self.task.only_class(dev.predictions),
             seconds=time.perf_counter() - self.epoch_started,
         )
         self.on_epoch(epoch)
-        self.losses.clear()
+        self.loss_sum, self.loss_count = torch.zeros(()), 0
         self.epoch_started = time.perf_counter()
         return {f"eval_{name}": value for name, value in dev.scores.items()} | {"eval_loss": dev.loss}
 
@@ -211,6 +215,9 @@ class TaskTrainer(Trainer):
 class _Watch(TrainerCallback):
     def __init__(self, trainer: TaskTrainer, on_step: Callable[[int, int, float], None]):
         self.trainer, self.on_step = trainer, on_step
+
+    def on_pre_optimizer_step(self, args: TrainingArguments, state: Any, control: Any, **kwargs: Any) -> None:
+        self.trainer.last_rate = kwargs["optimizer"].param_groups[0]["lr"]
 
     def on_step_end(self, args: TrainingArguments, state: Any, control: Any, **kwargs: Any) -> None:
         if state.global_step % CHECK_EVERY == 0 or state.global_step == state.max_steps:
@@ -255,12 +262,15 @@ def training_arguments(
         value = settings.get(setting)
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise SptError(f"trainer.{setting} must be a whole number of at least 1, not {value!r}")
+    accelerated = torch.accelerator.is_available()
+    if settings.get("fp16") and not accelerated:
+        raise SptError("trainer.fp16 needs an accelerator, and this machine has none: trainer.bf16=true works without")
     try:
         arguments = TrainingArguments(
             output_dir=str(output_dir),
             seed=seed,
             **OURS,
-            **{"dataloader_pin_memory": torch.cuda.is_available()} | settings,
+            **{"use_cpu": not accelerated, "dataloader_pin_memory": accelerated} | settings,
         )
     except (ValueError, TypeError, ImportError) as error:
         raise SptError(f"trainer: {error}") from error

@@ -31,7 +31,7 @@ CELLS = [f"{row['method']}/{row['task']}/{row['model']}" for row in PUBLISHED]
 
 def test_the_shipped_groups():
     assert set(options("task")) >= {"boolq", "cb", "copa", "rte", "wic", "wsc", "conll03", "conll04"}
-    assert options("method") == ["fine_tuning", "prefix_tuning", "spt", "spt_sl"]
+    assert options("method") == ["fine_tuning", "linear_probe", "prefix_tuning", "spt", "spt_sl"]
     assert {"bert-base-cased", "bert-large-uncased", "roberta-large", "minilm", "demo"} <= set(options("model"))
 
 
@@ -58,7 +58,8 @@ def test_methods_on_every_shape(method, task, tmp_path):
     assert (penalty is not None) == (method == "spt_sl")
     if penalty is not None:
         assert penalty(model).item() == pytest.approx(config.method.sl_weight * spt.selective_loss(model).item())
-    assert (spt.attached(model) is not None) == (method != "fine_tuning")
+    assert (spt.attached(model) is not None) == (method not in ("fine_tuning", "linear_probe"))
+    assert (sum(p.requires_grad for p in model.parameters()) == 2) == (method == "linear_probe")
     arguments, (schedule, _) = training_arguments(dict(config.trainer), config.seed, tmp_path)
     assert schedule == ("exponential" if task == "conll04" else "linear")
     assert (arguments.adam_beta1, arguments.adam_beta2, arguments.adam_epsilon) == (0.9, 0.999, 1e-8)

@@ -68,6 +68,19 @@ def test_eager_is_fused(family, alpha):
         torch.testing.assert_close(eager, fused, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_gradient_checkpointing_keeps_every_gradient(reentrant):
+    gradients = []
+    for checkpointing in (False, True):
+        model = task_model(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0).train()
+        if checkpointing:
+            model.activation_checkpointing_enable({"use_reentrant": reentrant})
+        model(**batch(), labels=torch.tensor([0, 1, 2])).loss.backward()
+        gradients.append({name: p.grad for name, p in model.named_parameters() if p.requires_grad})
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradients[1][name], gradient, rtol=1e-5, atol=1e-7)
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("shift", [False, True])
 def test_padding_changes_nothing(family, shift):
@@ -199,15 +212,15 @@ def test_selective_loss_is_the_mean_cosine(length):
         for matrix in prefix.vectors():
             for i in range(length):
                 for j in range(i + 1, length):
-                    norms = [math.sqrt(float(matrix[k] @ matrix[k]) + 1e-8) for k in (i, j)]
-                    total += abs(float(matrix[i] @ matrix[j])) / (norms[0] * norms[1])
+                    norms = [math.sqrt((matrix[k] @ matrix[k]).item() + 1e-8) for k in (i, j)]
+                    total += abs((matrix[i] @ matrix[j]).item()) / (norms[0] * norms[1])
                     pairs += 1
     assert spt.selective_loss(model).item() == pytest.approx(total / pairs if pairs else 0.0, rel=1e-9)
 
 
 def test_selective_loss_at_the_start_is_what_chance_gives():
     model = task_model(config=spt.PrefixConfig(prefix_length=40), hidden_size=768, num_attention_heads=4)
-    assert float(spt.selective_loss(model)) == pytest.approx(math.sqrt(2 / (math.pi * 768)), rel=0.03)
+    assert spt.selective_loss(model).item() == pytest.approx(math.sqrt(2 / (math.pi * 768)), rel=0.03)
 
 
 def test_selective_loss_needs_prefixes(encoder):

@@ -242,3 +242,24 @@ def test_real_files_have_their_published_sizes(name, folder, caplog):
     data = real.load()
     assert {split: len(examples) for split, examples in data.items()} == real.sizes
     assert not caplog.records
+
+
+def test_a_byte_level_tokenizer_starts_every_word_with_a_space(tmp_path):
+    """RoBERTa's tokenizer takes lists of words only with spaces before them."""
+    from tokenizers import ByteLevelBPETokenizer
+    from transformers import RobertaTokenizer
+
+    from spt.backbone import load_backbone
+    from tests.conftest import tiny_encoder
+
+    trained = ByteLevelBPETokenizer()
+    specials = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    trained.train_from_iterator(["mr kalorba went to mirimso"] * 5, vocab_size=300, special_tokens=specials)
+    trained.save_model(str(tmp_path))
+    RobertaTokenizer(str(tmp_path / "vocab.json"), str(tmp_path / "merges.txt")).save_pretrained(tmp_path)
+    tiny_encoder("roberta", vocab_size=300).save_pretrained(tmp_path)
+    _, tokenizer = load_backbone(str(tmp_path), split_into_words=True)
+    split = ner().encode(NER, tokenizer, limit=64)
+    assert tokenizer.decode(split.inputs[0]["input_ids"]) == "<s> mr kalorba went to mirimso</s>"
+    assert [w for w in split.inputs[0]["words"] if w >= 0] == [0, 1, 2, 3, 4] and split.lost_words == 0
+    assert "token_type_ids" not in split.inputs.column_names

@@ -167,6 +167,28 @@ def test_the_same_seed_is_the_same_run_and_another_is_not(tmp_path):
     assert first == second != other
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ("trainer.bf16=true",),
+        ("model.dtype=bfloat16",),
+        ("model.attn_implementation=eager",),
+        ("+trainer.activation_checkpointing=true",),
+        ("trainer.max_steps=2",),
+        ("trainer.train_sampling_strategy=random",),
+        ("method=prefix_tuning", "method.projection=16"),
+    ],
+)
+def test_settings_that_work(settings, tmp_path):
+    made = experiment(tmp_path, "method=spt_sl", "trainer.num_train_epochs=1", *settings)
+    before = [p.detach().clone() for p in made.model.parameters() if p.requires_grad]
+    results = made.fit()
+    assert results["status"] == "finished" and results["best_epoch"] == 1
+    if "projection" not in settings[-1]:  # whose prefixes are stored free
+        after = [p for p in made.model.parameters() if p.requires_grad]
+        assert not any(torch.equal(old, new) for old, new in zip(before, after, strict=True))
+
+
 def test_a_run_that_gives_one_class_says_so(tmp_path):
     made = experiment(tmp_path, "trainer.num_train_epochs=1", "trainer.learning_rate=1e-12")
     made.model.classifier.bias.data[0] = 100.0
@@ -210,6 +232,7 @@ def test_divergence_after_an_epoch_keeps_that_epoch(tmp_path):
         ({"lr_scheduler_type": "exponential", "lr_scheduler_kwargs": {"gama": 0.9}}, "did you mean 'gamma'"),
         ({"warmup_stepz": 3}, "did you mean 'warmup_steps'"),
         ({"optim": "adam_fast"}, "trainer: "),
+        ({"fp16": True}, "fp16 needs an accelerator"),
         ({"save_strategy": "epoch"}, "save_strategy is the run's own"),
     ],
 )
