@@ -122,9 +122,9 @@ def read_hub(path: str, split: str, name: str | None = None, revision: str | Non
     datasets.disable_progress_bars()
     try:
         builder = datasets.load_dataset_builder(path, name, revision=revision)
-        if builder.info.splits is not None and split not in builder.info.splits:
-            return None
         builder.download_and_prepare()
+        if split not in builder.info.splits:
+            return None
         data = builder.as_dataset(split)
     except Exception as error:
         raise SptError(

@@ -272,10 +272,12 @@ class TokenTask(Task):
     The label sits on a word's first sub-word. Words that truncation cut off are predicted O, so they count as misses.
 
     Attributes:
-        tags: the hub's column of tags, or of spans where its items are {"start", "end", "type"}.
+        tags: the hub's column of tags.
+        spans: the hub's column of {"start", "end", "type"}, where it has spans and no tags.
     """
 
     tags: str = "tags"
+    spans: str | None = None
 
     task_type = "token"
     reader = staticmethod(read_conll)
@@ -288,11 +290,13 @@ class TokenTask(Task):
         return False
 
     def example(self, row: Row) -> Example:
-        tokens = list(row["tokens"])
-        tags = row["tags"] if "tags" in row else row[self.tags]
-        if tags and isinstance(tags[0], dict):
-            tags = spans_to_tags(len(tokens), tags)
-        tags = list(tags) or ["O"] * len(tokens)
+        tokens = list(_column(row, "tokens"))
+        if "tags" in row or self.spans is None:
+            tags = list(row["tags"] if "tags" in row else _column(row, self.tags))
+        else:
+            tags = spans_to_tags(len(tokens), _column(row, self.spans))
+        if len(tags) != len(tokens):
+            raise SptError(f"{len(tokens)} tokens and {len(tags)} tags")
         for tag in tags:
             if tag != "O" and tag[2:] not in self.labels:
                 raise SptError(f"entity type {tag[2:]!r} is none of this task's: {nearest(tag[2:], self.labels)}")
@@ -342,10 +346,15 @@ class TokenTask(Task):
 def fill(template: str, row: Row) -> str:
     """`template` with the row's fields in its {braces}."""
     for _, name, _, _ in string.Formatter().parse(template):
-        if name is not None and not isinstance(row.get(name), str):
-            what = "no field" if name not in row else f"{row[name]!r} and no text in field"
-            raise SptError(f"{what} {name!r}: {nearest(name, row)}")
+        if name is not None and not isinstance(_column(row, name), str):
+            raise SptError(f"field {name!r} holds no text but {row[name]!r}")
     return template.format_map(row)
+
+
+def _column(row: Row, name: str) -> Any:
+    if name not in row:
+        raise SptError(f"no field {name!r}: {nearest(name, row)}")
+    return row[name]
 
 
 def data_fingerprint(data: dict[str, list[Example]]) -> str:

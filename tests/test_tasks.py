@@ -108,7 +108,7 @@ def test_an_unlabelled_test_split_is_left_out_and_a_labelled_one_is_kept(tmp_pat
         ("rte", {"label": "entailmnt"}, "line 2: label 'entailmnt' .* did you mean 'entailment'"),
         ("rte", {"label": 2}, "line 2: label 2"),
         ("rte", {"label": None}, "1 of the train split's rows have no label"),
-        ("rte", {"premise": None}, "line 2: None and no text in field 'premise'"),
+        ("rte", {"premise": None}, "line 2: field 'premise' holds no text but None"),
         ("copa", {"question": "why"}, "line 2: question is 'why'"),
         ("wsc", {"target": {"span1_text": "a", "span2_text": "b", "span2_index": 99}}, "line 2: span2_index 99"),
     ],

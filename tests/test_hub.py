@@ -1,0 +1,84 @@
+"""The hub's reader on folders in the hub's own layout: parquet files with their features."""
+
+import pytest
+from datasets import ClassLabel, Dataset, Features, List, Value
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+
+from spt.command import CONF
+from spt.errors import SptError
+
+TAGS = ["O", "B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC", "B-MISC", "I-MISC"]
+
+
+@pytest.fixture
+def published(tmp_path, monkeypatch):
+    """Make a folder of parquet files, and a task that loads it from there."""
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+
+    def make(name, rows, features, splits=("train", "validation", "test")):
+        for split in splits:
+            data = Dataset.from_list(rows[split] if isinstance(rows, dict) else rows, features=Features(features))
+            (tmp_path / "data").mkdir(exist_ok=True)
+            data.to_parquet(tmp_path / "data" / f"{split}-00000-of-00001.parquet")
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            task = instantiate(compose("train", [f"task={name}"]).task, _convert_="all")
+        task.hub = {"path": str(tmp_path)}
+        return task
+
+    return make
+
+
+def test_superglue(published):
+    text, label = Value("string"), ClassLabel(names=["entailment", "not_entailment"])
+    rows = [{"premise": "P", "hypothesis": "H", "idx": 0, "label": 1}]
+    hidden = [row | {"label": -1} for row in rows]
+    features = {"premise": text, "hypothesis": text, "idx": Value("int32"), "label": label}
+    task = published("rte", {"train": rows, "validation": rows, "test": hidden}, features)
+    example = {"texts": ["P", "H"], "label": 1}
+    assert task.load() == {"train": [example], "validation": [example]}
+
+
+def test_conll03_and_its_numbered_tags(published):
+    rows = [{"id": "0", "tokens": ["Ann", "Lee", "in", "Rome"], "ner_tags": [1, 2, 0, 5]}]
+    features = {"id": Value("string"), "tokens": List(Value("string")), "ner_tags": List(ClassLabel(names=TAGS))}
+    data = published("conll03", rows, features).load()
+    assert data["test"] == [{"tokens": ["Ann", "Lee", "in", "Rome"], "tags": ["B-PER", "I-PER", "O", "B-LOC"]}]
+
+
+def test_tags_must_be_as_many_as_tokens(published):
+    features = {"tokens": List(Value("string")), "ner_tags": List(ClassLabel(names=TAGS))}
+    with pytest.raises(SptError, match="train, example 0: 2 tokens and 0 tags"):
+        published("conll03", [{"tokens": ["a", "b"], "ner_tags": []}], features).load()
+
+
+def test_conll04_and_its_spans(published):
+    spans = [{"start": 0, "end": 2, "type": "Peop"}, {"start": 3, "end": 4, "type": "Loc"}]
+    span = {"start": Value("int64"), "end": Value("int64"), "type": Value("string")}
+    features = {"tokens": List(Value("string")), "entities": List(span)}
+    rows = [
+        {"tokens": ["Ann", "Lee", "in", "Rome"], "entities": spans},
+        {"tokens": ["no", "name"], "entities": []},
+    ]
+    data = published("conll04", rows, features).load()
+    assert [example["tags"] for example in data["train"]] == [["B-Peop", "I-Peop", "O", "B-Loc"], ["O", "O"]]
+
+
+def test_a_wrong_column_is_named(published):
+    task = published("rte", [{"sentence1": "P", "label": 0}], {"sentence1": Value("string"), "label": Value("int64")})
+    with pytest.raises(SptError, match="train, example 0: no field 'premise'"):
+        task.load()
+
+
+def test_a_missing_tag_column_is_named(published):
+    task = published("conll03", [{"tokens": ["a"]}], {"tokens": List(Value("string"))})
+    with pytest.raises(SptError, match="train, example 0: no field 'ner_tags'"):
+        task.load()
+
+
+def test_a_missing_split_is_said(published):
+    text = Value("string")
+    rows = [{"premise": "P", "hypothesis": "H", "label": 0}]
+    features = {"premise": text, "hypothesis": text, "label": Value("int64")}
+    with pytest.raises(SptError, match="the validation split has no labelled example"):
+        published("rte", rows, features, splits=("train",)).load()
