@@ -4,6 +4,7 @@
 transformers' attention interface, through which the encoder then calls it.
 """
 
+import copy
 import inspect
 import logging
 import math
@@ -253,6 +254,7 @@ def install(encoder: PreTrainedModel, config: PrefixConfig) -> None:
             "load it with one of the two"
         )
     layers = self_attentions(encoder)
+    _own_config(encoder)
     # Half-precision backbones keep their prefixes in float32, as optimizers need them.
     dtype = torch.promote_types(encoder.dtype, torch.float32)
     projection = None
@@ -352,6 +354,14 @@ def _never_loaded(encoder: PreTrainedModel) -> list[str]:
     if not any(loaded.values()):
         return []
     return [name for name, p in backbone.items() if not loaded[name] and p.requires_grad]
+
+
+def _own_config(encoder: PreTrainedModel) -> None:
+    """Give the encoder a configuration of its own: encoders made from one share it, and with it the attention."""
+    shared, own = encoder.config, copy.deepcopy(encoder.config)
+    for module in encoder.modules():
+        if getattr(module, "config", None) is shared:
+            module.config = own  # type: ignore[assignment]
 
 
 def _shift_positions(encoder: PreTrainedModel, prefix_length: int) -> None:

@@ -1,5 +1,6 @@
 """`attach` and what follows from it, on tiny encoders."""
 
+import copy
 import math
 
 import pytest
@@ -165,6 +166,31 @@ def test_a_bare_encoder_takes_prefixes_and_gives_them_back():
     spt.detach(encoder)
     assert spt.attached(encoder) is None
     torch.testing.assert_close(encoder(**batch()).last_hidden_state, before)
+
+
+def test_encoders_of_one_configuration_do_not_touch_each_other():
+    shared = tiny_encoder().config
+    encoders = [type(tiny_encoder())(shared).eval() for _ in range(2)]
+    before = [encoder(**batch()).last_hidden_state for encoder in encoders]
+    spt.attach(encoders[0], spt.PrefixConfig(prefix_length=5))
+    with_prefix = encoders[0](**batch()).last_hidden_state
+    assert torch.equal(encoders[1](**batch()).last_hidden_state, before[1])
+    spt.attach(encoders[1], spt.PrefixConfig(prefix_length=3))
+    spt.detach(encoders[1])
+    assert torch.equal(encoders[1](**batch()).last_hidden_state, before[1])
+    assert torch.equal(encoders[0](**batch()).last_hidden_state, with_prefix)
+
+
+@pytest.mark.parametrize("config", [{}, {"alpha": None, "shift_positions": True}, {"alpha": None, "projection": 8}])
+def test_a_copy_is_a_model_of_its_own(config):
+    model = task_model(config=spt.PrefixConfig(prefix_length=5, **config))
+    logits = model(**batch()).logits
+    other = copy.deepcopy(model)
+    assert torch.equal(other(**batch()).logits, logits)
+    for parameter in other.parameters():
+        parameter.data.zero_()
+    spt.detach(other)
+    assert torch.equal(model(**batch()).logits, logits) and spt.attached(model) is not None
 
 
 def test_attach_twice_is_refused():
