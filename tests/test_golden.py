@@ -171,7 +171,6 @@ def test_p_tuning_v2(case, attention):
     )
     model, inputs = build(meta, tensors, prefix, attention)
     theirs = {n.removeprefix("state.prefix_encoder."): t for n, t in tensors.items() if ".prefix_encoder." in n}
-    grads = {}
     if meta["projection"]:
         projection = model.encoder.prefix_projection
         ours = {
@@ -184,29 +183,24 @@ def test_p_tuning_v2(case, attention):
         for name, parameter in ours.items():
             parameter.data.copy_(theirs[name])
     else:
-        ours = {}
-        blocks = theirs["embedding.weight"].chunk(2 * config["num_hidden_layers"], dim=1)
-        prefixes = [p for n, p in model.named_parameters() if n.endswith("_prefix")]
-        for parameter, block in zip(prefixes, blocks, strict=True):
+        ours = {n: p for n, p in model.named_parameters() if n.endswith("_prefix")}
+        blocks = theirs["embedding.weight"].chunk(len(ours), dim=1)
+        for parameter, block in zip(ours.values(), blocks, strict=True):
             parameter.data.copy_(block)
     model.eval()
     out = model(**inputs)
     out.loss.backward()
-    grads = {name: parameter.grad for name, parameter in ours.items()}
-    if not meta["projection"]:
-        grads = {"embedding.weight": torch.cat([p.grad for p in prefixes], dim=1)}
-    found = 0
-    for name, tensor in tensors.items():
-        if name.endswith("logits"):
-            close(out.logits, tensor)
-            found += 1
-        elif name.endswith("loss"):
-            close(out.loss, tensor)
-            found += 1
-        elif ".prefix_encoder." in name and "grad" in name:
-            close(grads[name.split(".prefix_encoder.")[1]], tensor)
-            found += 1
-        elif "grad" in name and "classifier" in name:
-            close(model.classifier.get_parameter(name.rsplit(".", 1)[1]).grad, tensor)
-            found += 1
-    assert found >= 5, sorted(tensors)
+    close(out.logits, tensors["eval.logits"])
+    close(out.loss, tensors["eval.loss"])
+    for name in ("weight", "bias"):
+        close(model.classifier.get_parameter(name).grad, tensors[f"eval.grad.classifier.{name}"])
+    if meta["projection"]:
+        for name, parameter in ours.items():
+            close(parameter.grad, tensors[f"eval.grad.prefix_encoder.{name}"])
+    else:
+        together = torch.cat([parameter.grad for parameter in ours.values()], dim=1)
+        close(together, tensors["eval.grad.prefix_encoder.embedding.weight"])
+    out = model(**inputs, output_attentions=True, output_hidden_states=True)
+    for layer in range(config["num_hidden_layers"]):
+        close(out.attentions[layer], tensors[f"eval.attentions.{layer}"])
+        close(out.hidden_states[layer + 1], tensors[f"eval.hidden_states.{layer + 1}"])
