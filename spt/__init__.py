@@ -12,18 +12,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from spt.adapter import load_adapter, save_adapter
+    from spt.encoder import attach, attached, detach
     from spt.errors import SptError
     from spt.model import TaskModel
-    from spt.prefix import PrefixConfig, attach, attached, detach, selective_loss
+    from spt.prefix import PrefixConfig, selective_loss
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "TaskModel": "model",
     "PrefixConfig": "prefix",
-    "attach": "prefix",
-    "attached": "prefix",
-    "detach": "prefix",
+    "attach": "encoder",
+    "attached": "encoder",
+    "detach": "encoder",
     "selective_loss": "prefix",
     "save_adapter": "adapter",
     "load_adapter": "adapter",

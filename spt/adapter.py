@@ -13,17 +13,23 @@ from typing import Any, TypeVar
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
+from spt.encoder import attached, detach, encoder_of, install, supported_layers
 from spt.errors import SptError
-from spt.prefix import Prefix, PrefixConfig, attached, detach, encoder_of, install, is_prefix, self_attentions
+from spt.prefix import Prefix, PrefixConfig, is_prefix
 
 Model = TypeVar("Model", bound=nn.Module)
 FORMAT = 1
 WEIGHTS, DESCRIPTION = "adapter.safetensors", "adapter.json"
+# What of a backbone's configuration an adapter must find again.
+BACKBONE = ("model_type", "hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size", "hidden_act")
 
 
 def save_adapter(model: nn.Module, folder: str | Path) -> Path:
-    """Write everything trainable in `model` (a TaskModel or a bare encoder), and what is needed to put it back.
+    """Write what `model` (a TaskModel or a bare encoder) trained, and what is needed to put it back.
+
+    That is its prefixes, its head, and whatever of the backbone is trainable.
 
     Returns:
         The folder, created where missing. Each file replaces its predecessor at once, never half-written.
@@ -34,8 +40,7 @@ def save_adapter(model: nn.Module, folder: str | Path) -> Path:
     description = {
         "format": FORMAT,
         "base_model": encoder.name_or_path or None,
-        "architecture": type(encoder).__name__,
-        "hidden_size": encoder.config.hidden_size,
+        "backbone": _backbone(encoder),
         "prefix": None if config is None else asdict(replace(config, projection=None)),
         "head": _head(model),
     }
@@ -50,7 +55,8 @@ def save_adapter(model: nn.Module, folder: str | Path) -> Path:
 def load_adapter(model: Model, folder: str | Path) -> Model:
     """Make `model` what was saved in `folder`: its prefixes take the place of any that `model` carries.
 
-    `model` has the base model and the head that the adapter was trained with.
+    `model` has the base model and the head that the adapter was trained with. A backbone that took over weights of one
+    adapter (fine-tuning's) takes no other that leaves them in place.
 
     Returns:
         `model` itself.
@@ -61,18 +67,20 @@ def load_adapter(model: Model, folder: str | Path) -> Model:
     folder = Path(folder)
     description, weights = _read(folder)
     encoder = encoder_of(model)
-    for what, ours, theirs in (
-        ("architecture", type(encoder).__name__, description["architecture"]),
-        ("hidden_size", encoder.config.hidden_size, description["hidden_size"]),
-        ("head", _head(model), description["head"]),
-    ):
-        if ours != theirs:
-            raise SptError(
-                f"{folder} does not fit this model: its {what} is {theirs!r}, the model's {ours!r} "
-                f"(it was trained on {description['base_model']!r})"
-            )
+    for ours, theirs in ((_backbone(encoder), description["backbone"]), (_head(model), description["head"])):
+        for what in sorted(ours.keys() | theirs.keys()):
+            if ours.get(what) != theirs.get(what):
+                raise SptError(
+                    f"{folder} does not fit this model: its {what} is {theirs.get(what)!r}, the model's "
+                    f"{ours.get(what)!r} (it was trained on {description['base_model']!r})"
+                )
     prefix = _prefix_config(description, folder)
     _check(model, prefix, weights, folder)
+    changed: set[str] = getattr(encoder, "changed_by_adapter", set())
+    if changed - weights.keys():
+        raise SptError(
+            f"the backbone holds weights of another adapter, which {folder} does not replace: load the base model anew"
+        )
     detach(model)
     encoder.requires_grad_(False)
     if prefix is not None:
@@ -81,19 +89,29 @@ def load_adapter(model: Model, folder: str | Path) -> Model:
     for name, tensor in weights.items():
         parameters[name].data.copy_(tensor)
         parameters[name].requires_grad_(True)
+    encoder.__dict__["changed_by_adapter"] = {
+        name for name in weights if not is_prefix(name) and not name.startswith("classifier.")
+    }
     return model
 
 
-def _head(model: nn.Module) -> dict[str, Any] | None:
+def _backbone(encoder: PreTrainedModel) -> dict[str, Any]:
+    return {"architecture": type(encoder).__name__} | {name: getattr(encoder.config, name, None) for name in BACKBONE}
+
+
+def _head(model: nn.Module) -> dict[str, Any]:
     if not hasattr(model, "classifier"):
-        return None
+        return {}
     return {"task_type": model.task_type, "num_labels": model.num_labels, "pooling": model.pooling}
 
 
 def _trained(model: nn.Module) -> dict[str, Tensor]:
-    """Trainable parameters by name, with a projection's prefixes in the projection's place."""
-    tensors = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
-    tensors = {name: tensor for name, tensor in tensors.items() if not is_prefix(name)}
+    """Prefixes, head and trainable backbone by name, with a projection's prefixes in the projection's place."""
+    tensors = {
+        name: p.detach()
+        for name, p in model.named_parameters()
+        if not is_prefix(name) and (p.requires_grad or name.startswith("classifier."))
+    }
     for name, module in model.named_modules():
         if isinstance(module, Prefix):
             key, value = module.vectors()
@@ -109,8 +127,10 @@ def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
     except ValueError as error:
         raise SptError(f"{folder / DESCRIPTION} is damaged: {error}") from error
-    fields = {"format", "base_model", "architecture", "hidden_size", "prefix", "head"}
-    if not isinstance(description, dict) or not fields <= description.keys():
+    fields = {"format", "base_model", "backbone", "prefix", "head"}
+    tables = ("backbone", "head")
+    whole = isinstance(description, dict) and fields <= description.keys()
+    if not whole or not all(isinstance(description[name], dict) for name in tables):
         raise SptError(f"{folder / DESCRIPTION} is damaged: it lacks some of {', '.join(sorted(fields))}")
     if description["format"] != FORMAT:
         raise SptError(f"{folder} has adapter format {description['format']!r}, this version of spt reads {FORMAT}")
@@ -133,7 +153,7 @@ def _check(model: nn.Module, prefix: PrefixConfig | None, weights: dict[str, Ten
     required = {name for name in ours if name.startswith("classifier.")}
     if prefix is not None:
         names = {module: name for name, module in model.named_modules()}
-        for module, *shapes in self_attentions(encoder_of(model)):
+        for module, *shapes in supported_layers(encoder_of(model), prefix):
             for kind, shape in zip(("key_prefix", "value_prefix"), shapes, strict=True):
                 name = f"{names[module]}.prefix.{kind}"
                 ours[name] = [prefix.prefix_length, math.prod(shape)]

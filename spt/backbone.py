@@ -6,8 +6,10 @@ import torch
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
-from spt.errors import SptError
+from spt.errors import SptError, nearest
 from spt.readers import local_path
+
+DTYPES = ("float32", "bfloat16", "float16", "float64")
 
 
 def load_backbone(
@@ -34,8 +36,8 @@ def load_backbone(
     Raises:
         SptError: where the model cannot be had, or its checkpoint lacks more than a pooler.
     """
-    if not isinstance(getattr(torch, dtype, None), torch.dtype):
-        raise SptError(f"model.dtype={dtype!r} is no torch dtype: float32, bfloat16, float16 or float64")
+    if dtype not in DTYPES:
+        raise SptError(f"unknown model.dtype={dtype!r}: {nearest(dtype, DTYPES)}")
     folder = local_path(name_or_path)
     looks_local = name_or_path.startswith(("/", ".", "~", "pkg://")) or folder.is_dir()
     if looks_local and not (folder / "config.json").is_file():
@@ -56,11 +58,12 @@ def load_backbone(
         spaces = {"add_prefix_space": True} if split_into_words else {}
         words = AutoTokenizer.from_pretrained(source, revision=revision, **spaces | (tokenizer or {}))
     except Exception as error:
-        remedy = (
-            "It must hold config.json, model.safetensors and the tokenizer's files"
-            if looks_local
-            else "Without a network, point model.name_or_path at a folder with the model"
-        )
+        if isinstance(error, TypeError) and config:
+            remedy = f"model.config={config} may name an entry that this model's configuration does not have"
+        elif looks_local:
+            remedy = "It must hold config.json, model.safetensors and the tokenizer's files"
+        else:
+            remedy = "Without a network, point model.name_or_path at a folder with the model"
         reason = str(error).strip().splitlines()[0] if str(error).strip() else ""
         raise SptError(
             f"cannot load the model {name_or_path!r} ({type(error).__name__}: {reason}). {remedy}"

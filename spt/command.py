@@ -29,7 +29,7 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
     def decorate(main: Callable[[DictConfig], Any]) -> Callable[[], None]:
         def run() -> None:
             before = os.environ.get(TRACEBACK)
-            verbose = "-v" in sys.argv or before is not None
+            verbose = "-v" in sys.argv or before not in (None, "", "0")
             program, *arguments = (argument for argument in sys.argv if argument != "-v")
             # argparse takes options before or after all overrides, but not between them.
             sys.argv = [program, *sorted(arguments, key=lambda argument: argument not in ("-m", "--multirun"))]
@@ -57,8 +57,9 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
                     raise
                 sys.exit(f"error: {explain(error)}")
             finally:
-                if before is None:
-                    del os.environ[TRACEBACK]
+                os.environ.pop(TRACEBACK)
+                if before is not None:
+                    os.environ[TRACEBACK] = before
             if failed:
                 sys.exit("error: these runs of the sweep failed, the others are done:\n  " + "\n  ".join(failed))
 
@@ -90,7 +91,11 @@ def explain(error: BaseException) -> str:
     if isinstance(error, SptError):
         return str(error)
     if isinstance(error, InstantiationException) and error.__cause__ is not None:
+        if isinstance(error.__cause__, TypeError):
+            return f"{error.__cause__}: an option, or a recipe, that belongs to another method or task"
         return explain(error.__cause__)
+    if isinstance(error, ValueError) and str(error).startswith("Config group override must be"):
+        return f"{error}: a group is chosen by the name of one of its files"
     if isinstance(error, MissingConfigException) and error.options:
         group, _, name = str(error.missing_cfg_file).rpartition("/")
         return f"unknown {group or 'config'} {name!r}: {nearest(name, error.options)}"

@@ -27,6 +27,10 @@ def logged(path: Path | None = None) -> Iterator[None]:
         log.addHandler(handler)
     try:
         yield
+    except Exception as error:
+        if path is not None:
+            handlers[0].handle(logging.makeLogRecord({"levelname": "ERROR", "msg": f"{type(error).__name__}: {error}"}))
+        raise
     finally:
         for handler in handlers:
             log.removeHandler(handler)
@@ -101,10 +105,12 @@ def show_result(record: dict[str, Any], published: list[dict[str, str]], note: s
     if note:
         log.info("%s", note)
     metrics = record["metrics"]
-    parts = [
-        f"best dev {percent(metrics['best_dev'])} (epoch {record['best_epoch']})",
-        f"last dev {percent(metrics['last_dev'])}",
-    ]
+    parts = ["no epoch finished"]
+    if record["best_epoch"] is not None:
+        parts = [
+            f"best dev {percent(metrics['best_dev'])} (epoch {record['best_epoch']})",
+            f"last dev {percent(metrics['last_dev'])}",
+        ]
     if metrics["test"] is not None:
         parts.append(f"test {percent(metrics['test'])} (at the best dev epoch)")
     parts.append(f"{record['wall_seconds']:.0f} s")

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from spt.adapter import load_adapter, save_adapter
+from spt.command import CONF
 from spt.console import Bar
 from spt.loggers import RunFolderOnly
 from spt.methods import Penalty
@@ -89,7 +90,7 @@ class Experiment:
         if collapsed is not None:
             warnings.append(
                 f"collapsed: at its best epoch the model gives {collapsed!r} to every dev example, "
-                "so the score is that class's share and shows nothing learned"
+                "so its score shows nothing learned"
             )
         return {
             "status": "diverged" if diverged else "finished",
@@ -125,7 +126,7 @@ class Experiment:
         """What the run is, for people."""
         config, task = self.run.config, self.task
         method = {k: v for k, v in config["method"].items() if not k.startswith("_") and k != "name"}
-        recipe, trainer = config["recipe"], config["trainer"]
+        trainer = config["trainer"]
         groups = parameter_groups(self.model)
         whole = backbone_size(self.model) + groups["prefix"] + groups["head"]
         source = task.data_dir or (task.hub and task.hub["path"])
@@ -134,7 +135,7 @@ class Experiment:
             "splits": ", ".join(_describe(name, split) for name, split in self.splits.items()),
             "model": f"{config['model']['name']} ({config['model']['name_or_path']})",
             "method": " ".join([config["method"]["name"], *(f"{name}={value}" for name, value in method.items())]),
-            "recipe": _describe_recipe(recipe),
+            "recipe": _describe_recipe(config),
             "training": (
                 f"{trainer['num_train_epochs']} epochs, batches of {trainer['per_device_train_batch_size']} x "
                 f"{trainer['gradient_accumulation_steps']}, learning rate {trainer['learning_rate']} "
@@ -167,15 +168,19 @@ def _group(name: str) -> str:
 
 
 def _describe(name: str, split: Split) -> str:
-    text = f"{len(split.examples)} {name}"
+    notes = []
     if split.truncated:
-        text += f" ({split.truncated} truncated"
-        text += f", {split.lost_words} words lost)" if split.lost_words else ")"
-    return text
+        notes.append(f"{split.truncated} truncated")
+    if split.lost_words:
+        notes.append(f"{split.lost_words} words without a token")
+    return f"{len(split.examples)} {name}" + (f" ({', '.join(notes)})" if notes else "")
 
 
-def _describe_recipe(recipe: dict[str, Any] | None) -> str:
+def _describe_recipe(config: dict[str, Any]) -> str:
+    recipe = config["recipe"]
     if recipe is None:
-        return "none published for this cell: the defaults of conf/method and conf/trainer apply"
+        cell = [config[group]["name"] for group in ("method", "task", "model")]
+        why = "left out" if (CONF / "recipe").joinpath(*cell).with_suffix(".yaml").exists() else "none for this cell"
+        return f"{why}: the defaults of conf/method and conf/trainer apply"
     note = f" ({recipe['note']})" if recipe["note"] else ""
     return f"{recipe['name']}, {recipe['source']}{note}"

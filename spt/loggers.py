@@ -21,6 +21,9 @@ class RunFolderOnly:
     def finish(self, record: dict[str, Any], adapter: Path) -> None:
         """After training: the record, and the adapter's folder where one was kept."""
 
+    def fail(self) -> None:
+        """In place of `finish`, where the run ended in an error."""
+
 
 def _never_fatal(method: Callable[..., None]) -> Callable[..., None]:
     @wraps(method)
@@ -96,3 +99,9 @@ class WandbLogger(RunFolderOnly):
             artifact.add_dir(str(adapter))
             self.run.log_artifact(artifact)
         self.run.finish()
+
+    @_never_fatal
+    def fail(self) -> None:
+        """Close the run as failed."""
+        if self.run is not None:
+            self.run.finish(exit_code=1)

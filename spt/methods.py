@@ -7,21 +7,25 @@ from collections.abc import Callable
 
 from torch import Tensor
 
+from spt.encoder import attach, freeze, noise_of
 from spt.errors import SptError
 from spt.model import TaskModel
-from spt.prefix import PrefixConfig, attach, freeze, selective_loss
+from spt.prefix import PrefixConfig, selective_loss
 
 Penalty = Callable[[TaskModel], Tensor]
 
 
 def fine_tuning(model: TaskModel, name: str) -> Penalty | None:
-    """Train everything the head reads: how a TaskModel starts."""
+    """Train everything the head reads."""
+    noise_of(model)
+    for parameter_name, parameter in model.encoder.named_parameters():
+        parameter.requires_grad_(parameter_name not in model.unread)
     return None
 
 
 def linear_probe(model: TaskModel, name: str) -> Penalty | None:
     """Train the head alone, on the frozen encoder: what any other method has to beat."""
-    freeze(model.encoder)
+    freeze(model)
     return None
 
 

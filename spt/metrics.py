@@ -37,11 +37,13 @@ def entity_f1(gold: Sequence[list[str]], predicted: Sequence[list[str]]) -> Scor
     } | types
 
 
-METRICS: dict[str, Score] = {"accuracy": accuracy, "macro_f1": macro_f1, "f1": entity_f1}
+OF_CLASSES: dict[str, Score] = {"accuracy": accuracy, "macro_f1": macro_f1}
+OF_ENTITIES: dict[str, Score] = {"f1": entity_f1}
 
 
-def metric(name: str) -> Score:
-    """The metric called `name`."""
-    if name not in METRICS:
-        raise SptError(f"unknown metric {name!r}: {nearest(name, METRICS)}")
-    return METRICS[name]
+def metric(name: str, task_type: str) -> Score:
+    """The metric called `name`, for tasks of a type."""
+    metrics = OF_ENTITIES if task_type == "token" else OF_CLASSES
+    if name not in metrics:
+        raise SptError(f"unknown metric {name!r} for a {task_type} task: {nearest(name, metrics)}")
+    return metrics[name]

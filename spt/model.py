@@ -18,7 +18,8 @@ IGNORED = -100
 class TaskModel(nn.Module):
     """An encoder with the head of one task type: dropout, then one Linear, `classifier`, from N(0, 0.02).
 
-    Every parameter that the head reads starts trainable, which is fine-tuning; `spt.attach` freezes the encoder.
+    What trains is left as it is; `spt.attach` freezes the encoder. `unread` names the encoder's parameters that the
+    head does not use (a pooler it passes by).
 
     Args:
         encoder: any transformers PreTrainedModel that returns last_hidden_state (AutoModel).
@@ -39,11 +40,12 @@ class TaskModel(nn.Module):
         if isinstance(num_labels, bool) or not isinstance(num_labels, int) or num_labels < 1:
             raise SptError(f"num_labels must be a whole number of at least 1, not {num_labels!r}")
         pooler = getattr(encoder, "pooler", None)
-        if task_type == "token" or pooling != "pooler":
-            if pooler is not None:
-                pooler.requires_grad_(False)
-        elif pooler is None:
+        reads_pooler = task_type != "token" and pooling == "pooler"
+        if reads_pooler and pooler is None:
             raise SptError(f"{type(encoder).__name__} has no pooler: choose pooling first, mean or last")
+        self.unread = {
+            name for name, _ in encoder.named_parameters() if name.startswith("pooler.") and not reads_pooler
+        }
         self.encoder = encoder
         self.task_type, self.num_labels, self.pooling = task_type, num_labels, pooling
         config = encoder.config
@@ -78,7 +80,10 @@ class TaskModel(nn.Module):
         named = {"input_ids": input_ids, "attention_mask": attention_mask, "token_type_ids": token_type_ids}
         inputs |= {name: tensor for name, tensor in named.items() if tensor is not None}
         if self.task_type == "choice":
-            choices = inputs["input_ids" if "input_ids" in inputs else "inputs_embeds"].shape[1]
+            text = inputs["input_ids" if "input_ids" in inputs else "inputs_embeds"]
+            if text.dim() < 3:
+                raise SptError(f"a choice task takes input_ids [batch, choices, length], not {list(text.shape)}")
+            choices = text.shape[1]
             inputs = {n: t.flatten(0, 1) if isinstance(t, Tensor) and t.dim() > 2 else t for n, t in inputs.items()}
         encoded = self.encoder(**inputs)
         vectors = encoded.last_hidden_state
@@ -102,16 +107,16 @@ class TaskModel(nn.Module):
         hidden = encoded.last_hidden_state
         if self.pooling == "pooler":
             return encoded.pooler_output
-        if self.pooling == "first":
-            return hidden[:, 0]
         if attention_mask is None:
             attention_mask = hidden.new_ones(hidden.shape[:2])
         if self.pooling == "mean":
             weights = attention_mask.to(hidden.dtype).unsqueeze(-1)
             return (hidden * weights).sum(1) / weights.sum(1).clamp(min=1)
+        # The first or the last token of the text, whichever side the padding is on.
         positions = torch.arange(hidden.shape[1], device=hidden.device)
-        last = (attention_mask.long() * positions).argmax(1)
-        return hidden[torch.arange(len(hidden), device=hidden.device), last]
+        order = positions + 1 if self.pooling == "last" else hidden.shape[1] - positions
+        chosen = (attention_mask.long() * order).argmax(1)
+        return hidden[torch.arange(len(hidden), device=hidden.device), chosen]
 
     def _loss(self, logits: Tensor, labels: Tensor, attention_mask: Tensor | None) -> Tensor:
         if self.task_type == "token" and attention_mask is not None:

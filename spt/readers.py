@@ -49,7 +49,7 @@ def read_jsonl(path: Path) -> Rows:
             raise SptError(f"{where}: not JSON ({error})") from error
         if not isinstance(row, dict):
             raise SptError(f"{where}: expected a JSON object, found {type(row).__name__}")
-        yield where, _flat(row)
+        yield where, _flat(row, where)
 
 
 def read_conll(path: Path) -> Rows:
@@ -142,10 +142,13 @@ def _hub_rows(path: str, split: str, data: Any) -> Rows:
         yield f"{path} {split}, example {number}", row
 
 
-def _flat(row: Row) -> Row:
+def _flat(row: Row, where: str) -> Row:
     flat: Row = {}
     for key, value in row.items():
-        flat |= value if isinstance(value, dict) else {key: value}
+        fields = value if isinstance(value, dict) else {key: value}
+        if twice := sorted(fields.keys() & flat.keys()):
+            raise SptError(f"{where}: field {twice[0]!r} is there twice, once inside {key!r}")
+        flat |= fields
     return flat
 
 

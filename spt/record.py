@@ -13,7 +13,9 @@ import importlib.metadata
 import json
 import os
 import platform
+import shutil
 import subprocess
+import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -36,6 +38,12 @@ class Run:
 
     def __init__(self, config: DictConfig):
         self.config: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+        for key, value in (
+            ("output_dir", self.config["output_dir"]),
+            ("model.name_or_path", config.model.name_or_path),
+        ):
+            if not isinstance(value, str) or not value:
+                raise SptError(f"{key} must be a path or a name, not {value!r}")
         seed = self.config["seed"]
         if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
             raise SptError(f"seed must be a whole number from 0 to 2^32 - 1, not {seed!r}")
@@ -70,6 +78,7 @@ class Run:
             self.folder.mkdir(parents=True, exist_ok=True)
             for name in (RECORD, HISTORY):
                 (self.folder / name).unlink(missing_ok=True)
+            shutil.rmtree(self.adapter, ignore_errors=True)
             write_atomically(self.folder / CONFIG, OmegaConf.to_yaml(self.config))
         except OSError as error:
             raise SptError(
@@ -101,7 +110,7 @@ class Run:
 
 
 def fingerprint(config: dict[str, Any]) -> str:
-    """A hash of everything in a resolved config that can change a result."""
+    """A hash of everything in a resolved config that can change a result. The data itself has its own."""
     kept = {key: value for key, value in config.items() if key not in NOT_IN_FINGERPRINT}
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:12]
 
@@ -209,4 +218,5 @@ class PeakMemory:
         except OSError:
             import resource
 
-            return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            return peak if sys.platform == "darwin" else 1024 * peak

@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 
 SPLITS = ("train", "validation", "test")
 NO_WORD = -1
+SHORTEST = 4  # tokens: two special ones, and a word in each of two texts
 Example = dict[str, Any]
 
 
@@ -72,11 +73,17 @@ class Task:
     reader: ClassVar[Callable[..., Rows]]
 
     def __post_init__(self) -> None:
+        if not self.metrics:
+            raise SptError(f"{self.name} has no metric: task.metrics names at least one")
         for name in self.metrics:
-            metric(name)
+            metric(name, self.task_type)
+        if len(set(self.labels)) < len(self.labels) or len(self.classes) < 2:
+            raise SptError(f"task.labels must be at least two classes, each once, not {self.labels!r}")
         limit = self.max_length
-        if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 4):
-            raise SptError(f"task.max_length must be a whole number of at least 4 tokens, or null, not {limit!r}")
+        if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < SHORTEST):
+            raise SptError(
+                f"task.max_length must be a whole number of at least {SHORTEST} tokens, or null, not {limit!r}"
+            )
 
     @property
     def classes(self) -> list[str]:
@@ -145,7 +152,9 @@ class Task:
     def score(self, predictions: list, examples: list[Example]) -> Scores:
         """All the task's metrics, as fractions."""
         gold = self.gold(examples)
-        return {name: value for m in self.metrics for name, value in metric(m)(gold, predictions).items()}
+        return {
+            name: value for m in self.metrics for name, value in metric(m, self.task_type)(gold, predictions).items()
+        }
 
     def only_class(self, predictions: list) -> str | None:
         """The one class that all predictions are, None where they differ."""
@@ -154,6 +163,8 @@ class Task:
 
     def length_limit(self, limit: int | None) -> int | None:
         """The shorter of `max_length` and what the model takes."""
+        if limit is not None and limit < SHORTEST:
+            raise SptError(f"the model takes {limit} tokens, which is no room for a text: shorten method.prefix_length")
         if limit is not None and self.max_length is not None and self.max_length > limit:
             raise SptError(f"task.max_length={self.max_length} is more than the {limit} tokens that the model takes")
         return self.max_length or limit
@@ -162,10 +173,10 @@ class Task:
         """The class index of a label: its name, its index, or true/false."""
         if isinstance(label, bool):
             label = str(label).lower()
+        if isinstance(label, str | int) and label in self.labels:
+            return self.labels.index(label)
         if isinstance(label, int) and 0 <= label < len(self.labels):
             return label
-        if label in self.labels:
-            return self.labels.index(label)
         raise SptError(f"label {label!r} is none of this task's: {nearest(label, self.labels)}")
 
 
@@ -188,6 +199,10 @@ class SentenceTask(Task):
         super().__post_init__()
         if self.template not in range(len(self.templates)):
             raise SptError(f"{self.name} has templates 0 to {len(self.templates) - 1}, not {self.template!r}")
+        for texts in self.templates:
+            if len(texts) not in (1, 2):
+                raise SptError(f"a template is one text or two, not {texts!r}")
+            check_template(*texts)
 
     def example(self, row: Row) -> Example:
         texts = [fill(text, row) for text in self.templates[self.template]]
@@ -235,11 +250,18 @@ class ChoiceTask(Task):
     task_type = "choice"
     reader = staticmethod(read_jsonl)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(self.choices) != len(self.labels):
+            raise SptError(f"{self.name} has {len(self.choices)} choices and {len(self.labels)} labels")
+        check_template(self.context, *self.choices)
+
     def example(self, row: Row) -> Example:
         for name, words in self.words.items():
-            if row.get(name) not in words:
-                raise SptError(f"{name} is {row.get(name)!r}: {nearest(row.get(name, ''), words)}")
-            row = row | {name: words[row[name]]}
+            value = _column(row, name)
+            if not isinstance(value, str) or value not in words:
+                raise SptError(f"{name} is {value!r}: {nearest(str(value), words)}")
+            row = row | {name: words[value]}
         return {
             "context": fill(self.context, row),
             "choices": [fill(choice, row) for choice in self.choices],
@@ -341,6 +363,15 @@ class TokenTask(Task):
     def only_class(self, predictions: list[list[str]]) -> str | None:
         kinds = Counter(tag for tags in predictions for tag in tags)
         return next(iter(kinds)) if len(kinds) == 1 else None
+
+
+def check_template(*templates: str) -> None:
+    """Complain of braces that do not close."""
+    for template in templates:
+        try:
+            list(string.Formatter().parse(template))
+        except ValueError as error:
+            raise SptError(f"template {template!r}: {error}") from error
 
 
 def fill(template: str, row: Row) -> str:

@@ -39,16 +39,16 @@ def train(run: Any, config: DictConfig) -> dict[str, Any]:
 
     from spt.backbone import load_backbone
     from spt.console import show_start
+    from spt.encoder import longest_input
     from spt.experiment import Experiment
     from spt.model import TaskModel
-    from spt.prefix import longest_input
 
     set_seed(config.seed)
     task = instantiate(config.task, _convert_="all")
     data = task.load()
     encoder, tokenizer = load_backbone(**run.backbone, split_into_words=task.task_type == "token")
     model = TaskModel(encoder, task.task_type, len(task.classes), config.model.pooling)
-    penalty = instantiate(config.method)(model)
+    penalty = instantiate(config.method, model)
     limit = longest_input(encoder)
     splits = {name: task.encode(examples, tokenizer, limit) for name, examples in data.items()}
     tracker = instantiate(config.logger)
@@ -56,7 +56,11 @@ def train(run: Any, config: DictConfig) -> dict[str, Any]:
     experiment = Experiment(run, task, splits, model, tokenizer, penalty, tracker)
     show_start(experiment.facts())
     tracker.start(run.config, run.folder, sweep_name())
-    record = run.finish(experiment.fit())
+    try:
+        record = run.finish(experiment.fit())
+    except BaseException:
+        tracker.fail()
+        raise
     tracker.finish(record, run.adapter)
     return record
 

@@ -30,7 +30,17 @@ from spt.model import TaskModel
 from spt.tasks import Split, Task
 
 EXPONENTIAL = "exponential"
-# What a run decides for itself: an evaluation an epoch, files and logs by spt.record and spt.loggers.
+# The settings of Trainer that a run takes. The others have no effect on it, or it decides them itself:
+SETTINGS = frozenset(
+    "learning_rate num_train_epochs max_steps per_device_train_batch_size per_device_eval_batch_size "
+    "gradient_accumulation_steps lr_scheduler_type lr_scheduler_kwargs warmup_steps optim optim_args adam_beta1 "
+    "adam_beta2 adam_epsilon weight_decay max_grad_norm train_sampling_strategy bf16 fp16 tf32 bf16_full_eval "
+    "fp16_full_eval use_cpu full_determinism torch_compile torch_compile_backend torch_compile_mode "
+    "activation_checkpointing activation_checkpointing_kwargs gradient_checkpointing gradient_checkpointing_kwargs "
+    "dataloader_num_workers dataloader_prefetch_factor dataloader_pin_memory dataloader_persistent_workers "
+    "torch_empty_cache_steps eval_accumulation_steps ddp_backend ddp_find_unused_parameters ddp_timeout".split()
+)
+# an evaluation an epoch, files and logs by spt.record and spt.loggers.
 OURS: dict[str, Any] = {
     "eval_strategy": "epoch",
     "save_strategy": "no",
@@ -195,7 +205,10 @@ class TaskTrainer(Trainer):
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> LRScheduler:
         name, options = self.schedule
         if name != EXPONENTIAL:
-            return super().create_scheduler(num_training_steps, optimizer)
+            try:
+                return super().create_scheduler(num_training_steps, optimizer)
+            except TypeError as error:
+                raise SptError(f"trainer.lr_scheduler_kwargs do not fit lr_scheduler_type={name}: {error}") from error
         optimizer = optimizer or self.optimizer
         batches = math.ceil(len(self.splits["train"].examples) / (self.args.train_batch_size * self.args.world_size))
         steps = math.ceil(batches / self.args.gradient_accumulation_steps)
@@ -232,13 +245,14 @@ def training_arguments(
     To Trainer's schedules it adds "exponential": the learning rate times gamma after every epoch.
     """
     settings = dict(settings)
-    ours = OURS.keys() | {"output_dir", "seed"}
-    known = {name for name, field in TrainingArguments.__dataclass_fields__.items() if field.init} - ours
-    for name in settings:
-        if name in ours:
-            raise SptError(f"trainer.{name} is the run's own, and not to be set")
-        if name not in known:
-            raise SptError(f"trainer.{name} is no setting of transformers' Trainer: {nearest(name, known)}")
+    fields = TrainingArguments.__dataclass_fields__
+    for name, value in settings.items():
+        if name not in SETTINGS:
+            whose = "not for a run to set" if name in fields else "no setting of transformers' Trainer"
+            raise SptError(f"trainer.{name} is {whose}: {nearest(name, SETTINGS)}")
+        kind = type(fields[name].default)
+        if kind in (int, float, bool) and not _is_a(kind, value):
+            raise SptError(f"trainer.{name} must be of type {kind.__name__}, not {value!r}")
     name, options = settings.pop("lr_scheduler_type"), dict(settings.pop("lr_scheduler_kwargs", None) or {})
     if name == EXPONENTIAL:
         gamma = options.setdefault("gamma", 0.95)
@@ -247,21 +261,26 @@ def training_arguments(
             raise SptError(
                 f"trainer.lr_scheduler_kwargs.{wrong} is no option of exponential: {nearest(wrong, ['gamma'])}"
             )
-        if not 0 < gamma <= 1:
+        if not _is_a(float, gamma) or not 0 < gamma <= 1:
             raise SptError(f"trainer.lr_scheduler_kwargs.gamma must be above 0 and at most 1, not {gamma!r}")
+        if settings.get("warmup_steps"):
+            raise SptError("trainer.warmup_steps has no effect on lr_scheduler_type=exponential: set it to 0")
     else:
         schedules = [EXPONENTIAL, *(schedule.value for schedule in SchedulerType)]
         if name not in schedules:
             raise SptError(f"unknown trainer.lr_scheduler_type {name!r}: {nearest(name, schedules)}")
         settings |= {"lr_scheduler_type": name, "lr_scheduler_kwargs": options}
     for setting in ("learning_rate", "num_train_epochs"):
-        value = settings.get(setting)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        value = settings.get(setting, 0)
+        if not _is_a(float, value) or not 0 < value < math.inf:
             raise SptError(f"trainer.{setting} must be a finite number above 0, not {value!r}")
     for setting in ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps"):
-        value = settings.get(setting)
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        value = settings.get(setting, 0)
+        if not _is_a(int, value) or value < 1:
             raise SptError(f"trainer.{setting} must be a whole number of at least 1, not {value!r}")
+    steps = settings.get("max_steps", -1)
+    if steps < 1 and steps != -1:
+        raise SptError(f"trainer.max_steps must be at least 1, or -1 for num_train_epochs, not {steps!r}")
     accelerated = torch.accelerator.is_available()
     if settings.get("fp16") and not accelerated:
         raise SptError("trainer.fp16 needs an accelerator, and this machine has none: trainer.bf16=true works without")
@@ -275,3 +294,9 @@ def training_arguments(
     except (ValueError, TypeError, ImportError) as error:
         raise SptError(f"trainer: {error}") from error
     return arguments, (name, options)
+
+
+def _is_a(kind: type, value: Any) -> bool:
+    if kind is bool:
+        return isinstance(value, bool)
+    return isinstance(value, (int, float) if kind is float else int) and not isinstance(value, bool)

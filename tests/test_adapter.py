@@ -61,12 +61,13 @@ def test_a_bare_encoder_has_adapters_too(tmp_path):
 @pytest.mark.parametrize(
     ("other", "message"),
     [
-        ({"num_labels": 4}, "head"),
-        ({"task_type": "token"}, "head"),
+        ({"num_labels": 4}, "num_labels is 3, the model's 4"),
+        ({"task_type": "token"}, "task_type"),
         ({"family": "roberta"}, "architecture is 'BertModel'"),
         ({"hidden_size": 64}, "hidden_size"),
-        ({"num_hidden_layers": 3}, "lacks encoder.encoder.layer.2"),
-        ({"num_hidden_layers": 1}, "no 'encoder.encoder.layer.1"),
+        ({"num_hidden_layers": 3}, "num_hidden_layers is 2, the model's 3"),
+        ({"num_attention_heads": 8}, "num_attention_heads"),
+        ({"hidden_act": "relu"}, "hidden_act"),
     ],
 )
 def test_another_model_is_refused_and_left_as_it_was(other, message, tmp_path):
@@ -106,3 +107,19 @@ def test_a_damaged_adapter_is_named(how, tmp_path):
     damaged(tmp_path, how)
     with pytest.raises(spt.SptError, match=str(tmp_path)):
         spt.load_adapter(model(), tmp_path)
+
+
+def test_a_fine_tuned_backbone_takes_no_other_adapter(tmp_path):
+    spt.save_adapter(model(), tmp_path / "fine_tuned")
+    spt.save_adapter(model(config=CONFIGS["spt"]), tmp_path / "spt")
+    loaded = spt.load_adapter(model(), tmp_path / "fine_tuned")
+    with pytest.raises(spt.SptError, match="load the base model anew"):
+        spt.load_adapter(loaded, tmp_path / "spt")
+    spt.load_adapter(loaded, tmp_path / "fine_tuned")
+
+
+def test_a_model_frozen_for_use_is_saved_whole(tmp_path):
+    frozen = model(config=CONFIGS["spt"])
+    frozen.requires_grad_(False)
+    spt.save_adapter(frozen, tmp_path)
+    torch.testing.assert_close(spt.load_adapter(model(), tmp_path)(**batch()).logits, frozen(**batch()).logits)

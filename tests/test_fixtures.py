@@ -63,9 +63,5 @@ def test_ours_is_the_reference(case, attention):
 def test_the_committed_fixture_is_what_the_reference_computes(case):
     fixture, made = load_file(FIXTURES / f"{case}.safetensors"), reference.make(case)
     assert fixture.keys() == made.keys()
-    family, task_type, alpha, shift = CASES[case]
-    state = {n.removeprefix("state."): t for n, t in fixture.items() if n.startswith("state.")}
-    data = {n.removeprefix("input."): t for n, t in fixture.items() if n.startswith("input.")}
-    logits, loss, selective, _ = reference.forward(state, data, family, task_type, alpha, shift)
-    for ours, name in ((logits, "logits"), (loss, "loss"), (selective, "selective_loss")):
-        close(ours, fixture[name])
+    for name, tensor in made.items():
+        close(fixture[name], tensor)

@@ -90,14 +90,17 @@ def test_losses_gradients_and_attention(case, attention):
         close(sl, tensors[f"{tag}.regular_loss"])
         close(out.loss + sl_weight * sl, tensors[f"{tag}.loss"])
         for kind, loss in (("total", out.loss + sl_weight * sl), ("task", out.loss), ("regular", sl)):
+            expected = {name for name in tensors if name.startswith(f"{tag}.grad_{kind}.")}
             model.zero_grad()
             loss.backward(retain_graph=True)
             for name, parameter in model.named_parameters():
                 key = f"{tag}.grad_{kind}.{golden_name(name, meta['arch'])}"
                 if key in tensors:
                     close(parameter.grad, tensors[key])
+                    expected.remove(key)
                 else:
                     assert parameter.grad is None or kind != "total", f"{name} should be frozen"
+            assert not expected
     model.eval()
     out = model(**inputs, output_attentions=True, output_hidden_states=True)
     for layer in range(meta["config"]["num_hidden_layers"]):

@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 
 import spt
+from spt.methods import fine_tuning
 from tests.conftest import batch, tiny_encoder
 
 
@@ -24,21 +25,31 @@ def test_pooling(pooling):
     torch.testing.assert_close(model(**inputs).logits, model.classifier(expected[pooling]))
 
 
-def test_last_token_of_left_padded_text():
-    model = spt.TaskModel(tiny_encoder(), "sentence", num_labels=3, pooling="last").eval()
+def test_first_and_last_token_of_left_padded_text():
     inputs = {name: tensor.flip(1) for name, tensor in batch().items()}
-    hidden = model.encoder(**inputs).last_hidden_state
-    torch.testing.assert_close(model(**inputs).logits, model.classifier(hidden[:, -1]))
+    starts = (inputs["attention_mask"] == 0).sum(1)
+    for pooling in ("first", "last"):
+        model = spt.TaskModel(tiny_encoder(), "sentence", num_labels=3, pooling=pooling).eval()
+        hidden = model.encoder(**inputs).last_hidden_state
+        first = torch.stack([h[n] for h, n in zip(hidden, starts, strict=True)])
+        torch.testing.assert_close(
+            model(**inputs).logits, model.classifier(first if pooling == "first" else hidden[:, -1])
+        )
 
 
-def test_everything_the_head_reads_starts_trainable():
+def test_fine_tuning_trains_what_the_head_reads():
     model = spt.TaskModel(tiny_encoder(), "sentence", num_labels=3)
+    fine_tuning(model, "fine_tuning")
     assert all(p.requires_grad for p in model.parameters())
     model = spt.TaskModel(tiny_encoder(), "token", num_labels=3)
-    assert {n for n, p in model.named_parameters() if not p.requires_grad} == {
-        "encoder.pooler.dense.weight",
-        "encoder.pooler.dense.bias",
-    }
+    fine_tuning(model, "fine_tuning")
+    frozen = {n.removeprefix("encoder.") for n, p in model.named_parameters() if not p.requires_grad}
+    assert frozen == model.unread == {"pooler.dense.weight", "pooler.dense.bias"}
+
+
+def test_choices_need_three_dimensions():
+    with pytest.raises(spt.SptError, match="batch, choices, length"):
+        spt.TaskModel(tiny_encoder(), "choice", num_labels=2)(**batch())
 
 
 def test_token_loss_leaves_out_padding_and_ignored_labels():

@@ -5,10 +5,19 @@ import math
 
 import pytest
 import torch
-from transformers import AutoModel, DebertaV2Config, DebertaV2Model, T5Config, T5Model
+from transformers import (
+    AutoModel,
+    DebertaV2Config,
+    DebertaV2Model,
+    DistilBertConfig,
+    DistilBertModel,
+    T5Config,
+    T5Model,
+)
 
 import spt
-from spt.prefix import longest_input, prefixes
+from spt.encoder import longest_input
+from spt.prefix import prefixes
 from tests.conftest import batch, tiny_encoder
 
 QUIET = {"key_dropout": 0.0, "score_dropout": 0.0}
@@ -193,6 +202,51 @@ def test_a_copy_is_a_model_of_its_own(config):
     assert torch.equal(model(**batch()).logits, logits) and spt.attached(model) is not None
 
 
+def test_an_attention_chosen_later_keeps_the_prefixes():
+    model = task_model()
+    logits = model(**batch()).logits
+    model.encoder.set_attn_implementation("eager")
+    out = model(**batch(), output_attentions=True)
+    torch.testing.assert_close(out.logits, logits, rtol=1e-5, atol=1e-6)
+    assert out.attentions[0].shape[-1] == 15
+    model.encoder.set_attn_implementation("sdpa")
+    torch.testing.assert_close(model(**batch()).logits, logits)
+    model.encoder.set_attn_implementation("eager")
+    spt.detach(model)
+    assert model.encoder.config._attn_implementation == "eager"
+    assert model(**batch(), output_attentions=True).attentions[0].shape[-1] == 10
+
+
+def test_a_refused_attach_leaves_the_encoder_as_it_was():
+    encoder = DistilBertModel(DistilBertConfig(dim=32, n_layers=2, n_heads=4, hidden_dim=64, vocab_size=100))
+    encoder.transformer.eval()
+    before = {name: p.requires_grad for name, p in encoder.named_parameters()}
+    modes = [module.training for module in encoder.modules()]
+    with pytest.raises(spt.SptError, match="no table of positions"):
+        spt.attach(encoder, spt.PrefixConfig(shift_positions=True, projection=16))
+    assert {name: p.requires_grad for name, p in encoder.named_parameters()} == before
+    assert [module.training for module in encoder.modules()] == modes and spt.attached(encoder) is None
+
+
+def test_shifted_positions_of_embedded_input():
+    config = spt.PrefixConfig(prefix_length=5, alpha=None, shift_positions=True, **QUIET)
+    inputs = batch()
+    for family in FAMILIES:
+        model = task_model(family, config=config)
+        embedded = model.encoder.get_input_embeddings()(inputs["input_ids"])
+        if family == "roberta":
+            with pytest.raises(spt.SptError, match="needs input_ids"):
+                model(inputs_embeds=embedded, attention_mask=inputs["attention_mask"])
+        else:
+            out = model(inputs_embeds=embedded, attention_mask=inputs["attention_mask"])
+            torch.testing.assert_close(out.logits, model(**inputs).logits)
+
+
+def test_what_is_no_encoder_is_refused():
+    with pytest.raises(spt.SptError, match="neither a TaskModel nor"):
+        spt.attach(torch.nn.Linear(2, 2), spt.PrefixConfig())
+
+
 def test_attach_twice_is_refused():
     model = task_model()
     with pytest.raises(spt.SptError, match="already carries prefixes"):
@@ -223,6 +277,12 @@ def test_a_pooler_missing_from_the_checkpoint_is_trained_and_said(tmp_path, capl
     broken = spt.TaskModel(AutoModel.from_pretrained(tmp_path), "sentence", num_labels=2)
     assert spt.attach(broken, spt.PrefixConfig()).encoder.pooler.dense.weight.requires_grad
     assert "pooler.dense.weight, pooler.dense.bias not in the checkpoint" in caplog.text
+
+    for hidden in (copy.deepcopy, lambda encoder: encoder.requires_grad_(False)):
+        caplog.clear()
+        model = spt.TaskModel(hidden(AutoModel.from_pretrained(tmp_path)), "sentence", num_labels=2)
+        assert spt.attach(model, spt.PrefixConfig()).encoder.pooler.dense.weight.requires_grad
+        assert "pooler.dense.weight" in caplog.text
 
     caplog.clear()
     tokens = spt.TaskModel(AutoModel.from_pretrained(tmp_path), "token", num_labels=2)

@@ -1,4 +1,4 @@
-"""The linters and the type checker, and no path of any one machine."""
+"""The linters and the type checker."""
 
 import subprocess
 import sys

@@ -123,6 +123,7 @@ def test_jsonl_rows_are_flat(tmp_path):
         ('{"a": 1}\n{"a": \n', "line 2: not JSON"),
         ("[1]\n", "line 1: expected a JSON object, found list"),
         (b'{"a": "\xff"}\n', "line 1 or soon after: not UTF-8"),
+        ('{"label": 1, "meta": {"label": 0}}\n', "line 1: field 'label' is there twice, once inside 'meta'"),
     ],
 )
 def test_malformed_jsonl(content, message, tmp_path):

@@ -120,6 +120,32 @@ def test_bad_rows_are_named(name, change, message, tmp_path):
         task(name, f"task.data_dir={tmp_path}").load()
 
 
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["rte", "task.metrics=[]"], "has no metric"),
+        (["rte", "task.metrics=[f1]"], "unknown metric 'f1' for a sentence task"),
+        (["rte", "task.labels=[yes,yes]"], "each once"),
+        (["conll04", "task.labels=[]"], "at least two classes"),
+        (["copa", "task.labels=[a,b,c]"], "2 choices and 3 labels"),
+        (["rte", "task.templates=[['{premise}','b','c']]"], "one text or two"),
+        (["rte", "task.templates=[['{premise']]"], "template '{premise'"),
+        (["rte", "task.max_length=2"], "max_length must be"),
+    ],
+)
+def test_a_task_that_makes_no_sense_is_named(overrides, message):
+    from spt.command import explain
+
+    with pytest.raises(Exception) as error:
+        task(*overrides)
+    assert message in explain(error.value)
+
+
+def test_integer_labels_are_names_where_they_are_named():
+    assert task("rte", "task.labels=[1,0]").label_index(1) == 0
+    assert task("copa").label_index(1) == 1
+
+
 def test_a_missing_field_names_those_there_are(tmp_path):
     write_splits(tmp_path, [{"sentence1": "a", "hypothesis": "b", "label": "entailment"}])
     with pytest.raises(SptError, match="line 1: no field 'premise'.* known: hypothesis, label, sentence1"):

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from tests.conftest import DEMO, REPO, run
 
 TASKS = {"demo_pair": "accuracy", "demo_choice": "accuracy", "demo_ner": "f1"}
-METHODS = ("fine_tuning", "prefix_tuning", "spt", "spt_sl")
+METHODS = ("fine_tuning", "linear_probe", "prefix_tuning", "spt", "spt_sl")
 
 
 def records(folder: Path) -> list[dict]:
@@ -40,7 +40,7 @@ def test_every_method_runs_on_every_shape(sweep):
         assert (record["metrics"]["test"] is not None) == (task == "demo_ner")
         groups = record["trainable_by_group"]
         assert groups["head"] > 0 and (groups["backbone"] > 0) == (method == "fine_tuning")
-        assert groups["prefix"] == (0 if method == "fine_tuning" else 3 * 2 * 20 * 128)
+        assert groups["prefix"] == (0 if method in ("fine_tuning", "linear_probe") else 3 * 2 * 20 * 128)
         assert f"{task} demo {method} {TASKS[task]}: best dev" in done.stdout
     assert "Traceback" not in done.stderr
 
@@ -66,7 +66,7 @@ def test_a_run_folder_holds_all_that_was(sweep):
     assert sum(t.numel() for t in weights.values()) == record["trainable_parameters"]
     assert record["adapter_bytes"] < 100_000
     log = (path / "train.log").read_text()
-    for said in ("150 validation", "prefix_length=20", "none published for this cell", "trainable", "best dev"):
+    for said in ("150 validation", "prefix_length=20", "none for this cell: the defaults", "trainable", "best dev"):
         assert said in log
 
 
@@ -103,13 +103,15 @@ def test_a_run_that_was_cut_off_starts_again(train, tmp_path):
     assert len((path.parent / "history.jsonl").read_text().splitlines()) == 1
 
 
+RTE_CELL = (
+    "task=rte", "method=spt_sl", "model=bert-base-cased", "model.name_or_path=pkg://spt/demo/encoder",
+    "task.data_dir=pkg://spt/demo/pair", "task.labels=[yes,no]", "task.max_length=64", "trainer.num_train_epochs=1",
+)  # fmt: skip
+
+
 def test_a_published_cell_says_its_recipe_and_its_number(train, tmp_path):
     """The recipe and the published score of rte on bert-base-cased, with the demo in their place."""
-    code, out, err = train(
-        "task=rte", "method=spt_sl", "model=bert-base-cased", "model.name_or_path=pkg://spt/demo/encoder",
-        f"task.data_dir={REPO / 'spt/demo/pair'}", "task.labels=[yes,no]", "task.max_length=64",
-        "trainer.num_train_epochs=1",
-    )  # fmt: skip
+    code, out, err = train(*RTE_CELL)
     assert code == 0, err
     assert "spt_sl/rte/bert-base-cased, authors-release@a7b9e97 (released run took 7800 steps" in out
     assert "published: validation 74.37 (max over epochs)" in out and "rte train has 200 examples" in out
@@ -168,6 +170,12 @@ ERRORS = {
         ["task=demo_pair", "model=bert-base-cased"],
         "cannot load the model 'google-bert/bert-base-cased'.*model.name_or_path",
     ),
+    "a path that is none": (["task=demo_pair", "model=demo", "model.name_or_path=null"], "model.name_or_path must be"),
+    "an option of another method": (
+        [*DEMO, "task=demo_pair", "method=prefix_tuning", "recipe=spt_sl/rte/bert-base-cased"],
+        "belongs to another method",
+    ),
+    "no room for a text": ([*DEMO, "task=demo_ner", "method=prefix_tuning", "method.prefix_length=95"], "no room"),
     "broken syntax": (["task=[rte"], "no viable alternative at input"),
     "two tasks without --multirun": (["task=rte,cb"], "add --multirun"),
     "text for a seed": (["seed=eleven"], "seed must be a whole number .* not 'eleven'"),
@@ -188,14 +196,39 @@ def test_a_mistake_ends_in_one_message(case, train, tmp_path, monkeypatch):
     assert "Traceback" not in err and not records(tmp_path / "runs")
 
 
+def test_a_mistake_is_in_the_log(train, tmp_path):
+    train("task=demo_pair", *DEMO, "method.prefix_length=0")
+    (log,) = (tmp_path / "runs").glob("*/train.log")
+    assert "ERROR" in log.read_text() and "prefix_length must be" in log.read_text()
+
+
+def test_a_repeat_that_fails_leaves_no_old_result(train, tmp_path, monkeypatch):
+    from spt.training import Diverged, TaskTrainer
+
+    def diverge(self):
+        raise Diverged("the training loss became nan by step 1")
+
+    train("task=demo_choice", *DEMO)
+    monkeypatch.setattr(TaskTrainer, "train", diverge)
+    code, out, err = train("task=demo_choice", *DEMO, "force=true")
+    assert code == 1 and "no epoch finished" in out and "became nan" in err
+    (path,) = (tmp_path / "runs").glob("*/record.json")
+    assert json.loads(path.read_text())["status"] == "diverged" and not (path.parent / "adapter").exists()
+
+
+def test_a_recipe_left_out_is_not_called_missing(train):
+    _, out, _ = train(*RTE_CELL, "recipe=none", "method.prefix_length=4")
+    assert "recipe     left out" in out and "published: validation 74.37" in out
+
+
 def test_a_folder_that_cannot_be_written_is_named_at_the_start(train, tmp_path):
     (tmp_path / "file").write_text("")
     code, _, err = train("task=demo_pair", *DEMO, output_dir=tmp_path / "file" / "runs")
     assert code == 1 and "cannot write to" in err and "Set output_dir" in err
 
 
-def test_a_traceback_is_shown_when_asked_for():
-    arguments = ("-m", "spt.train", *DEMO, "task=demo_pair", "method.prefix_length=0", "output_dir=/tmp/spt-never-made")
+def test_a_traceback_is_shown_when_asked_for(tmp_path):
+    arguments = ("-m", "spt.train", *DEMO, "task=demo_pair", "method.prefix_length=0", f"output_dir={tmp_path}")
     quiet = run(*arguments)
     assert quiet.returncode == 1 and "Traceback" not in quiet.stderr
     assert quiet.stderr.count("prefix_length") == 1
@@ -221,13 +254,14 @@ def test_a_sweep_over_lengths_and_weights(train, tmp_path):
 
 
 def test_help_and_cfg_load_no_torch():
-    code = (
-        "import sys, runpy; sys.argv = ['spt.train', '--cfg', 'job']\n"
-        "try: runpy.run_module('spt.train', run_name='__main__')\n"
-        "finally: assert 'torch' not in sys.modules and 'transformers' not in sys.modules"
-    )
-    done = run("-c", code)
-    assert done.returncode == 0 and "prefix_length" in done.stdout, done.stderr
+    for arguments in (["--cfg", "job"], ["--help"]):
+        code = (
+            f"import sys, runpy; sys.argv = ['spt.train', *{arguments}]\n"
+            "try: runpy.run_module('spt.train', run_name='__main__')\n"
+            "finally: assert 'torch' not in sys.modules and 'transformers' not in sys.modules"
+        )
+        done = run("-c", code)
+        assert done.returncode == 0 and "prefix_length" in done.stdout, done.stderr
 
 
 def test_the_report_of_nothing_says_so():

@@ -1,0 +1,327 @@
+"""How prefixes enter an encoder: no model code is copied.
+
+`attach` puts a `Prefix` beside each self-attention of the encoder and registers `attend` with transformers' attention
+interface, through which the encoder then calls it.
+"""
+
+import copy
+import inspect
+import logging
+import math
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers.masking_utils import eager_mask, sdpa_mask
+
+from spt.attention import prefix_attention
+from spt.errors import SptError
+from spt.prefix import Prefix, PrefixConfig, PrefixProjection, is_prefix
+
+log = logging.getLogger(__name__)
+Model = TypeVar("Model", bound=nn.Module)
+Layer = tuple[nn.Module, tuple[int, int], tuple[int, int]]
+
+
+@dataclass
+class _Attachment:
+    """What an encoder with prefixes carries beside them."""
+
+    config: PrefixConfig
+    hooks: list[RemovableHandle]
+
+
+def attend(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    fused: bool,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    output_attentions: bool = False,
+    **kwargs: Any,
+) -> tuple[Tensor, Tensor | None]:
+    """The function the encoder's layers call. An attention without a prefix (cross-attention) has an empty one."""
+    prefix = getattr(module, "prefix", None)
+    key_prefix, value_prefix = (key[:, :, :0], value[:, :, :0]) if prefix is None else prefix(len(query))
+    return prefix_attention(
+        query,
+        key,
+        value,
+        key_prefix,
+        value_prefix,
+        scaling=query.shape[-1] ** -0.5 if scaling is None else scaling,
+        attention_mask=attention_mask,
+        alpha=None if prefix is None else prefix.alpha,
+        score_dropout=prefix.score_dropout if prefix is not None and module.training else 0.0,
+        attention_dropout=dropout,
+        fused=fused and not output_attentions,
+    )
+
+
+def _whole_mask(*args: Any, **kwargs: Any) -> Tensor | None:
+    """sdpa's mask, but never left out for a causal kernel: the prefix columns stand before the causal ones."""
+    return sdpa_mask(*args, **{**kwargs, "allow_is_causal_skip": False})
+
+
+OURS = {"eager": "spt_eager", "sdpa": "spt_fused"}
+AttentionInterface.register("spt_eager", partial(attend, fused=False))
+AttentionMaskInterface.register("spt_eager", eager_mask)
+AttentionInterface.register("spt_fused", partial(attend, fused=True))
+AttentionMaskInterface.register("spt_fused", _whole_mask)
+
+
+def encoder_of(model: nn.Module) -> PreTrainedModel:
+    """The encoder of a TaskModel, or the encoder itself."""
+    encoder = model if isinstance(model, PreTrainedModel) else getattr(model, "encoder", None)
+    if not isinstance(encoder, PreTrainedModel):
+        raise SptError(f"{type(model).__name__} is neither a TaskModel nor a transformers PreTrainedModel")
+    return encoder
+
+
+def attached(model: nn.Module) -> PrefixConfig | None:
+    """The configuration of the prefixes on `model`, None where it has none."""
+    attachment: _Attachment | None = encoder_of(model).__dict__.get("prefix_attachment")
+    return None if attachment is None else attachment.config
+
+
+def attach(model: Model, config: PrefixConfig) -> Model:
+    """Put a trainable prefix beside every self-attention of a TaskModel or a bare encoder, and freeze the encoder.
+
+    The encoder's own choice of attention carries over: one loaded with `attn_implementation="eager"` computes the
+    formula as it reads and can return the weights [batch, heads, length, prefix_length + length]; "sdpa" (the default)
+    the same through a fused kernel, and `output_attentions=True` takes the former for that call. Weights that the
+    encoder's checkpoint did not hold (a missing pooler) are noise: they stay trainable, and a warning says so.
+
+    Returns:
+        `model` itself.
+
+    Raises:
+        SptError: where the encoder has no attention the prefixes could act on, or already carries some. It is then as
+            it was.
+    """
+    encoder = encoder_of(model)
+    if attached(encoder) is not None:
+        raise SptError(f"this {type(encoder).__name__} already carries prefixes: spt.detach(model) takes them off")
+    install(encoder, config)
+    freeze(model)
+    return model
+
+
+def detach(model: Model) -> Model:
+    """Take the prefixes off again: the encoder computes what it did before `attach`. It stays frozen."""
+    encoder = encoder_of(model)
+    attachment = encoder.__dict__.pop("prefix_attachment", None)
+    if attachment is None:
+        return model
+    for module in encoder.modules():
+        if isinstance(getattr(module, "prefix", None), Prefix):
+            del module.prefix
+    if hasattr(encoder, "prefix_projection"):
+        del encoder.prefix_projection
+    for hook in attachment.hooks:
+        hook.remove()
+    encoder.set_attn_implementation(_theirs(encoder))
+    return model
+
+
+def freeze(model: nn.Module) -> None:
+    """Freeze the encoder of `model`, but not its prefixes, and not weights that its checkpoint did not hold.
+
+    Those (a missing pooler) are noise: they are trained, and a warning says so.
+    """
+    encoder = encoder_of(model)
+    noise = noise_of(model)
+    for name, parameter in encoder.named_parameters():
+        if not is_prefix(name):
+            parameter.requires_grad_(name in noise)
+
+
+def noise_of(model: nn.Module) -> list[str]:
+    """The encoder's weights that `model` reads and no checkpoint held, with a warning where there are any.
+
+    None where the whole encoder was made from a configuration.
+    """
+    encoder = encoder_of(model)
+    unread: set[str] = getattr(model, "unread", set())
+    backbone = {name: p for name, p in encoder.named_parameters() if not is_prefix(name)}
+    loaded = {name for name, p in backbone.items() if getattr(p, "_is_hf_initialized", False)}
+    missing = [name for name in backbone if name not in loaded]
+    if not loaded:  # a copy has lost the marks: no trained pooler has a bias of zeros
+        biases = {name: p for name, p in backbone.items() if name.startswith("pooler.") and name.endswith("bias")}
+        untrained = encoder.name_or_path and biases and not any(p.any() for p in biases.values())
+        missing = [name for name in backbone if untrained and name.startswith("pooler.")]
+    noise = [name for name in missing if name not in unread]
+    if noise:
+        log.warning(
+            "%s not in the checkpoint %r, so random noise at the start: trained, not frozen",
+            ", ".join(noise),
+            encoder.name_or_path,
+        )
+    return noise
+
+
+def supported_layers(encoder: PreTrainedModel, config: PrefixConfig) -> list[Layer]:
+    """The encoder's self-attentions, where prefixes of this configuration can act on all of them.
+
+    Raises:
+        SptError: where they cannot. The encoder is as it was, either way.
+    """
+    name = type(encoder).__name__
+    if _theirs(encoder) not in OURS:
+        raise SptError(
+            f"prefixes go with attn_implementation 'eager' or 'sdpa', and this {name} uses {_theirs(encoder)!r}: "
+            "load it with one of the two"
+        )
+    layers = self_attentions(encoder)
+    widths = {math.prod(shape) for _, *shapes in layers for shape in shapes}
+    if config.projection is not None and len(widths) > 1:
+        raise SptError(f"a projection needs one key-value width in all layers, and this {name} has {widths}")
+    if config.shift_positions:
+        embeddings = getattr(encoder, "embeddings", None)
+        if embeddings is None or "past_key_values_length" not in inspect.signature(embeddings.forward).parameters:
+            raise SptError(f"{name} has no table of positions to shift: use shift_positions=false with it")
+    return layers
+
+
+def install(encoder: PreTrainedModel, config: PrefixConfig) -> None:
+    """The part of `attach` that changes what the encoder computes, but not what of it trains."""
+    layers = supported_layers(encoder, config)
+    _own_config(encoder)
+    # Half-precision backbones keep their prefixes in float32, as optimizers need them.
+    dtype = torch.promote_types(encoder.dtype, torch.float32)
+    projection = None
+    if config.projection is not None:
+        width = math.prod(layers[0][1])
+        projection = PrefixProjection(config.prefix_length, width, config.projection, len(layers))
+        encoder.prefix_projection = projection.to(encoder.device, dtype)
+    for index, (module, key_shape, value_shape) in enumerate(layers):
+        prefix = Prefix(config, key_shape, value_shape, projection, index)
+        module.prefix = prefix.to(encoder.device, dtype).train(module.training)
+    hooks = [encoder.register_forward_pre_hook(_keep_attention)]
+    if config.shift_positions:
+        shift = partial(_shift_positions, prefix_length=config.prefix_length)
+        embeddings = encoder.get_submodule("embeddings")
+        hooks.append(embeddings.register_forward_pre_hook(shift, with_kwargs=True))
+    encoder.__dict__["prefix_attachment"] = _Attachment(config, hooks)
+    encoder.set_attn_implementation(OURS[_theirs(encoder)])
+
+
+def self_attentions(encoder: PreTrainedModel) -> list[Layer]:
+    """The encoder's self-attention modules in the order they run, with (heads, d) of their keys and of their values.
+
+    Found by running the encoder once on two tokens, so that what is returned is what a prefix will act on.
+    """
+    name = type(encoder).__name__
+    if encoder.config.is_encoder_decoder:
+        raise SptError(f"{name} is an encoder-decoder: prefixes go on encoders and decoder-only models")
+    calls: list[tuple[nn.Module, Tensor, Tensor]] = []
+    unsupported: set[str] = set()
+
+    def record(
+        module: nn.Module, query: Tensor, key: Tensor, value: Tensor, *_: Any, **kwargs: Any
+    ) -> tuple[Tensor, None]:
+        calls.append((module, key, value))
+        unsupported.update(k for k in ("position_bias", "softcap") if kwargs.get(k) is not None)
+        return torch.zeros_like(query.transpose(1, 2)), None
+
+    AttentionInterface.register("spt_record", record)
+    AttentionMaskInterface.register("spt_record", sdpa_mask)
+    implementation = encoder.config._attn_implementation
+    training = {module: module.training for module in encoder.modules()}
+    hooks, encoder._forward_pre_hooks = encoder._forward_pre_hooks, type(encoder._forward_pre_hooks)()
+    try:
+        encoder.set_attn_implementation("spt_record")
+        with torch.no_grad():
+            encoder.eval()(input_ids=torch.zeros(1, 2, dtype=torch.long, device=encoder.device))
+    except Exception as error:
+        raise SptError(f"{name} does not run on plain input_ids ({error}): prefixes go on text encoders") from error
+    finally:
+        encoder._forward_pre_hooks = hooks
+        encoder.set_attn_implementation(implementation)
+        for module, mode in training.items():
+            module.training = mode
+    if not calls:
+        raise SptError(
+            f"{name} does not compute its attention through transformers' attention interface: a prefix would have no "
+            "effect on it. Encoders that work: BERT, RoBERTa and their kin"
+        )
+    if unsupported:
+        raise SptError(f"{name} adds {', '.join(sorted(unsupported))} to its attention, which prefixes do not support")
+    if len({id(module) for module, _, _ in calls}) < len(calls):
+        raise SptError(
+            f"{name} shares one attention between its layers: a prefix for each layer is not supported there"
+        )
+    return [(module, (key.shape[1], key.shape[3]), (value.shape[1], value.shape[3])) for module, key, value in calls]
+
+
+def longest_input(encoder: PreTrainedModel) -> int | None:
+    """The most tokens the encoder takes: its position table, less what an offset and shifted positions use up."""
+    positions = _positions(getattr(encoder, "embeddings", None))
+    if positions is None:
+        positions = getattr(encoder.config, "max_position_embeddings", None)
+    config = attached(encoder)
+    if positions is not None and config is not None and config.shift_positions:
+        positions -= config.prefix_length
+    return positions
+
+
+def _positions(embeddings: Any) -> int | None:
+    """The usable rows of a table of positions; RoBERTa's first ones are for padding."""
+    table = getattr(embeddings, "position_embeddings", None)
+    if not isinstance(table, nn.Embedding):
+        return None
+    return table.num_embeddings - (embeddings.padding_idx + 1 if _pads_positions(embeddings) else 0)
+
+
+def _pads_positions(embeddings: Any) -> bool:
+    return hasattr(embeddings, "create_position_ids_from_input_ids")
+
+
+def _theirs(encoder: PreTrainedModel) -> str:
+    """The encoder's choice of attention under transformers' name for it."""
+    implementation = encoder.config._attn_implementation
+    return {ours: theirs for theirs, ours in OURS.items()}.get(implementation, implementation)
+
+
+def _own_config(encoder: PreTrainedModel) -> None:
+    """Give the encoder a configuration of its own: encoders made from one share it, and with it the attention."""
+    shared, own = encoder.config, copy.deepcopy(encoder.config)
+    for module in encoder.modules():
+        if getattr(module, "config", None) is shared:
+            module.config = own  # type: ignore[assignment]
+
+
+def _keep_attention(encoder: PreTrainedModel, args: tuple) -> None:
+    """Before each forward: an attention chosen after `attach` takes effect with the prefixes, not in their place."""
+    implementation = encoder.config._attn_implementation
+    if implementation in OURS.values():
+        return
+    if implementation not in OURS:
+        raise SptError(f"attention {implementation!r} would leave the prefixes out: 'eager' or 'sdpa' goes with them")
+    encoder.set_attn_implementation(OURS[implementation])
+
+
+def _shift_positions(
+    embeddings: nn.Module, args: tuple, kwargs: dict[str, Any], prefix_length: int
+) -> tuple[tuple, dict[str, Any]]:
+    """Before the embeddings: position ids as if the prefix stood before the text. Explicit ones are taken as given."""
+    tokens = kwargs.get("input_ids")
+    if tokens is None:
+        if _pads_positions(embeddings):
+            raise SptError("shift_positions needs input_ids here: inputs_embeds do not tell where the padding is")
+        tokens = kwargs["inputs_embeds"]
+    positions = _positions(embeddings)
+    if positions is not None and tokens.shape[1] > positions - prefix_length:
+        raise SptError(
+            f"an input of {tokens.shape[1]} tokens is longer than {positions - prefix_length}, the position table less "
+            f"the prefix_length {prefix_length} that shift_positions moves it by: shorten the input or the prefix"
+        )
+    return args, {**kwargs, "past_key_values_length": prefix_length}
