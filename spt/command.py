@@ -15,8 +15,8 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from spt.errors import SptError, nearest
+from spt.published import CONF, recipes
 
-CONF = Path(__file__).resolve().parent.parent / "conf"
 TRACEBACK = "HYDRA_FULL_ERROR"
 
 
@@ -47,6 +47,7 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
                         sys.exit(f"error: {explain(error)}")
                     failed.append(" ".join(HydraConfig.get().overrides.task))
                     print(f"error: {explain(error)}", file=sys.stderr)
+                    raise  # to the launcher, which goes on with the other runs
 
             try:
                 hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(job)()
@@ -55,13 +56,14 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
             except Exception as error:
                 if verbose:
                     raise
+                if failed:
+                    runs = "\n  ".join(failed)
+                    sys.exit(f"error: these runs of the sweep failed, the others are done:\n  {runs}")
                 sys.exit(f"error: {explain(error)}")
             finally:
                 os.environ.pop(TRACEBACK)
                 if before is not None:
                     os.environ[TRACEBACK] = before
-            if failed:
-                sys.exit("error: these runs of the sweep failed, the others are done:\n  " + "\n  ".join(failed))
 
         return run
 
@@ -80,10 +82,7 @@ def refuse_unknown_recipe(config: DictConfig) -> None:
     for override in HydraConfig.get().overrides.task:
         key, _, name = override.partition("=")
         if key == "recipe" and name != "none" and config.recipe is None:
-            known = [
-                str(path.relative_to(CONF / "recipe").with_suffix("")) for path in (CONF / "recipe").rglob("*.yaml")
-            ]
-            raise SptError(f"unknown recipe {name!r}: {nearest(name, known)}")
+            raise SptError(f"unknown recipe {name!r}: {nearest(name, recipes())}")
 
 
 def explain(error: BaseException) -> str:
@@ -104,8 +103,8 @@ def explain(error: BaseException) -> str:
             "out of memory: halve trainer.per_device_train_batch_size and double trainer.gradient_accumulation_steps, "
             f"or shorten task.max_length ({str(error).splitlines()[0]})"
         )
-    if isinstance(error, OSError) and error.filename is not None:
-        return f"{error.filename}: {error.strerror}"
+    if isinstance(error, OSError) and error.strerror is not None:
+        return error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
     if isinstance(error, HydraException | OmegaConfBaseException):
         return _explain_config(error)
     return f"{type(error).__name__}: {error} (unexpected; -v shows the traceback)"

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from spt.adapter import load_adapter, save_adapter
-from spt.command import CONF
 from spt.console import Bar
 from spt.loggers import RunFolderOnly
 from spt.methods import Penalty
 from spt.model import TaskModel
 from spt.prefix import is_prefix
+from spt.published import recipes
 from spt.record import PeakMemory, Run
 from spt.tasks import Split, Task, data_fingerprint
 from spt.training import Diverged, Epoch, TaskTrainer, training_arguments
@@ -179,8 +179,8 @@ def _describe(name: str, split: Split) -> str:
 def _describe_recipe(config: dict[str, Any]) -> str:
     recipe = config["recipe"]
     if recipe is None:
-        cell = [config[group]["name"] for group in ("method", "task", "model")]
-        why = "left out" if (CONF / "recipe").joinpath(*cell).with_suffix(".yaml").exists() else "none for this cell"
+        cell = "/".join(config[group]["name"] for group in ("method", "task", "model"))
+        why = "left out" if cell in recipes() else "none for this cell"
         return f"{why}: the defaults of conf/method and conf/trainer apply"
     note = f" ({recipe['note']})" if recipe["note"] else ""
     return f"{recipe['name']}, {recipe['source']}{note}"

@@ -1,13 +1,21 @@
-"""The published numbers, row by row with source and conditions: `results/reference/published_results.csv`."""
+"""What is published, as it ships with the repository: numbers in `results/reference`, recipes in `conf/recipe`."""
 
 import csv
 from pathlib import Path
 
-REFERENCE = Path(__file__).resolve().parent.parent / "results" / "reference"
+REPOSITORY = Path(__file__).resolve().parent.parent
+CONF = REPOSITORY / "conf"
+NUMBERS = REPOSITORY / "results" / "reference" / "published_results.csv"
 
 
 def published(task: str, model: str, method: str) -> list[dict[str, str]]:
     """The rows of one cell: source, split, metric, value (in percent), selection, seed and note of each."""
-    with (REFERENCE / "published_results.csv").open(encoding="utf-8", newline="") as file:
+    with NUMBERS.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     return [row for row in rows if (row["task"], row["model"], row["method"]) == (task, model, method)]
+
+
+def recipes() -> list[str]:
+    """The names of all recipes: <method>/<task>/<model>."""
+    folder = CONF / "recipe"
+    return sorted(str(path.relative_to(folder).with_suffix("")) for path in folder.glob("*/*/*.yaml"))

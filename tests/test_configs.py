@@ -8,8 +8,8 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
 import spt
-from spt.command import CONF
 from spt.methods import Penalty
+from spt.published import CONF
 from spt.record import fingerprint
 from spt.training import training_arguments
 from tests.conftest import REPO, tiny_encoder

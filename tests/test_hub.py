@@ -5,8 +5,8 @@ from datasets import ClassLabel, Dataset, Features, List, Value
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
-from spt.command import CONF
 from spt.errors import SptError
+from spt.published import CONF
 
 TAGS = ["O", "B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC", "B-MISC", "I-MISC"]
 

@@ -9,8 +9,8 @@ from hydra.utils import instantiate
 from sklearn.metrics import accuracy_score, f1_score
 from transformers import AutoTokenizer
 
-from spt.command import CONF
 from spt.errors import SptError
+from spt.published import CONF
 from spt.readers import local_path
 from tests.conftest import SHARED
 

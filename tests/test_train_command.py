@@ -72,7 +72,7 @@ def test_a_run_folder_holds_all_that_was(sweep):
 
 def test_the_report_has_a_line_a_run(sweep):
     folder, _ = sweep
-    done = run("-m", "spt.report", f"output_dir={folder}", env=os.environ | {"COLUMNS": "160"})
+    done = run("-m", "spt.report", f"output_dir={folder}", env=os.environ | {"COLUMNS": "40"})
     assert done.returncode == 0, done.stderr
     for record in records(folder):
         line = next(x for x in done.stdout.splitlines() if record["task"] in x and f" {record['method']} " in x)

@@ -10,10 +10,10 @@ from hydra.utils import instantiate
 
 import spt
 from spt.backbone import load_backbone
-from spt.command import CONF
 from spt.errors import SptError
 from spt.experiment import Experiment
 from spt.loggers import RunFolderOnly
+from spt.published import CONF
 from spt.record import Run, read_record
 from spt.tasks import Task
 from spt.training import TaskTrainer, training_arguments
