@@ -58,6 +58,11 @@ def load_backbone(
         spaces = {"add_prefix_space": True} if split_into_words else {}
         words = AutoTokenizer.from_pretrained(source, revision=revision, **spaces | (tokenizer or {}))
     except Exception as error:
+        if isinstance(error, ValueError) and "attention implementation" in str(error):
+            raise SptError(
+                f"{source!r} does not know model.attn_implementation={attn_implementation!r}: choose eager (for method="
+                "fine_tuning or linear_probe: where a model has no sdpa, prefixes seldom have a way into its attention)"
+            ) from error
         if isinstance(error, TypeError) and config:
             remedy = f"model.config={config} may name an entry that this model's configuration does not have"
         elif looks_local:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -182,6 +183,22 @@ ERRORS = {
     "a negative seed": (["seed=-1"], "seed must be"),
     "text for force": (["force=perhaps"], "force must be true or false"),
 }
+
+
+@pytest.mark.parametrize(
+    ("attention", "message"),
+    [("sdpa", "attn_implementation='sdpa': choose eager"), ("eager", "a prefix would have no effect on it")],
+)
+def test_a_model_without_a_supported_attention_is_refused(attention, message, train, tmp_path):
+    from transformers import DebertaV2Config, DebertaV2Model
+
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
+    DebertaV2Model(DebertaV2Config(vocab_size=150, **sizes)).save_pretrained(tmp_path / "model")
+    for file in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(REPO / "spt/demo/encoder" / file, tmp_path / "model")
+    settings = ("model.pooling=first", f"model.name_or_path={tmp_path}/model", f"model.attn_implementation={attention}")
+    code, _, err = train("task=demo_pair", *DEMO, *settings)
+    assert code == 1 and message in err and "Traceback" not in err
 
 
 @pytest.mark.parametrize("case", ERRORS)
