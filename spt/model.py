@@ -39,6 +39,8 @@ class TaskModel(nn.Module):
                 raise SptError(f"unknown {name} {value!r}: {nearest(value, get_args(known))}")
         if isinstance(num_labels, bool) or not isinstance(num_labels, int) or num_labels < 1:
             raise SptError(f"num_labels must be a whole number of at least 1, not {num_labels!r}")
+        if encoder.base_model is not encoder:
+            raise SptError(f"{type(encoder).__name__} has a head of its own: a TaskModel takes the encoder (AutoModel)")
         pooler = getattr(encoder, "pooler", None)
         reads_pooler = task_type != "token" and pooling == "pooler"
         if reads_pooler and pooler is None:

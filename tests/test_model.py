@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from transformers import BertForSequenceClassification
 
 import spt
 from spt.methods import fine_tuning
@@ -80,6 +81,8 @@ def test_wrong_arguments_are_named():
         spt.TaskModel(tiny_encoder(), "sentence", num_labels=2, pooling="max")
     with pytest.raises(spt.SptError, match="num_labels"):
         spt.TaskModel(tiny_encoder(), "sentence", num_labels=0)
+    with pytest.raises(spt.SptError, match="head of its own"):
+        spt.TaskModel(BertForSequenceClassification(tiny_encoder().config), "sentence", num_labels=2)
     encoder = tiny_encoder()
     encoder.pooler = None
     with pytest.raises(spt.SptError, match="no pooler"):
