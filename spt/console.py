@@ -35,6 +35,7 @@ def logged(path: Path | None = None) -> Iterator[None]:
         for handler in handlers:
             log.removeHandler(handler)
             handler.close()
+        log.propagate = True
 
 
 class _Terminal(logging.Handler):
