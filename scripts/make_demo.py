@@ -3,8 +3,8 @@
     python scripts/make_demo.py data      writes spt/demo/{pair,choice,ner}, byte for byte as committed
     python scripts/make_demo.py encoder   pretrains spt/demo/encoder (some minutes on a CPU)
 
-The language has things that causes have effects on, and names made of syllables. The
-encoder is a BERT of three layers, pretrained on it by masked words and next sentences, stored in float16.
+The language has things that causes have effects on, and names made of syllables. The encoder is a BERT of three layers,
+pretrained on it by masked words and next sentences, stored in float16.
 """
 
 import json

@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 
 from spt.encoder import attached, detach, encoder_of, install, supported_layers
 from spt.errors import SptError
+from spt.model import is_head
 from spt.prefix import Prefix, PrefixConfig, is_prefix
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -89,9 +90,7 @@ def load_adapter(model: Model, folder: str | Path) -> Model:
     for name, tensor in weights.items():
         parameters[name].data.copy_(tensor)
         parameters[name].requires_grad_(True)
-    encoder.__dict__["changed_by_adapter"] = {
-        name for name in weights if not is_prefix(name) and not name.startswith("classifier.")
-    }
+    encoder.__dict__["changed_by_adapter"] = {name for name in weights if not is_prefix(name) and not is_head(name)}
     return model
 
 
@@ -110,7 +109,7 @@ def _trained(model: nn.Module) -> dict[str, Tensor]:
     tensors = {
         name: p.detach()
         for name, p in model.named_parameters()
-        if not is_prefix(name) and (p.requires_grad or name.startswith("classifier."))
+        if not is_prefix(name) and (p.requires_grad or is_head(name))
     }
     for name, module in model.named_modules():
         if isinstance(module, Prefix):
@@ -150,7 +149,7 @@ def _prefix_config(description: dict[str, Any], folder: Path) -> PrefixConfig | 
 def _check(model: nn.Module, prefix: PrefixConfig | None, weights: dict[str, Tensor], folder: Path) -> None:
     """Whether `weights` are what a model like this one, with such a prefix, can have trained."""
     ours = {n: list(p.shape) for n, p in model.named_parameters() if not is_prefix(n)}
-    required = {name for name in ours if name.startswith("classifier.")}
+    required = {name for name in ours if is_head(name)}
     if prefix is not None:
         names = {module: name for name, module in model.named_modules()}
         for module, *shapes in supported_layers(encoder_of(model), prefix):

@@ -89,11 +89,6 @@ def percent(score: float | None) -> str:
     return "-" if score is None else f"{100 * score:.2f}"
 
 
-def megabytes(count: int) -> str:
-    """A number of bytes, for people."""
-    return f"{count / 1e6:.1f} MB"
-
-
 def show_start(facts: dict[str, str]) -> None:
     """What the run is, a fact a line."""
     width = max(map(len, facts)) + 2

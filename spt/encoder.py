@@ -72,6 +72,7 @@ def _whole_mask(*args: Any, **kwargs: Any) -> Tensor | None:
 
 
 OURS = {"eager": "spt_eager", "sdpa": "spt_fused"}
+RECORDING = "spt_record"
 AttentionInterface.register("spt_eager", partial(attend, fused=False))
 AttentionMaskInterface.register("spt_eager", eager_mask)
 AttentionInterface.register("spt_fused", partial(attend, fused=True))
@@ -232,19 +233,17 @@ def self_attentions(encoder: PreTrainedModel) -> list[Layer]:
         unsupported.update(k for k in ("position_bias", "softcap") if kwargs.get(k) is not None)
         return torch.zeros_like(query.transpose(1, 2)), None
 
-    AttentionInterface.register("spt_record", record)
-    AttentionMaskInterface.register("spt_record", sdpa_mask)
+    AttentionInterface.register(RECORDING, record)
+    AttentionMaskInterface.register(RECORDING, sdpa_mask)
     implementation = encoder.config._attn_implementation
     training = {module: module.training for module in encoder.modules()}
-    hooks, encoder._forward_pre_hooks = encoder._forward_pre_hooks, type(encoder._forward_pre_hooks)()
     try:
-        encoder.set_attn_implementation("spt_record")
+        encoder.set_attn_implementation(RECORDING)
         with torch.no_grad():
             encoder.eval()(input_ids=torch.zeros(1, 2, dtype=torch.long, device=encoder.device))
     except Exception as error:
         raise SptError(f"{name} does not run on plain input_ids ({error}): prefixes go on text encoders") from error
     finally:
-        encoder._forward_pre_hooks = hooks
         encoder.set_attn_implementation(implementation)
         for module, mode in training.items():
             module.training = mode
@@ -302,7 +301,7 @@ def _own_config(encoder: PreTrainedModel) -> None:
 def _keep_attention(encoder: PreTrainedModel, args: tuple) -> None:
     """Before each forward: an attention chosen after `attach` takes effect with the prefixes, not in their place."""
     implementation = encoder.config._attn_implementation
-    if implementation in OURS.values():
+    if implementation in (*OURS.values(), RECORDING):
         return
     if implementation not in OURS:
         raise SptError(f"attention {implementation!r} would leave the prefixes out: 'eager' or 'sdpa' goes with them")

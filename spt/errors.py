@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Iterable
+from typing import Any, TypeGuard
 
 
 class SptError(ValueError):
@@ -16,3 +17,13 @@ def nearest(name: str, known: Iterable[str]) -> str:
     if len(names) <= 20 or not close:
         hints.append(f"known: {', '.join(names)}")
     return " ".join(hints)
+
+
+def is_whole(value: Any) -> TypeGuard[int]:
+    """Whether a setting is a whole number; true and false are not."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def is_number(value: Any) -> TypeGuard[float]:
+    """Whether a setting is a number; true and false are not."""
+    return isinstance(value, int | float) and not isinstance(value, bool)

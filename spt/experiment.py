@@ -8,7 +8,7 @@ from spt.adapter import load_adapter, save_adapter
 from spt.console import Bar
 from spt.loggers import RunFolderOnly
 from spt.methods import Penalty
-from spt.model import TaskModel
+from spt.model import TaskModel, is_head
 from spt.prefix import is_prefix
 from spt.published import recipes
 from spt.record import PeakMemory, Run
@@ -162,7 +162,7 @@ def backbone_size(model: TaskModel) -> int:
 
 
 def _group(name: str) -> str:
-    if name.startswith("classifier."):
+    if is_head(name):
         return "head"
     return "prefix" if is_prefix(name) else "backbone"
 

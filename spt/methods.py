@@ -3,12 +3,13 @@
 A new method is a YAML in `conf/method` whose `_target_` is a function of this kind.
 """
 
+import math
 from collections.abc import Callable
 
 from torch import Tensor
 
 from spt.encoder import attach, freeze, noise_of
-from spt.errors import SptError
+from spt.errors import SptError, is_number
 from spt.model import TaskModel
 from spt.prefix import PrefixConfig, selective_loss
 
@@ -62,7 +63,7 @@ def selective_prefix_tuning(
     score_dropout: float,
 ) -> Penalty | None:
     """SPT: gated prefixes and head train, with sl_weight (the paper's λ) times the selective loss."""
-    if isinstance(sl_weight, bool) or not isinstance(sl_weight, int | float) or not 0 <= sl_weight < float("inf"):
+    if not is_number(sl_weight) or not 0 <= sl_weight < math.inf:
         raise SptError(f"sl_weight must be a finite number of at least 0, not {sl_weight!r}")
     if name == "spt" and sl_weight > 0:
         raise SptError(f"method=spt has no selective loss, and sl_weight is {sl_weight}: that is method=spt_sl")

@@ -8,11 +8,16 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from spt.errors import SptError, nearest
+from spt.errors import SptError, is_whole, nearest
 
 TaskType = Literal["sentence", "choice", "token"]
 Pooling = Literal["pooler", "first", "mean", "last"]
 IGNORED = -100
+
+
+def is_head(parameter_name: str) -> bool:
+    """Whether a TaskModel's parameter is its head's."""
+    return parameter_name.startswith("classifier.")
 
 
 class TaskModel(nn.Module):
@@ -37,7 +42,7 @@ class TaskModel(nn.Module):
         for name, value, known in (("task_type", task_type, TaskType), ("pooling", pooling, Pooling)):
             if value not in get_args(known):
                 raise SptError(f"unknown {name} {value!r}: {nearest(value, get_args(known))}")
-        if isinstance(num_labels, bool) or not isinstance(num_labels, int) or num_labels < 1:
+        if not is_whole(num_labels) or num_labels < 1:
             raise SptError(f"num_labels must be a whole number of at least 1, not {num_labels!r}")
         if encoder.base_model is not encoder:
             raise SptError(f"{type(encoder).__name__} has a head of its own: a TaskModel takes the encoder (AutoModel)")

@@ -2,13 +2,12 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spt.errors import SptError
+from spt.errors import SptError, is_number, is_whole
 
 INITIALIZER_RANGE = 0.02
 
@@ -41,20 +40,16 @@ class PrefixConfig:
     def __post_init__(self) -> None:
         for name, value in (("prefix_length", self.prefix_length), ("projection", self.projection)):
             absent = name == "projection" and value is None
-            if not absent and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+            if not absent and (not is_whole(value) or value < 1):
                 raise SptError(f"{name} must be a whole number of at least 1, not {value!r}")
-        if self.alpha is not None and not (_is_number(self.alpha) and 0 < self.alpha < math.inf):
+        if self.alpha is not None and not (is_number(self.alpha) and 0 < self.alpha < math.inf):
             raise SptError(f"alpha must be a finite number above 0, or null for no gate, not {self.alpha!r}")
         for name in ("key_dropout", "value_dropout", "score_dropout"):
             rate = getattr(self, name)
-            if not (_is_number(rate) and 0 <= rate < 1):
+            if not (is_number(rate) and 0 <= rate < 1):
                 raise SptError(f"{name} is a rate: at least 0 and below 1, not {rate!r}")
         if not isinstance(self.shift_positions, bool):
             raise SptError(f"shift_positions must be true or false, not {self.shift_positions!r}")
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 class PrefixProjection(nn.Module):
@@ -146,13 +141,11 @@ def selective_loss(model: nn.Module) -> Tensor:
     layers = prefixes(model)
     if not layers:
         raise SptError("selective_loss needs prefixes, and this model carries none: spt.attach(model, ...) first")
-    total = torch.zeros(())
-    pairs = 0
+    sums = []
     for matrices in zip(*(layer.vectors() for layer in layers), strict=True):
         vectors = torch.stack(matrices)
         vectors = vectors.to(torch.promote_types(vectors.dtype, torch.float32))  # 1e-8 is nothing in float16
         unit = vectors * torch.rsqrt(vectors.square().sum(-1, keepdim=True) + 1e-8)
-        cosines = torch.matmul(unit, unit.transpose(1, 2)).abs()
-        total = cosines.triu(diagonal=1).sum() + total.to(cosines)
-        pairs += len(matrices) * vectors.shape[1] * (vectors.shape[1] - 1) // 2
-    return total / max(pairs, 1)
+        sums.append(torch.matmul(unit, unit.transpose(1, 2)).abs().triu(diagonal=1).sum())
+    prefix_length = vectors.shape[1]
+    return torch.stack(sums).sum() / max(len(layers) * prefix_length * (prefix_length - 1), 1)

@@ -5,6 +5,7 @@ A reader yields `(where, row)`: `where` says where the row stands, for the messa
 
 import json
 from collections.abc import Iterator
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -117,12 +118,8 @@ def read_hub(path: str, split: str, name: str | None = None, revision: str | Non
 
     Token classes come as their names, whatever number the data set gives them.
     """
-    import datasets
-
-    datasets.disable_progress_bars()
     try:
-        builder = datasets.load_dataset_builder(path, name, revision=revision)
-        builder.download_and_prepare()
+        builder = _prepared(path, name, revision)
         if split not in builder.info.splits:
             return None
         data = builder.as_dataset(split)
@@ -132,6 +129,17 @@ def read_hub(path: str, split: str, name: str | None = None, revision: str | Non
             "Without a network, point task.data_dir at a folder with the files"
         ) from error
     return _hub_rows(path, split, data)
+
+
+@cache
+def _prepared(path: str, name: str | None, revision: str | None) -> Any:
+    """A data set's builder, its files downloaded: asked for once, not for each split."""
+    import datasets
+
+    datasets.disable_progress_bars()
+    builder = datasets.load_dataset_builder(path, name, revision=revision)
+    builder.download_and_prepare()
+    return builder
 
 
 def _hub_rows(path: str, split: str, data: Any) -> Rows:

@@ -22,7 +22,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from spt.errors import SptError
+from spt.errors import SptError, is_whole
 
 SCHEMA = 1
 RECORD, HISTORY, CONFIG, LOG, ADAPTER = "record.json", "history.jsonl", "config.yaml", "train.log", "adapter"
@@ -45,7 +45,7 @@ class Run:
             if not isinstance(value, str) or not value:
                 raise SptError(f"{key} must be a path or a name, not {value!r}")
         seed = self.config["seed"]
-        if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
+        if not is_whole(seed) or not 0 <= seed < 2**32:
             raise SptError(f"seed must be a whole number from 0 to 2^32 - 1, not {seed!r}")
         if not isinstance(self.config["force"], bool):
             raise SptError(f"force must be true or false, not {self.config['force']!r}")

@@ -8,7 +8,7 @@ import hashlib
 import json
 import logging
 import string
-from collections import Counter
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -22,7 +22,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from spt.errors import SptError, nearest
+from spt.errors import SptError, is_whole, nearest
 from spt.metrics import Scores, metric
 from spt.model import IGNORED, TaskType
 from spt.readers import Row, Rows, find_file, read_conll, read_hub, read_jsonl, spans_to_tags
@@ -46,7 +46,7 @@ class Split:
 
 
 @dataclass(kw_only=True)
-class Task:
+class Task(ABC):
     """What all tasks share.
 
     Attributes:
@@ -80,7 +80,7 @@ class Task:
         if len(set(self.labels)) < len(self.labels) or len(self.classes) < 2:
             raise SptError(f"task.labels must be at least two classes, each once, not {self.labels!r}")
         limit = self.max_length
-        if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < SHORTEST):
+        if limit is not None and (not is_whole(limit) or limit < SHORTEST):
             raise SptError(
                 f"task.max_length must be a whole number of at least {SHORTEST} tokens, or null, not {limit!r}"
             )
@@ -129,17 +129,17 @@ class Task:
         """Whether a row carries no public label."""
         return row.get("label") in (None, -1)
 
+    @abstractmethod
     def example(self, row: Row) -> Example:
         """What the task keeps of a row, its `label` as a class index."""
-        raise NotImplementedError
 
+    @abstractmethod
     def encode(self, examples: list[Example], tokenizer: PreTrainedTokenizerBase, limit: int | None) -> Split:
         """Tokenise, to at most `limit` tokens (the model's own maximum) and `max_length`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def collator(self, tokenizer: PreTrainedTokenizerBase) -> Callable[[list[dict]], dict]:
         """Makes a batch of inputs, padded to its longest."""
-        raise NotImplementedError
 
     def predictions(self, logits: np.ndarray, split: Split) -> list:
         """What the model says about each example, in the form its gold label has."""
@@ -361,8 +361,8 @@ class TokenTask(Task):
         return [example["tags"] for example in examples]
 
     def only_class(self, predictions: list[list[str]]) -> str | None:
-        kinds = Counter(tag for tags in predictions for tag in tags)
-        return next(iter(kinds)) if len(kinds) == 1 else None
+        kinds = {tag for tags in predictions for tag in tags}
+        return kinds.pop() if len(kinds) == 1 else None
 
 
 def check_template(*templates: str) -> None:

@@ -5,14 +5,14 @@ from typing import Any
 from omegaconf import DictConfig
 
 from spt.command import command, refuse_unknown_recipe, sweep_name
+from spt.published import published
+from spt.record import LOG, Run
 
 
 @command("train")
 def main(config: DictConfig) -> None:
     """Train what the config says, or show the result of the same run where it is finished."""
     from spt.console import logged, show_result
-    from spt.published import published
-    from spt.record import LOG, Run
     from spt.training import Diverged
 
     refuse_unknown_recipe(config)
@@ -31,7 +31,7 @@ def main(config: DictConfig) -> None:
         raise Diverged(record["warnings"][0])
 
 
-def train(run: Any, config: DictConfig) -> dict[str, Any]:
+def train(run: Run, config: DictConfig) -> dict[str, Any]:
     """A run, from config to record."""
     # Imported here, so that --help and --cfg answer without torch.
     from hydra.utils import instantiate

@@ -23,14 +23,14 @@ from transformers import (
 from transformers.trainer_pt_utils import LengthGroupedSampler
 from transformers.trainer_utils import SchedulerType
 
-from spt.errors import SptError, nearest
+from spt.errors import SptError, is_number, is_whole, nearest
 from spt.methods import Penalty
 from spt.metrics import Scores
 from spt.model import TaskModel
 from spt.tasks import Split, Task
 
 EXPONENTIAL = "exponential"
-# The settings of Trainer that a run takes. The others have no effect on it, or it decides them itself:
+# The settings of Trainer that a run takes. The others have no effect on it, or are among OURS.
 SETTINGS = frozenset(
     "learning_rate num_train_epochs max_steps per_device_train_batch_size per_device_eval_batch_size "
     "gradient_accumulation_steps lr_scheduler_type lr_scheduler_kwargs warmup_steps optim optim_args adam_beta1 "
@@ -40,7 +40,7 @@ SETTINGS = frozenset(
     "dataloader_num_workers dataloader_prefetch_factor dataloader_pin_memory dataloader_persistent_workers "
     "torch_empty_cache_steps eval_accumulation_steps ddp_backend ddp_find_unused_parameters ddp_timeout".split()
 )
-# an evaluation an epoch, files and logs by spt.record and spt.loggers.
+# What a run decides itself: an evaluation an epoch, files and logs by spt.record and spt.loggers.
 OURS: dict[str, Any] = {
     "eval_strategy": "epoch",
     "save_strategy": "no",
@@ -49,6 +49,7 @@ OURS: dict[str, Any] = {
     "disable_tqdm": True,
     "remove_unused_columns": False,
 }
+IS_A: dict[type, Callable[[Any], bool]] = {int: is_whole, float: is_number, bool: lambda value: isinstance(value, bool)}
 CHECK_EVERY = 10  # steps between looks at the loss, each of which waits for the device
 
 
@@ -58,9 +59,10 @@ class Diverged(SptError):
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One look at a split: its mean loss (the penalty included, as published losses are), all scores, predictions."""
+    """One look at a split: its mean loss (with the penalty, as published), the penalty, all scores, predictions."""
 
     loss: float
+    penalty: float
     scores: Scores
     predictions: list
 
@@ -76,10 +78,14 @@ class Epoch:
     step: int
     train_loss: float
     learning_rate: float
-    penalty: float
     dev: Evaluation
     only_class: str | None
     seconds: float
+
+    @property
+    def penalty(self) -> float:
+        """What the method adds to the task loss."""
+        return self.dev.penalty
 
     @property
     def row(self) -> dict[str, Any]:
@@ -175,13 +181,10 @@ class TaskTrainer(Trainer):
         """Evaluate on a split."""
         output = self.predict(split.inputs)
         predictions = self.task.predictions(np.asarray(output.predictions), split)
-        loss = (output.metrics or {})["test_loss"] + self.penalty_value()
-        return Evaluation(loss, self.task.score(predictions, split.examples), predictions)
-
-    def penalty_value(self) -> float:
-        """What the method adds to the task loss now."""
         with torch.no_grad():
-            return 0.0 if self.penalty is None else float(self.penalty(self.task_model))
+            penalty = 0.0 if self.penalty is None else float(self.penalty(self.task_model))
+        loss = (output.metrics or {})["test_loss"] + penalty
+        return Evaluation(loss, penalty, self.task.score(predictions, split.examples), predictions)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         train_loss = self.mean_loss()
@@ -192,7 +195,6 @@ class TaskTrainer(Trainer):
             step=self.state.global_step,
             train_loss=train_loss,
             learning_rate=self.last_rate,
-            penalty=self.penalty_value(),
             dev=dev,
             only_class=self.task.only_class(dev.predictions),
             seconds=time.perf_counter() - self.epoch_started,
@@ -251,7 +253,7 @@ def training_arguments(
             whose = "not for a run to set" if name in fields else "no setting of transformers' Trainer"
             raise SptError(f"trainer.{name} is {whose}: {nearest(name, SETTINGS)}")
         kind = type(fields[name].default)
-        if kind in (int, float, bool) and not _is_a(kind, value):
+        if kind in IS_A and not IS_A[kind](value):
             raise SptError(f"trainer.{name} must be of type {kind.__name__}, not {value!r}")
     name, options = settings.pop("lr_scheduler_type"), dict(settings.pop("lr_scheduler_kwargs", None) or {})
     if name == EXPONENTIAL:
@@ -261,7 +263,7 @@ def training_arguments(
             raise SptError(
                 f"trainer.lr_scheduler_kwargs.{wrong} is no option of exponential: {nearest(wrong, ['gamma'])}"
             )
-        if not _is_a(float, gamma) or not 0 < gamma <= 1:
+        if not is_number(gamma) or not 0 < gamma <= 1:
             raise SptError(f"trainer.lr_scheduler_kwargs.gamma must be above 0 and at most 1, not {gamma!r}")
         if settings.get("warmup_steps"):
             raise SptError("trainer.warmup_steps has no effect on lr_scheduler_type=exponential: set it to 0")
@@ -272,11 +274,11 @@ def training_arguments(
         settings |= {"lr_scheduler_type": name, "lr_scheduler_kwargs": options}
     for setting in ("learning_rate", "num_train_epochs"):
         value = settings.get(setting, 0)
-        if not _is_a(float, value) or not 0 < value < math.inf:
+        if not is_number(value) or not 0 < value < math.inf:
             raise SptError(f"trainer.{setting} must be a finite number above 0, not {value!r}")
     for setting in ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps"):
         value = settings.get(setting, 0)
-        if not _is_a(int, value) or value < 1:
+        if not is_whole(value) or value < 1:
             raise SptError(f"trainer.{setting} must be a whole number of at least 1, not {value!r}")
     steps = settings.get("max_steps", -1)
     if steps < 1 and steps != -1:
@@ -294,9 +296,3 @@ def training_arguments(
     except (ValueError, TypeError, ImportError) as error:
         raise SptError(f"trainer: {error}") from error
     return arguments, (name, options)
-
-
-def _is_a(kind: type, value: Any) -> bool:
-    if kind is bool:
-        return isinstance(value, bool)
-    return isinstance(value, (int, float) if kind is float else int) and not isinstance(value, bool)

@@ -74,9 +74,7 @@ def train(monkeypatch, capsys, tmp_path):
 
 def run(*command: str, **kwargs) -> subprocess.CompletedProcess:
     """A real process in the repository."""
-    return subprocess.run(
-        [sys.executable, *command], cwd=kwargs.pop("cwd", REPO), capture_output=True, text=True, **kwargs
-    )
+    return subprocess.run([sys.executable, *command], cwd=REPO, capture_output=True, text=True, **kwargs)
 
 
 DEMO = ("model=demo", "trainer.num_train_epochs=1")
