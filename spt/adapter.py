@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from spt.encoder import attached, detach, encoder_of, install, supported_layers
+from spt.encoder import attached, detach, encoder_of, install, prefix_names, supported_layers
 from spt.errors import SptError
 from spt.model import is_head
 from spt.prefix import Prefix, PrefixConfig, is_prefix
@@ -151,10 +151,10 @@ def _check(model: nn.Module, prefix: PrefixConfig | None, weights: dict[str, Ten
     ours = {n: list(p.shape) for n, p in model.named_parameters() if not is_prefix(n)}
     required = {name for name in ours if is_head(name)}
     if prefix is not None:
-        names = {module: name for name, module in model.named_modules()}
-        for module, *shapes in supported_layers(encoder_of(model), prefix):
+        layers = supported_layers(encoder_of(model), prefix)
+        for layer, (_, *shapes) in zip(prefix_names(model, layers), layers, strict=True):
             for kind, shape in zip(("key_prefix", "value_prefix"), shapes, strict=True):
-                name = f"{names[module]}.prefix.{kind}"
+                name = f"{layer}.{kind}"
                 ours[name] = [prefix.prefix_length, math.prod(shape)]
                 required.add(name)
     if missing := sorted(required - weights.keys()):

@@ -1,13 +1,14 @@
 """How prefixes enter an encoder: no model code is copied.
 
 `attach` puts a `Prefix` beside each self-attention of the encoder and registers `attend` with transformers' attention
-interface, through which the encoder then calls it.
+interface, through which the encoder then calls it. Where transformers does not dispatch an attention, a bridge does.
 """
 
 import copy
 import inspect
 import logging
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -19,8 +20,9 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from transformers.masking_utils import eager_mask, sdpa_mask
 
 from spt.attention import prefix_attention
+from spt.bridges import bridge, unbridge
 from spt.errors import SptError
-from spt.prefix import Prefix, PrefixConfig, PrefixProjection, is_prefix
+from spt.prefix import Prefix, PrefixConfig, PrefixProjection, SharedPrefixes, is_prefix
 
 log = logging.getLogger(__name__)
 Model = TypeVar("Model", bound=nn.Module)
@@ -50,6 +52,8 @@ def attend(
 ) -> tuple[Tensor, Tensor | None]:
     """The function the encoder's layers call. An attention without a prefix (cross-attention) has an empty one."""
     prefix = getattr(module, "prefix", None)
+    if isinstance(prefix, SharedPrefixes):
+        prefix = prefix.next()
     key_prefix, value_prefix = (key[:, :, :0], value[:, :, :0]) if prefix is None else prefix(len(query))
     return prefix_attention(
         query,
@@ -73,6 +77,7 @@ def _whole_mask(*args: Any, **kwargs: Any) -> Tensor | None:
 
 OURS = {"eager": "spt_eager", "sdpa": "spt_fused"}
 RECORDING = "spt_record"
+PROBE = 8  # tokens
 AttentionInterface.register("spt_eager", partial(attend, fused=False))
 AttentionMaskInterface.register("spt_eager", eager_mask)
 AttentionInterface.register("spt_fused", partial(attend, fused=True))
@@ -123,13 +128,14 @@ def detach(model: Model) -> Model:
     if attachment is None:
         return model
     for module in encoder.modules():
-        if isinstance(getattr(module, "prefix", None), Prefix):
+        if isinstance(getattr(module, "prefix", None), Prefix | SharedPrefixes):
             del module.prefix
     if hasattr(encoder, "prefix_projection"):
         del encoder.prefix_projection
     for hook in attachment.hooks:
         hook.remove()
-    encoder.set_attn_implementation(_theirs(encoder))
+    _choose_attention(encoder, _theirs(encoder))
+    unbridge(encoder)
     return model
 
 
@@ -185,17 +191,17 @@ def supported_layers(encoder: PreTrainedModel, config: PrefixConfig) -> list[Lay
     widths = {math.prod(shape) for _, *shapes in layers for shape in shapes}
     if config.projection is not None and len(widths) > 1:
         raise SptError(f"a projection needs one key-value width in all layers, and this {name} has {widths}")
-    if config.shift_positions:
-        embeddings = getattr(encoder, "embeddings", None)
-        if embeddings is None or "past_key_values_length" not in inspect.signature(embeddings.forward).parameters:
-            raise SptError(f"{name} has no table of positions to shift: use shift_positions=false with it")
+    if config.shift_positions and _shift(encoder, config.prefix_length) is None:
+        raise SptError(f"{name} has no positions that could be shifted: use shift_positions=false with it")
     return layers
 
 
 def install(encoder: PreTrainedModel, config: PrefixConfig) -> None:
     """The part of `attach` that changes what the encoder computes, but not what of it trains."""
     layers = supported_layers(encoder, config)
+    implementation = OURS[_theirs(encoder)]
     _own_config(encoder)
+    bridge(encoder)
     # Half-precision backbones keep their prefixes in float32, as optimizers need them.
     dtype = torch.promote_types(encoder.dtype, torch.float32)
     projection = None
@@ -203,22 +209,38 @@ def install(encoder: PreTrainedModel, config: PrefixConfig) -> None:
         width = math.prod(layers[0][1])
         projection = PrefixProjection(config.prefix_length, width, config.projection, len(layers))
         encoder.prefix_projection = projection.to(encoder.device, dtype)
+    calls: dict[nn.Module, list[Prefix]] = {}
     for index, (module, key_shape, value_shape) in enumerate(layers):
         prefix = Prefix(config, key_shape, value_shape, projection, index)
-        module.prefix = prefix.to(encoder.device, dtype).train(module.training)
-    hooks = [encoder.register_forward_pre_hook(_keep_attention)]
+        calls.setdefault(module, []).append(prefix.to(encoder.device, dtype).train(module.training))
+    for module, its in calls.items():
+        module.prefix = its[0] if len(its) == 1 else SharedPrefixes(its)
+    hooks = [encoder.register_forward_pre_hook(_before_forward)]
     if config.shift_positions:
-        shift = partial(_shift_positions, prefix_length=config.prefix_length)
-        embeddings = encoder.get_submodule("embeddings")
-        hooks.append(embeddings.register_forward_pre_hook(shift, with_kwargs=True))
+        module, hook = _shift(encoder, config.prefix_length)  # type: ignore[misc]
+        hooks.append(module.register_forward_pre_hook(hook, with_kwargs=True))
     encoder.__dict__["prefix_attachment"] = _Attachment(config, hooks)
-    encoder.set_attn_implementation(OURS[_theirs(encoder)])
+    _choose_attention(encoder, implementation)
+
+
+def prefix_names(model: nn.Module, layers: list[Layer]) -> list[str]:
+    """What the prefix of each of `layers` is called among the modules of `model`."""
+    names = {module: name for name, module in model.named_modules()}
+    modules = [module for module, *_ in layers]
+    return [
+        f"{names[module]}.prefix" + (f".{modules[:index].count(module)}" if modules.count(module) > 1 else "")
+        for index, module in enumerate(modules)
+    ]
 
 
 def self_attentions(encoder: PreTrainedModel) -> list[Layer]:
-    """The encoder's self-attention modules in the order they run, with (heads, d) of their keys and of their values.
+    """The encoder's self-attentions in the order they run, with (heads, d) of their keys and of their values.
 
-    Found by running the encoder once on two tokens, so that what is returned is what a prefix will act on.
+    A module that serves several layers (ALBERT) is there as often. Found by running the encoder once on a few tokens,
+    so that what is returned is what a prefix will act on.
+
+    Raises:
+        SptError: where there are none, or where attention as prefixes need it would change the encoder's own output.
     """
     name = type(encoder).__name__
     if encoder.config.is_encoder_decoder:
@@ -235,28 +257,41 @@ def self_attentions(encoder: PreTrainedModel) -> list[Layer]:
 
     AttentionInterface.register(RECORDING, record)
     AttentionMaskInterface.register(RECORDING, sdpa_mask)
-    implementation = encoder.config._attn_implementation
+    implementation, carries_prefixes = encoder.config._attn_implementation, attached(encoder) is not None
     training = {module: module.training for module in encoder.modules()}
+    tokens = torch.arange(PROBE, device=encoder.device).unsqueeze(0) % encoder.config.vocab_size
+
+    def output_under(chosen: str) -> Tensor:
+        _choose_attention(encoder, chosen)
+        return encoder(input_ids=tokens, attention_mask=torch.ones_like(tokens)).last_hidden_state
+
     try:
-        encoder.set_attn_implementation(RECORDING)
         with torch.no_grad():
-            encoder.eval()(input_ids=torch.zeros(1, 2, dtype=torch.long, device=encoder.device))
+            encoder.eval()
+            own = output_under(implementation)
+            bridge(encoder)
+            output_under(RECORDING)
+            ours = own if carries_prefixes else output_under(OURS[_theirs_of(implementation)])
+    except SptError:
+        raise
     except Exception as error:
         raise SptError(f"{name} does not run on plain input_ids ({error}): prefixes go on text encoders") from error
     finally:
-        encoder.set_attn_implementation(implementation)
+        _choose_attention(encoder, implementation)
+        if not carries_prefixes:
+            unbridge(encoder)
         for module, mode in training.items():
             module.training = mode
     if not calls:
         raise SptError(
             f"{name} does not compute its attention through transformers' attention interface: a prefix would have no "
-            "effect on it. Encoders that work: BERT, RoBERTa and their kin"
+            "effect on it. The README lists the families of encoders that work"
         )
     if unsupported:
         raise SptError(f"{name} adds {', '.join(sorted(unsupported))} to its attention, which prefixes do not support")
-    if len({id(module) for module, _, _ in calls}) < len(calls):
+    if (ours - own).abs().max() > torch.finfo(own.dtype).eps ** 0.5 * own.abs().max():
         raise SptError(
-            f"{name} shares one attention between its layers: a prefix for each layer is not supported there"
+            f"{name} does more in its attention than prefixes reproduce: without any, its output would change"
         )
     return [(module, (key.shape[1], key.shape[3]), (value.shape[1], value.shape[3])) for module, key, value in calls]
 
@@ -277,17 +312,23 @@ def _positions(embeddings: Any) -> int | None:
     table = getattr(embeddings, "position_embeddings", None)
     if not isinstance(table, nn.Embedding):
         return None
-    return table.num_embeddings - (embeddings.padding_idx + 1 if _pads_positions(embeddings) else 0)
-
-
-def _pads_positions(embeddings: Any) -> bool:
-    return hasattr(embeddings, "create_position_ids_from_input_ids")
+    return table.num_embeddings - (0 if table.padding_idx is None else table.padding_idx + 1)
 
 
 def _theirs(encoder: PreTrainedModel) -> str:
     """The encoder's choice of attention under transformers' name for it."""
-    implementation = encoder.config._attn_implementation
+    return _theirs_of(encoder.config._attn_implementation)
+
+
+def _theirs_of(implementation: str) -> str:
     return {ours: theirs for theirs, ours in OURS.items()}.get(implementation, implementation)
+
+
+def _choose_attention(encoder: PreTrainedModel, implementation: str) -> None:
+    if encoder._can_set_attn_implementation():
+        encoder.set_attn_implementation(implementation)
+    else:  # one that transformers does not dispatch: what a bridge goes by
+        encoder.config._attn_implementation_internal = implementation
 
 
 def _own_config(encoder: PreTrainedModel) -> None:
@@ -298,29 +339,60 @@ def _own_config(encoder: PreTrainedModel) -> None:
             module.config = own  # type: ignore[assignment]
 
 
-def _keep_attention(encoder: PreTrainedModel, args: tuple) -> None:
-    """Before each forward: an attention chosen after `attach` takes effect with the prefixes, not in their place."""
+def _before_forward(encoder: PreTrainedModel, args: tuple) -> None:
+    """An attention chosen after `attach` takes effect with the prefixes, not in their place; shared ones start anew."""
+    for module in encoder.modules():
+        if isinstance(module, SharedPrefixes):
+            module.turn = 0
     implementation = encoder.config._attn_implementation
     if implementation in (*OURS.values(), RECORDING):
         return
     if implementation not in OURS:
         raise SptError(f"attention {implementation!r} would leave the prefixes out: 'eager' or 'sdpa' goes with them")
-    encoder.set_attn_implementation(OURS[implementation])
+    _choose_attention(encoder, OURS[implementation])
 
 
-def _shift_positions(
+def _shift(encoder: PreTrainedModel, prefix_length: int) -> tuple[nn.Module, Callable] | None:
+    """The module and its hook by which position ids start at `prefix_length`; None where there is no way."""
+    embeddings = getattr(encoder, "embeddings", None)
+    if embeddings is not None and "past_key_values_length" in inspect.signature(embeddings.forward).parameters:
+        return embeddings, partial(_shift_embeddings, prefix_length=prefix_length)
+    has_table = hasattr(embeddings, "position_embeddings")
+    if not has_table and "position_ids" in inspect.signature(encoder.forward).parameters:
+        return encoder, partial(_shift_position_ids, prefix_length=prefix_length)
+    return None
+
+
+def _shift_position_ids(
+    encoder: PreTrainedModel, args: tuple, kwargs: dict[str, Any], prefix_length: int
+) -> tuple[tuple, dict[str, Any]]:
+    """Before the encoder: position ids as if the prefix stood before the text. Explicit ones are taken as given."""
+    if kwargs.get("position_ids") is not None:
+        return args, kwargs
+    tokens = next((kwargs[name] for name in ("input_ids", "inputs_embeds") if kwargs.get(name) is not None), None)
+    if tokens is None:
+        (tokens, *_) = args
+    _refuse_too_long(tokens.shape[1], encoder.config.max_position_embeddings, prefix_length)
+    positions = torch.arange(prefix_length, prefix_length + tokens.shape[1], device=tokens.device)
+    return args, {**kwargs, "position_ids": positions.expand(len(tokens), -1)}
+
+
+def _shift_embeddings(
     embeddings: nn.Module, args: tuple, kwargs: dict[str, Any], prefix_length: int
 ) -> tuple[tuple, dict[str, Any]]:
-    """Before the embeddings: position ids as if the prefix stood before the text. Explicit ones are taken as given."""
+    """Before the embeddings: the same, through the length of a cache that they take for it."""
     tokens = kwargs.get("input_ids")
     if tokens is None:
-        if _pads_positions(embeddings):
+        if hasattr(embeddings, "create_position_ids_from_input_ids"):
             raise SptError("shift_positions needs input_ids here: inputs_embeds do not tell where the padding is")
         tokens = kwargs["inputs_embeds"]
-    positions = _positions(embeddings)
-    if positions is not None and tokens.shape[1] > positions - prefix_length:
+    _refuse_too_long(tokens.shape[1], _positions(embeddings), prefix_length)
+    return args, {**kwargs, "past_key_values_length": prefix_length}
+
+
+def _refuse_too_long(length: int, positions: int | None, prefix_length: int) -> None:
+    if positions is not None and length > positions - prefix_length:
         raise SptError(
-            f"an input of {tokens.shape[1]} tokens is longer than {positions - prefix_length}, the position table less "
+            f"an input of {length} tokens is longer than {positions - prefix_length}, the position table less "
             f"the prefix_length {prefix_length} that shift_positions moves it by: shorten the input or the prefix"
         )
-    return args, {**kwargs, "past_key_values_length": prefix_length}

@@ -1,5 +1,6 @@
 """An encoder and a task head: what every method trains a part of."""
 
+from inspect import signature
 from typing import Any, Literal, get_args
 
 import torch
@@ -13,6 +14,11 @@ from spt.errors import SptError, is_whole, nearest
 TaskType = Literal["sentence", "choice", "token"]
 Pooling = Literal["pooler", "first", "mean", "last"]
 IGNORED = -100
+# What the families call the dropout before their classifier; the first that is set holds.
+DROPOUT = (
+    *("classifier_dropout", "classifier_dropout_prob", "cls_dropout", "seq_classif_dropout", "summary_first_dropout"),
+    "hidden_dropout_prob",
+)
 
 
 def is_head(parameter_name: str) -> bool:
@@ -56,8 +62,10 @@ class TaskModel(nn.Module):
         self.encoder = encoder
         self.task_type, self.num_labels, self.pooling = task_type, num_labels, pooling
         config = encoder.config
-        rate = getattr(config, "classifier_dropout", None)
-        self.dropout = nn.Dropout(getattr(config, "hidden_dropout_prob", 0.0) if rate is None else rate)
+        rates = (getattr(config, name, None) for name in DROPOUT)
+        self.dropout = nn.Dropout(next((rate for rate in rates if rate is not None), 0.0))
+        # A decoder would keep its keys and values for a text that does not go on.
+        self.options = {"use_cache": False} if "use_cache" in signature(encoder.forward).parameters else {}
         self.classifier = nn.Linear(config.hidden_size, 1 if task_type == "choice" else num_labels)
         self.classifier.to(encoder.device, torch.promote_types(encoder.dtype, torch.float32))
         nn.init.normal_(self.classifier.weight, std=0.02)
@@ -75,14 +83,14 @@ class TaskModel(nn.Module):
 
         Args:
             input_ids, attention_mask, token_type_ids: [batch, length], for "choice" [batch, choices, length]. A None is
-                left to the encoder.
+                left to the encoder. Padding may be on either side: the encoder gets it on the right.
             labels: class indices, [batch], for "token" [batch, length]. Padding and labels of -100 do not count.
             inputs: anything else the encoder's forward takes (position_ids, inputs_embeds, output_attentions, ...).
 
         Returns:
             `loss` (the task's alone: `spt.selective_loss` is added by the caller), `logits` [batch, num_labels], for
             "choice" [batch, choices], for "token" [batch, length, num_labels], and what the encoder was asked for of
-            `hidden_states` and `attentions`.
+            `hidden_states` and `attentions`, of right-padded text.
         """
         named = {"input_ids": input_ids, "attention_mask": attention_mask, "token_type_ids": token_type_ids}
         inputs |= {name: tensor for name, tensor in named.items() if tensor is not None}
@@ -92,10 +100,13 @@ class TaskModel(nn.Module):
                 raise SptError(f"a choice task takes input_ids [batch, choices, length], not {list(text.shape)}")
             choices = text.shape[1]
             inputs = {n: t.flatten(0, 1) if isinstance(t, Tensor) and t.dim() > 2 else t for n, t in inputs.items()}
-        encoded = self.encoder(**inputs)
+        inputs, starts = _left_aligned(inputs)
+        encoded = self.encoder(**self.options | inputs)
         vectors = encoded.last_hidden_state
         if self.task_type != "token":
             vectors = self._pool(encoded, inputs.get("attention_mask"))
+        elif starts is not None:
+            vectors = _rolled(vectors, -starts)
         logits = self.classifier(self.dropout(vectors).to(self.classifier.weight.dtype))
         if self.task_type == "choice":
             logits = logits.view(-1, choices)
@@ -119,14 +130,33 @@ class TaskModel(nn.Module):
         if self.pooling == "mean":
             weights = attention_mask.to(hidden.dtype).unsqueeze(-1)
             return (hidden * weights).sum(1) / weights.sum(1).clamp(min=1)
-        # The first or the last token of the text, whichever side the padding is on.
-        positions = torch.arange(hidden.shape[1], device=hidden.device)
-        order = positions + 1 if self.pooling == "last" else hidden.shape[1] - positions
-        chosen = (attention_mask.long() * order).argmax(1)
-        return hidden[torch.arange(len(hidden), device=hidden.device), chosen]
+        if self.pooling == "first":
+            return hidden[:, 0]
+        places = torch.arange(1, hidden.shape[1] + 1, device=hidden.device)
+        last = (attention_mask.long() * places).argmax(1)
+        return hidden[torch.arange(len(hidden), device=hidden.device), last]
 
     def _loss(self, logits: Tensor, labels: Tensor, attention_mask: Tensor | None) -> Tensor:
         if self.task_type == "token" and attention_mask is not None:
             labels = labels.masked_fill(attention_mask == 0, IGNORED)
         total = F.cross_entropy(logits.flatten(0, -2), labels.flatten(), ignore_index=IGNORED, reduction="sum")
         return total / (labels != IGNORED).sum().clamp(min=1)
+
+
+def _left_aligned(inputs: dict[str, Any]) -> tuple[dict[str, Any], Tensor | None]:
+    """Inputs with every text from place 0 on, as position tables and poolers have it, and where each began."""
+    mask = inputs.get("attention_mask")
+    if mask is None or mask.dim() != 2:
+        return inputs, None
+    starts = mask.long().argmax(1)
+    return {
+        name: _rolled(tensor, starts) if isinstance(tensor, Tensor) and tensor.shape[:2] == mask.shape else tensor
+        for name, tensor in inputs.items()
+    }, starts
+
+
+def _rolled(tensor: Tensor, starts: Tensor) -> Tensor:
+    """Each row of [batch, length, ...] from its own start on, what stood before it put at the end."""
+    length = tensor.shape[1]
+    places = (torch.arange(length, device=tensor.device) + starts.unsqueeze(1)) % length
+    return tensor[torch.arange(len(tensor), device=tensor.device).unsqueeze(1), places]

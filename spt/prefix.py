@@ -118,6 +118,18 @@ class Prefix(nn.Module):
         return vectors.unflatten(-1, shape).transpose(1, 2)
 
 
+class SharedPrefixes(nn.ModuleList):
+    """The prefixes of an attention that several layers share (ALBERT): each call takes the next of them."""
+
+    turn = 0
+
+    def next(self) -> Prefix:
+        """The prefix of the layer that calls."""
+        prefix = self[self.turn]
+        self.turn = (self.turn + 1) % len(self)
+        return prefix  # type: ignore[return-value]
+
+
 def is_prefix(parameter_name: str) -> bool:
     """Whether a parameter is a prefix's, or of what computes prefixes."""
     return ".prefix." in f".{parameter_name}" or "prefix_projection." in parameter_name

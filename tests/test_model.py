@@ -26,16 +26,24 @@ def test_pooling(pooling):
     torch.testing.assert_close(model(**inputs).logits, model.classifier(expected[pooling]))
 
 
-def test_first_and_last_token_of_left_padded_text():
-    inputs = {name: tensor.flip(1) for name, tensor in batch().items()}
-    starts = (inputs["attention_mask"] == 0).sum(1)
-    for pooling in ("first", "last"):
-        model = spt.TaskModel(tiny_encoder(), "sentence", num_labels=3, pooling=pooling).eval()
-        hidden = model.encoder(**inputs).last_hidden_state
-        first = torch.stack([h[n] for h, n in zip(hidden, starts, strict=True)])
-        torch.testing.assert_close(
-            model(**inputs).logits, model.classifier(first if pooling == "first" else hidden[:, -1])
-        )
+@pytest.mark.parametrize("pooling", ["pooler", "first", "mean", "last"])
+def test_the_side_of_the_padding_changes_nothing(pooling):
+    right = batch()
+    lengths = right["attention_mask"].sum(1).tolist()
+    left = {n: torch.stack([row.roll(-k) for row, k in zip(t, lengths, strict=True)]) for n, t in right.items()}
+    assert (left["attention_mask"][:, -1] == 1).all() and (left["attention_mask"][1:, 0] == 0).all()
+    model = spt.TaskModel(tiny_encoder(), "sentence", num_labels=3, pooling=pooling).eval()
+    torch.testing.assert_close(model(**left).logits, model(**right).logits)
+    if pooling == "first":
+        model = spt.TaskModel(tiny_encoder(), "token", num_labels=3).eval()
+        rows = zip(model(**left).logits, model(**right).logits, lengths, strict=True)
+        for ours, theirs, length in rows:
+            torch.testing.assert_close(ours[10 - length :], theirs[:length])
+        embedded = {
+            "attention_mask": left["attention_mask"],
+            "inputs_embeds": model.encoder.embeddings.word_embeddings(left["input_ids"]),
+        }
+        torch.testing.assert_close(model(**embedded).logits, model(**left).logits)
 
 
 def test_fine_tuning_trains_what_the_head_reads():
