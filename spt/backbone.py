@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+from tokenizers.processors import Sequence, TemplateProcessing
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
@@ -21,7 +22,10 @@ def load_backbone(
     tokenizer: dict[str, Any] | None = None,
     split_into_words: bool = False,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Load an encoder (safetensors only, no code from the hub) and its tokenizer.
+    """Load an encoder (safetensors only, no code from the hub) and its tokenizer, which pads on the right.
+
+    A tokenizer without a padding token pads with its end-of-text token, and puts it between the texts of a pair where
+    it would put nothing (GPT-2, Qwen).
 
     Args:
         name_or_path: a hub id, or a folder with config.json, model.safetensors and the tokenizer's files.
@@ -79,4 +83,24 @@ def load_backbone(
             f"the checkpoint of {name_or_path!r} lacks {missing[0]} and {len(missing) - 1} more of the weights of a "
             f"{type(encoder).__name__}: it is not a checkpoint of this architecture"
         )
+    if words.pad_token is None:
+        words.pad_token = words.eos_token
+    words.padding_side = "right"
+    _separate_pairs(words)
     return encoder, words
+
+
+def _separate_pairs(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Have two texts kept apart: decoders' tokenizers put nothing between them, here it is their end-of-text token."""
+    sequences = tokenizer("a", "b").sequence_ids(0)
+    separator = tokenizer.eos_token
+    if sequences[sequences.index(1) - 1] is None or separator is None:
+        return
+    backend = tokenizer.backend_tokenizer
+    between = TemplateProcessing(
+        single="$A",
+        pair=f"$A {separator} $B:1",
+        special_tokens=[(separator, tokenizer.convert_tokens_to_ids(separator))],
+    )
+    own = backend.post_processor
+    backend.post_processor = between if own is None else Sequence([own, between])

@@ -266,7 +266,7 @@ def self_attentions(encoder: PreTrainedModel) -> list[Layer]:
         return encoder(input_ids=tokens, attention_mask=torch.ones_like(tokens)).last_hidden_state
 
     try:
-        with torch.no_grad():
+        with torch.no_grad(), torch.autocast(encoder.device.type, enabled=False):
             encoder.eval()
             own = output_under(implementation)
             bridge(encoder)
@@ -357,8 +357,9 @@ def _shift(encoder: PreTrainedModel, prefix_length: int) -> tuple[nn.Module, Cal
     embeddings = getattr(encoder, "embeddings", None)
     if embeddings is not None and "past_key_values_length" in inspect.signature(embeddings.forward).parameters:
         return embeddings, partial(_shift_embeddings, prefix_length=prefix_length)
-    has_table = hasattr(embeddings, "position_embeddings")
-    if not has_table and "position_ids" in inspect.signature(encoder.forward).parameters:
+    table = getattr(embeddings, "position_embeddings", None)
+    counted_from_0 = not hasattr(embeddings, "position_embeddings") or getattr(table, "padding_idx", 0) is None
+    if counted_from_0 and "position_ids" in inspect.signature(encoder.forward).parameters:
         return encoder, partial(_shift_position_ids, prefix_length=prefix_length)
     return None
 

@@ -7,7 +7,9 @@ from pathlib import Path
 import hypothesis
 import pytest
 import torch
-from transformers import BertConfig, BertModel, PreTrainedModel, RobertaConfig, RobertaModel
+from transformers import PreTrainedModel
+
+from tests import families
 
 hypothesis.settings.register_profile("spt", deadline=None)
 hypothesis.settings.load_profile("spt")
@@ -17,21 +19,8 @@ SHARED = REPO.parent / "shared"
 
 
 def tiny_encoder(family: str = "bert", attention: str = "sdpa", **config) -> PreTrainedModel:
-    """A random encoder of two layers, the same at each call."""
-    classes = {"bert": (BertConfig, BertModel), "roberta": (RobertaConfig, RobertaModel)}
-    config_class, model_class = classes[family]
-    settings = {
-        "hidden_size": 32,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "intermediate_size": 64,
-        "vocab_size": 100,
-        "max_position_embeddings": 64,
-        "initializer_range": 0.2,
-    }
-    settings |= {"pad_token_id": 1} if family == "roberta" else {}
-    torch.manual_seed(0)
-    return model_class._from_config(config_class(**settings | config), attn_implementation=attention)
+    """A random BERT or RoBERTa of two layers, the same at each call."""
+    return families.family({"bert": "BERT", "roberta": "RoBERTa"}[family], attention, **config)
 
 
 @pytest.fixture

@@ -7,8 +7,6 @@ import pytest
 import torch
 from transformers import (
     AutoModel,
-    DistilBertConfig,
-    DistilBertModel,
     RoFormerConfig,
     RoFormerModel,
     T5Config,
@@ -19,6 +17,7 @@ import spt
 from spt.encoder import longest_input
 from spt.prefix import prefixes
 from tests.conftest import batch, tiny_encoder
+from tests.families import family
 
 QUIET = {"key_dropout": 0.0, "score_dropout": 0.0}
 FAMILIES = ["bert", "roberta"]
@@ -218,8 +217,8 @@ def test_an_attention_chosen_later_keeps_the_prefixes():
 
 
 def test_a_refused_attach_leaves_the_encoder_as_it_was():
-    encoder = DistilBertModel(DistilBertConfig(dim=32, n_layers=2, n_heads=4, hidden_dim=64, vocab_size=100))
-    encoder.transformer.eval()
+    encoder = family("MPNet")
+    encoder.encoder.eval()
     before = {name: p.requires_grad for name, p in encoder.named_parameters()}
     modes = [module.training for module in encoder.modules()]
     with pytest.raises(spt.SptError, match="no positions that could be shifted"):
