@@ -16,8 +16,8 @@ from transformers import (
 import spt
 from spt.encoder import longest_input
 from spt.prefix import prefixes
+from tests import families
 from tests.conftest import batch, tiny_encoder
-from tests.families import family
 
 QUIET = {"key_dropout": 0.0, "score_dropout": 0.0}
 FAMILIES = ["bert", "roberta"]
@@ -217,7 +217,7 @@ def test_an_attention_chosen_later_keeps_the_prefixes():
 
 
 def test_a_refused_attach_leaves_the_encoder_as_it_was():
-    encoder = family("MPNet")
+    encoder = families.family("MPNet")
     encoder.encoder.eval()
     before = {name: p.requires_grad for name, p in encoder.named_parameters()}
     modes = [module.training for module in encoder.modules()]
