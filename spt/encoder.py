@@ -22,6 +22,7 @@ from transformers.masking_utils import eager_mask, sdpa_mask
 from spt.attention import prefix_attention
 from spt.bridges import bridge, unbridge
 from spt.errors import SptError
+from spt.lora import is_lora
 from spt.prefix import Prefix, PrefixConfig, PrefixProjection, SharedPrefixes, is_prefix
 
 log = logging.getLogger(__name__)
@@ -140,14 +141,14 @@ def detach(model: Model) -> Model:
 
 
 def freeze(model: nn.Module) -> None:
-    """Freeze the encoder of `model`, but not its prefixes, and not weights that its checkpoint did not hold.
+    """Freeze the encoder of `model`, but not what was added to it, and not weights that its checkpoint did not hold.
 
     Those (a missing pooler) are noise: they are trained, and a warning says so.
     """
     encoder = encoder_of(model)
     noise = noise_of(model)
     for name, parameter in encoder.named_parameters():
-        if not is_prefix(name):
+        if not is_added(name):
             parameter.requires_grad_(name in noise)
 
 
@@ -158,7 +159,7 @@ def noise_of(model: nn.Module) -> list[str]:
     """
     encoder = encoder_of(model)
     unread: set[str] = getattr(model, "unread", set())
-    backbone = {name: p for name, p in encoder.named_parameters() if not is_prefix(name)}
+    backbone = {name: p for name, p in encoder.named_parameters() if not is_added(name)}
     loaded = {name for name, p in backbone.items() if getattr(p, "_is_hf_initialized", False)}
     missing = [name for name in backbone if name not in loaded]
     if not loaded:  # a copy has lost the marks: no trained pooler has a bias of zeros
@@ -173,6 +174,11 @@ def noise_of(model: nn.Module) -> list[str]:
             encoder.name_or_path,
         )
     return noise
+
+
+def is_added(parameter_name: str) -> bool:
+    """Whether a parameter was added to the encoder, by prefixes or LoRA."""
+    return is_prefix(parameter_name) or is_lora(parameter_name)
 
 
 def supported_layers(encoder: PreTrainedModel, config: PrefixConfig) -> list[Layer]:

@@ -7,6 +7,7 @@ from typing import Any
 from spt.adapter import load_adapter, save_adapter
 from spt.console import Bar
 from spt.loggers import RunFolderOnly
+from spt.lora import is_lora
 from spt.methods import Penalty
 from spt.model import TaskModel, is_head
 from spt.prefix import is_prefix
@@ -148,8 +149,8 @@ class Experiment:
 
 
 def parameter_groups(model: TaskModel) -> dict[str, int]:
-    """How many numbers train: in the prefixes (or what computes them), in the head, in the backbone."""
-    groups = {"prefix": 0, "head": 0, "backbone": 0}
+    """How many numbers train: in the prefixes (or what computes them), in LoRA, in the head, in the backbone."""
+    groups = {"prefix": 0, "lora": 0, "head": 0, "backbone": 0}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             groups[_group(name)] += parameter.numel()
@@ -164,6 +165,8 @@ def backbone_size(model: TaskModel) -> int:
 def _group(name: str) -> str:
     if is_head(name):
         return "head"
+    if is_lora(name):
+        return "lora"
     return "prefix" if is_prefix(name) else "backbone"
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from spt.encoder import attach, freeze, noise_of
 from spt.errors import SptError, is_number
+from spt.lora import LoraConfig, install_lora
 from spt.model import TaskModel
 from spt.prefix import PrefixConfig, selective_loss
 
@@ -26,6 +27,30 @@ def fine_tuning(model: TaskModel, name: str) -> Penalty | None:
 
 def linear_probe(model: TaskModel, name: str) -> Penalty | None:
     """Train the head alone, on the frozen encoder: what any other method has to beat."""
+    freeze(model)
+    return None
+
+
+def bitfit(model: TaskModel, name: str) -> Penalty | None:
+    """Train the encoder's biases and the head (Ben Zaken et al., "BitFit", ACL 2022)."""
+    freeze(model)
+    biases = {
+        parameter_name: parameter
+        for parameter_name, parameter in model.encoder.named_parameters()
+        if parameter_name.endswith("bias") and parameter_name not in model.unread
+    }
+    if not biases:
+        raise SptError(f"{type(model.encoder).__name__} has no biases, which is all of it that method=bitfit trains")
+    for bias in biases.values():
+        bias.requires_grad_(True)
+    return None
+
+
+def lora(
+    model: TaskModel, name: str, r: int, lora_alpha: float, lora_dropout: float, target_modules: list[str]
+) -> Penalty | None:
+    """Train low-rank products beside the matrices named, and the head, through PEFT."""
+    install_lora(model.encoder, LoraConfig(r, lora_alpha, lora_dropout, list(target_modules)))
     freeze(model)
     return None
 

@@ -8,6 +8,7 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
 import spt
+from spt.experiment import parameter_groups
 from spt.methods import Penalty
 from spt.published import CONF
 from spt.record import fingerprint
@@ -30,7 +31,8 @@ CELLS = [f"{row['method']}/{row['task']}/{row['model']}" for row in PUBLISHED]
 
 def test_the_shipped_groups():
     assert set(options("task")) >= {"boolq", "cb", "copa", "rte", "wic", "wsc", "conll03", "conll04"}
-    assert options("method") == ["fine_tuning", "linear_probe", "prefix_tuning", "spt", "spt_sl"]
+    ours = {"prefix_tuning", "p_tuning_v2", "spt", "spt_sl"}
+    assert set(options("method")) == ours | {"fine_tuning", "linear_probe", "bitfit", "lora"}
     assert {"bert-base-cased", "bert-large-uncased", "roberta-large", "minilm", "demo"} <= set(options("model"))
 
 
@@ -57,8 +59,11 @@ def test_methods_on_every_shape(method, task, tmp_path):
     assert (penalty is not None) == (method == "spt_sl")
     if penalty is not None:
         assert penalty(model).item() == pytest.approx(config.method.sl_weight * spt.selective_loss(model).item())
-    assert (spt.attached(model) is not None) == (method not in ("fine_tuning", "linear_probe"))
-    assert (sum(p.requires_grad for p in model.parameters()) == 2) == (method == "linear_probe")
+    prefixed = {"prefix_tuning", "p_tuning_v2", "spt", "spt_sl"}
+    assert (spt.attached(model) is not None) == (method in prefixed)
+    groups = {group for group, count in parameter_groups(model).items() if count}
+    trained = {"linear_probe": set(), "lora": {"lora"}, "bitfit": {"backbone"}, "fine_tuning": {"backbone"}}
+    assert groups == {"head"} | trained.get(method, {"prefix"})
     arguments, (schedule, _) = training_arguments(dict(config.trainer), config.seed, tmp_path)
     assert schedule == ("exponential" if task == "conll04" else "linear")
     assert (arguments.adam_beta1, arguments.adam_beta2, arguments.adam_epsilon) == (0.9, 0.999, 1e-8)
@@ -108,6 +113,15 @@ def test_a_recipe_is_picked_up_by_itself_and_says_what_was_published(row):
         assert (method.projection is not None) == (row["prefix_projection"] == "yes")
         backbone = config.model.config.get("hidden_dropout_prob", 0.1)
         assert backbone == float(row["hidden_dropout"])
+
+
+def test_p_tuning_v2_takes_the_recipes_of_prefix_tuning():
+    for cell in (row for row in PUBLISHED if row["method"] == "prefix_tuning"):
+        chosen = (f"task={cell['task']}", f"model={cell['model']}")
+        ours, theirs = composed("method=p_tuning_v2", *chosen), composed("method=prefix_tuning", *chosen)
+        assert ours.method.name == "p_tuning_v2"
+        ours.method.name = theirs.method.name
+        assert ours == theirs and ours.recipe.name == f"prefix_tuning/{cell['task']}/{cell['model']}"
 
 
 def test_a_recipe_can_be_overridden_left_out_and_borrowed():

@@ -1,0 +1,90 @@
+"""LoRA by PEFT, on an encoder in place: beside each chosen matrix W, a trainable product B·A of rank r.
+
+Source: Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", ICLR 2022.
+"""
+
+import math
+from dataclasses import dataclass
+
+from torch import nn
+from transformers import PreTrainedModel
+
+from spt.errors import SptError, is_number, is_whole
+
+
+@dataclass(frozen=True)
+class LoraConfig:
+    """What `install_lora` puts on an encoder; the names are PEFT's.
+
+    Attributes:
+        r: the rank, at least 1.
+        lora_alpha: the product counts lora_alpha / r times.
+        lora_dropout: rate on what goes into A.
+        target_modules: names, or last parts of names, of the modules that get one.
+
+    Raises:
+        SptError: where a value is outside its range.
+    """
+
+    r: int
+    lora_alpha: float
+    lora_dropout: float
+    target_modules: list[str]
+
+    def __post_init__(self) -> None:
+        if not is_whole(self.r) or self.r < 1:
+            raise SptError(f"r must be a whole number of at least 1, not {self.r!r}")
+        if not is_number(self.lora_alpha) or not 0 < self.lora_alpha < math.inf:
+            raise SptError(f"lora_alpha must be a finite number above 0, not {self.lora_alpha!r}")
+        if not is_number(self.lora_dropout) or not 0 <= self.lora_dropout < 1:
+            raise SptError(f"lora_dropout is a rate: at least 0 and below 1, not {self.lora_dropout!r}")
+        names = self.target_modules
+        if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+            raise SptError(f"target_modules must be a list of names, not {names!r}")
+
+
+def is_lora(parameter_name: str) -> bool:
+    """Whether a parameter is one that LoRA added."""
+    return ".lora_" in parameter_name
+
+
+def lora_of(encoder: nn.Module) -> LoraConfig | None:
+    """The configuration of the LoRA on an encoder, with the whole names of its modules; None where it has none."""
+    return encoder.__dict__.get("lora_attachment")
+
+
+def install_lora(encoder: PreTrainedModel, config: LoraConfig) -> None:
+    """Put LoRA on all modules of `encoder` that the configuration names.
+
+    Raises:
+        SptError: where it names none, or one that is no linear map.
+    """
+    import peft
+    from peft.tuners.lora import LoraLayer
+
+    settings = peft.LoraConfig(
+        r=config.r,
+        lora_alpha=config.lora_alpha,  # type: ignore[arg-type]
+        lora_dropout=config.lora_dropout,
+        target_modules=config.target_modules,
+    )
+    try:
+        peft.inject_adapter_in_model(settings, encoder)
+    except ValueError as error:
+        last_parts = sorted(
+            {name.rpartition(".")[2] for name, m in encoder.named_modules() if isinstance(m, nn.Linear)}
+        )
+        raise SptError(
+            f"no LoRA on {type(encoder).__name__} with target_modules {config.target_modules} ({error}): "
+            f"its linear maps are called {', '.join(last_parts)}"
+        ) from error
+    names = [name for name, module in encoder.named_modules() if isinstance(module, LoraLayer)]
+    encoder.__dict__["lora_attachment"] = LoraConfig(config.r, config.lora_alpha, config.lora_dropout, names)
+
+
+def remove_lora(encoder: PreTrainedModel) -> None:
+    """Take LoRA off again: the encoder has its own modules as before."""
+    config = encoder.__dict__.pop("lora_attachment", None)
+    for name in [] if config is None else config.target_modules:
+        parent, _, last = name.rpartition(".")
+        setattr(encoder.get_submodule(parent), last, encoder.get_submodule(name).get_base_layer())  # type: ignore[operator]
