@@ -6,7 +6,8 @@ stored as the plain prefixes it computes.
 
 import json
 import math
-from dataclasses import asdict, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,46 +16,86 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from spt.encoder import attached, detach, encoder_of, install, prefix_names, supported_layers
-from spt.errors import SptError
+from spt.encoder import attached, detach, encoder_of, install, is_added, prefix_names, supported_layers
+from spt.errors import SptError, is_number
+from spt.lora import LoraConfig, install_lora, lora_of, put_on_lora, take_off_lora
 from spt.model import is_head
 from spt.prefix import Prefix, PrefixConfig, is_prefix
 
 Model = TypeVar("Model", bound=nn.Module)
-FORMAT = 1
+FORMAT = 2
 WEIGHTS, DESCRIPTION = "adapter.safetensors", "adapter.json"
 # What of a backbone's configuration an adapter must find again.
 BACKBONE = ("model_type", "hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size", "hidden_act")
+FIELDS = {"format": int, "base_model": dict, "backbone": dict, "sample": dict, "head": dict, "about": dict}
+SAMPLED, NUMBERS = 8, 8  # of the backbone's matrices, and of each one's numbers, by which its weights are known again
 
 
-def save_adapter(model: nn.Module, folder: str | Path) -> Path:
+@dataclass(frozen=True)
+class Adapter:
+    """An adapter as it lies in its folder, read whole and checked in itself.
+
+    Attributes:
+        folder: where it lies.
+        description: the contents of adapter.json.
+        prefix, lora: what it puts on an encoder.
+        weights: by the names they have in a TaskModel.
+    """
+
+    folder: Path
+    description: dict[str, Any]
+    prefix: PrefixConfig | None
+    lora: LoraConfig | None
+    weights: dict[str, Tensor]
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What the run that trained it said: task, model, method, training. Empty where none did."""
+        return self.description["about"]
+
+    @property
+    def backbone_weights(self) -> set[str]:
+        """The names of those weights that replace the backbone's own."""
+        return {name for name in self.weights if not is_added(name) and not is_head(name)}
+
+
+def save_adapter(model: nn.Module, folder: str | Path, about: Mapping[str, Any] | None = None) -> Path:
     """Write what `model` (a TaskModel or a bare encoder) trained, and what is needed to put it back.
 
-    That is its prefixes, its head, and whatever of the backbone is trainable.
+    That is its prefixes or LoRA, its head, and whatever of the backbone is trainable. `about` goes into the description
+    as it is: anything that JSON holds.
 
     Returns:
         The folder, created where missing. Each file replaces its predecessor at once, never half-written.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    encoder, config = encoder_of(model), attached(model)
+    encoder, prefix, weights = encoder_of(model), attached(model), _trained(model)
+    lora = lora_of(encoder)
     description = {
         "format": FORMAT,
-        "base_model": encoder.name_or_path or None,
+        "base_model": {
+            "name_or_path": encoder.name_or_path or None,
+            "revision": getattr(encoder.config, "_commit_hash", None),
+            "dtype": str(encoder.dtype).removeprefix("torch."),
+        },
         "backbone": _backbone(encoder),
-        "prefix": None if config is None else asdict(replace(config, projection=None)),
+        "sample": _sample(model, weights),
+        "prefix": None if prefix is None else asdict(replace(prefix, projection=None)),
+        "lora": None if lora is None else asdict(lora),
         "head": _head(model),
+        "about": dict(about or {}),
     }
-    weights, text = folder / f".{WEIGHTS}", folder / f".{DESCRIPTION}"
-    save_file(_trained(model), weights, metadata={"format": "pt"})
+    partial, text = folder / f".{WEIGHTS}", folder / f".{DESCRIPTION}"
+    save_file(weights, partial, metadata={"format": "pt"})
     text.write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
-    weights.replace(folder / WEIGHTS)
+    partial.replace(folder / WEIGHTS)
     text.replace(folder / DESCRIPTION)
     return folder
 
 
 def load_adapter(model: Model, folder: str | Path) -> Model:
-    """Make `model` what was saved in `folder`: its prefixes take the place of any that `model` carries.
+    """Make `model` what was saved in `folder`: its prefixes and LoRA take the place of any that `model` carries.
 
     `model` has the base model and the head that the adapter was trained with. A backbone that took over weights of one
     adapter (fine-tuning's) takes no other that leaves them in place.
@@ -65,33 +106,77 @@ def load_adapter(model: Model, folder: str | Path) -> Model:
     Raises:
         SptError: where the folder is no whole adapter, or does not fit `model`; `model` is then as it was.
     """
-    folder = Path(folder)
-    description, weights = _read(folder)
+    adapter = read_adapter(folder)
     encoder = encoder_of(model)
-    for ours, theirs in ((_backbone(encoder), description["backbone"]), (_head(model), description["head"])):
+    base_model = adapter.description["base_model"]["name_or_path"]
+    for ours, theirs in (
+        (_backbone(encoder), adapter.description["backbone"]),
+        (_head(model), adapter.description["head"]),
+    ):
         for what in sorted(ours.keys() | theirs.keys()):
             if ours.get(what) != theirs.get(what):
                 raise SptError(
                     f"{folder} does not fit this model: its {what} is {theirs.get(what)!r}, the model's "
-                    f"{ours.get(what)!r} (it was trained on {description['base_model']!r})"
+                    f"{ours.get(what)!r} (it was trained on {base_model!r})"
                 )
-    prefix = _prefix_config(description, folder)
-    _check(model, prefix, weights, folder)
     changed: set[str] = getattr(encoder, "changed_by_adapter", set())
-    if changed - weights.keys():
+    if changed - adapter.weights.keys():
         raise SptError(
             f"the backbone holds weights of another adapter, which {folder} does not replace: load the base model anew"
         )
+    former_lora = take_off_lora(encoder)
+    try:
+        _check_base_weights(model, adapter)
+        if adapter.lora is not None:
+            install_lora(encoder, adapter.lora)
+        _check(model, adapter)
+    except SptError:
+        take_off_lora(encoder)
+        if former_lora is not None:
+            put_on_lora(encoder, former_lora)
+        raise
     detach(model)
     encoder.requires_grad_(False)
-    if prefix is not None:
-        install(encoder, prefix)
+    if adapter.prefix is not None:
+        install(encoder, adapter.prefix)
     parameters = dict(model.named_parameters())
-    for name, tensor in weights.items():
+    for name, tensor in adapter.weights.items():
         parameters[name].data.copy_(tensor)
         parameters[name].requires_grad_(True)
-    encoder.__dict__["changed_by_adapter"] = {name for name in weights if not is_prefix(name) and not is_head(name)}
+    encoder.__dict__["changed_by_adapter"] = adapter.backbone_weights
     return model
+
+
+def read_adapter(folder: str | Path) -> Adapter:
+    """The adapter in `folder`.
+
+    Raises:
+        SptError: where there is none, or one that is damaged, or of another format.
+    """
+    folder = Path(folder)
+    for file in (DESCRIPTION, WEIGHTS):
+        if not (folder / file).is_file():
+            raise SptError(f"{folder} is not an adapter: it has no {file}")
+    try:
+        description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise SptError(f"{folder / DESCRIPTION} is damaged: {error}") from error
+    if not isinstance(description, dict) or "format" not in description:
+        raise SptError(f"{folder / DESCRIPTION} is damaged: it describes no adapter")
+    if description["format"] != FORMAT:
+        raise SptError(f"{folder} has adapter format {description['format']!r}, this version of spt reads {FORMAT}")
+    for name, kind in FIELDS.items():
+        if not isinstance(description.get(name), kind):
+            raise SptError(f"{folder / DESCRIPTION} is damaged: {name} is {description.get(name)!r}")
+    try:
+        prefix = None if description.get("prefix") is None else PrefixConfig(**description["prefix"])
+        lora = None if description.get("lora") is None else LoraConfig(**description["lora"])
+    except (TypeError, SptError) as error:
+        raise SptError(f"{folder / DESCRIPTION} is damaged: {error}") from error
+    try:
+        return Adapter(folder, description, prefix, lora, load_file(folder / WEIGHTS))
+    except (SafetensorError, OSError) as error:
+        raise SptError(f"{folder / WEIGHTS} is damaged: {error}") from error
 
 
 def _backbone(encoder: PreTrainedModel) -> dict[str, Any]:
@@ -105,11 +190,11 @@ def _head(model: nn.Module) -> dict[str, Any]:
 
 
 def _trained(model: nn.Module) -> dict[str, Tensor]:
-    """Prefixes, head and trainable backbone by name, with a projection's prefixes in the projection's place."""
+    """Prefixes, head and what else is trainable by name, with a projection's prefixes in the projection's place."""
     tensors = {
         name: p.detach()
         for name, p in model.named_parameters()
-        if not is_prefix(name) and (p.requires_grad or is_head(name))
+        if not is_prefix(name) and (p.requires_grad or is_head(name) or is_added(name))
     }
     for name, module in model.named_modules():
         if isinstance(module, Prefix):
@@ -118,51 +203,70 @@ def _trained(model: nn.Module) -> dict[str, Tensor]:
     return {name: tensor.contiguous() for name, tensor in tensors.items()}
 
 
-def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    for file in (DESCRIPTION, WEIGHTS):
-        if not (folder / file).is_file():
-            raise SptError(f"{folder} is not an adapter: it has no {file}")
-    try:
-        description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise SptError(f"{folder / DESCRIPTION} is damaged: {error}") from error
-    fields = {"format", "base_model", "backbone", "prefix", "head"}
-    tables = ("backbone", "head")
-    whole = isinstance(description, dict) and fields <= description.keys()
-    if not whole or not all(isinstance(description[name], dict) for name in tables):
-        raise SptError(f"{folder / DESCRIPTION} is damaged: it lacks some of {', '.join(sorted(fields))}")
-    if description["format"] != FORMAT:
-        raise SptError(f"{folder} has adapter format {description['format']!r}, this version of spt reads {FORMAT}")
-    try:
-        return description, load_file(folder / WEIGHTS)
-    except (SafetensorError, OSError) as error:
-        raise SptError(f"{folder / WEIGHTS} is damaged: {error}") from error
+def _frozen(model: nn.Module, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The backbone's parameters that `weights` leave as they are, by the names they have without LoRA."""
+    return {
+        name.replace(".base_layer.", "."): p.detach()
+        for name, p in model.named_parameters()
+        if not is_head(name) and not is_added(name) and name not in weights
+    }
 
 
-def _prefix_config(description: dict[str, Any], folder: Path) -> PrefixConfig | None:
-    try:
-        return None if description["prefix"] is None else PrefixConfig(**description["prefix"])
-    except (TypeError, SptError) as error:
-        raise SptError(f"{folder / DESCRIPTION} is damaged: prefix: {error}") from error
+def _sample(model: nn.Module, weights: Mapping[str, Tensor]) -> dict[str, list[float]]:
+    """A few numbers out of the frozen backbone's matrices, to tell its checkpoint from another of its architecture."""
+    frozen = {name: p for name, p in sorted(_frozen(model, weights).items()) if p.dim() > 1}
+    names = list(frozen)[:: max(1, len(frozen) // SAMPLED)][:SAMPLED]
+    return {name: _middle(frozen[name]).tolist() for name in names}
 
 
-def _check(model: nn.Module, prefix: PrefixConfig | None, weights: dict[str, Tensor], folder: Path) -> None:
-    """Whether `weights` are what a model like this one, with such a prefix, can have trained."""
+def _middle(matrix: Tensor) -> Tensor:
+    start = matrix.numel() // 2
+    return matrix.flatten()[start : start + NUMBERS].float().cpu()
+
+
+def _is_close(ours: list[float], theirs: Any, rounding: float) -> bool:
+    return (
+        isinstance(theirs, list)
+        and len(ours) == len(theirs)
+        and all(
+            is_number(b) and math.isclose(a, b, rel_tol=rounding, abs_tol=1e-6)
+            for a, b in zip(ours, theirs, strict=True)
+        )
+    )
+
+
+def _check_base_weights(model: nn.Module, adapter: Adapter) -> None:
+    """Whether the backbone's weights are those that the adapter was trained on, as far as rounding lets one see."""
+    base_model, ours = adapter.description["base_model"], _frozen(model, adapter.weights)
+    dtypes = {str(encoder_of(model).dtype).removeprefix("torch."), base_model.get("dtype")}
+    rounding = 0.02 if dtypes & {"float16", "bfloat16"} else 1e-6
+    for name, numbers in adapter.description["sample"].items():
+        if name not in ours:
+            continue
+        found = _middle(ours[name]).tolist()
+        if not _is_close(found, numbers, rounding):
+            raise SptError(
+                f"{adapter.folder} was trained on other weights than this model's ({name} differs). "
+                f"Its base model is {base_model['name_or_path']!r}, revision {base_model.get('revision')!r}"
+            )
+
+
+def _check(model: nn.Module, adapter: Adapter) -> None:
+    """Whether the weights are what a model like this one, with such prefixes, can have trained."""
+    file = adapter.folder / WEIGHTS
     ours = {n: list(p.shape) for n, p in model.named_parameters() if not is_prefix(n)}
-    required = {name for name in ours if is_head(name)}
-    if prefix is not None:
-        layers = supported_layers(encoder_of(model), prefix)
+    required = {name for name in ours if is_head(name) or is_added(name)}
+    if adapter.prefix is not None:
+        layers = supported_layers(encoder_of(model), adapter.prefix)
         for layer, (_, *shapes) in zip(prefix_names(model, layers), layers, strict=True):
             for kind, shape in zip(("key_prefix", "value_prefix"), shapes, strict=True):
                 name = f"{layer}.{kind}"
-                ours[name] = [prefix.prefix_length, math.prod(shape)]
+                ours[name] = [adapter.prefix.prefix_length, math.prod(shape)]
                 required.add(name)
-    if missing := sorted(required - weights.keys()):
-        raise SptError(f"{folder / WEIGHTS} is not whole: it lacks {', '.join(missing)}")
-    for name, tensor in weights.items():
+    if missing := sorted(required - adapter.weights.keys()):
+        raise SptError(f"{file} is not whole: it lacks {', '.join(missing)}")
+    for name, tensor in adapter.weights.items():
         if name not in ours:
-            raise SptError(f"{folder / WEIGHTS} does not fit this model, which has no {name!r}")
+            raise SptError(f"{file} does not fit this model, which has no {name!r}")
         if ours[name] != list(tensor.shape):
-            raise SptError(
-                f"{folder / WEIGHTS} does not fit this model: {name} has shape {list(tensor.shape)}, not {ours[name]}"
-            )
+            raise SptError(f"{file} does not fit this model: {name} has shape {list(tensor.shape)}, not {ours[name]}")

@@ -9,7 +9,7 @@ import inspect
 import logging
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
@@ -31,11 +31,13 @@ Layer = tuple[nn.Module, tuple[int, int], tuple[int, int]]
 
 
 @dataclass
-class _Attachment:
-    """What an encoder with prefixes carries beside them."""
+class Attachment:
+    """What `attach` puts on an encoder: its self-attentions' prefixes, their projection, and hooks while it is on."""
 
     config: PrefixConfig
-    hooks: list[RemovableHandle]
+    prefixes: dict[nn.Module, Prefix | SharedPrefixes]
+    projection: PrefixProjection | None
+    hooks: list[RemovableHandle] = field(default_factory=list)
 
 
 def attend(
@@ -95,7 +97,7 @@ def encoder_of(model: nn.Module) -> PreTrainedModel:
 
 def attached(model: nn.Module) -> PrefixConfig | None:
     """The configuration of the prefixes on `model`, None where it has none."""
-    attachment: _Attachment | None = encoder_of(model).__dict__.get("prefix_attachment")
+    attachment: Attachment | None = encoder_of(model).__dict__.get("prefix_attachment")
     return None if attachment is None else attachment.config
 
 
@@ -124,20 +126,41 @@ def attach(model: Model, config: PrefixConfig) -> Model:
 
 def detach(model: Model) -> Model:
     """Take the prefixes off again: the encoder computes what it did before `attach`. It stays frozen."""
-    encoder = encoder_of(model)
-    attachment = encoder.__dict__.pop("prefix_attachment", None)
+    take_off(encoder_of(model))
+    return model
+
+
+def take_off(encoder: PreTrainedModel) -> Attachment | None:
+    """What was on the encoder, for `put_on` to put on again; None where it carried no prefixes."""
+    attachment: Attachment | None = encoder.__dict__.pop("prefix_attachment", None)
     if attachment is None:
-        return model
-    for module in encoder.modules():
-        if isinstance(getattr(module, "prefix", None), Prefix | SharedPrefixes):
-            del module.prefix
-    if hasattr(encoder, "prefix_projection"):
+        return None
+    for module in attachment.prefixes:
+        del module.prefix
+    if attachment.projection is not None:
         del encoder.prefix_projection
-    for hook in attachment.hooks:
-        hook.remove()
+    while attachment.hooks:
+        attachment.hooks.pop().remove()
     _choose_attention(encoder, _theirs(encoder))
     unbridge(encoder)
-    return model
+    return attachment
+
+
+def put_on(encoder: PreTrainedModel, attachment: Attachment) -> None:
+    """Have the encoder compute with prefixes that were made for it."""
+    implementation = OURS[_theirs(encoder)]
+    _own_config(encoder)
+    bridge(encoder)
+    for module, prefix in attachment.prefixes.items():
+        module.prefix = prefix
+    if attachment.projection is not None:
+        encoder.prefix_projection = attachment.projection
+    attachment.hooks.append(encoder.register_forward_pre_hook(_before_forward))
+    if attachment.config.shift_positions:
+        module, hook = _shift(encoder, attachment.config.prefix_length)  # type: ignore[misc]
+        attachment.hooks.append(module.register_forward_pre_hook(hook, with_kwargs=True))
+    encoder.__dict__["prefix_attachment"] = attachment
+    _choose_attention(encoder, implementation)
 
 
 def freeze(model: nn.Module) -> None:
@@ -205,28 +228,19 @@ def supported_layers(encoder: PreTrainedModel, config: PrefixConfig) -> list[Lay
 def install(encoder: PreTrainedModel, config: PrefixConfig) -> None:
     """The part of `attach` that changes what the encoder computes, but not what of it trains."""
     layers = supported_layers(encoder, config)
-    implementation = OURS[_theirs(encoder)]
-    _own_config(encoder)
-    bridge(encoder)
     # Half-precision backbones keep their prefixes in float32, as optimizers need them.
     dtype = torch.promote_types(encoder.dtype, torch.float32)
     projection = None
     if config.projection is not None:
         width = math.prod(layers[0][1])
         projection = PrefixProjection(config.prefix_length, width, config.projection, len(layers))
-        encoder.prefix_projection = projection.to(encoder.device, dtype)
+        projection.to(encoder.device, dtype)
     calls: dict[nn.Module, list[Prefix]] = {}
     for index, (module, key_shape, value_shape) in enumerate(layers):
         prefix = Prefix(config, key_shape, value_shape, projection, index)
         calls.setdefault(module, []).append(prefix.to(encoder.device, dtype).train(module.training))
-    for module, its in calls.items():
-        module.prefix = its[0] if len(its) == 1 else SharedPrefixes(its)
-    hooks = [encoder.register_forward_pre_hook(_before_forward)]
-    if config.shift_positions:
-        module, hook = _shift(encoder, config.prefix_length)  # type: ignore[misc]
-        hooks.append(module.register_forward_pre_hook(hook, with_kwargs=True))
-    encoder.__dict__["prefix_attachment"] = _Attachment(config, hooks)
-    _choose_attention(encoder, implementation)
+    shared = {module: its[0] if len(its) == 1 else SharedPrefixes(its) for module, its in calls.items()}
+    put_on(encoder, Attachment(config, shared, projection))
 
 
 def prefix_names(model: nn.Module, layers: list[Layer]) -> list[str]:

@@ -43,6 +43,14 @@ class LoraConfig:
             raise SptError(f"target_modules must be a list of names, not {names!r}")
 
 
+@dataclass
+class LoraAttachment:
+    """What `install_lora` puts on an encoder: PEFT's layers by name, each of which holds the module it stands for."""
+
+    config: LoraConfig
+    layers: dict[str, nn.Module]
+
+
 def is_lora(parameter_name: str) -> bool:
     """Whether a parameter is one that LoRA added."""
     return ".lora_" in parameter_name
@@ -50,7 +58,8 @@ def is_lora(parameter_name: str) -> bool:
 
 def lora_of(encoder: nn.Module) -> LoraConfig | None:
     """The configuration of the LoRA on an encoder, with the whole names of its modules; None where it has none."""
-    return encoder.__dict__.get("lora_attachment")
+    attachment: LoraAttachment | None = encoder.__dict__.get("lora_attachment")
+    return None if attachment is None else attachment.config
 
 
 def install_lora(encoder: PreTrainedModel, config: LoraConfig) -> None:
@@ -78,13 +87,33 @@ def install_lora(encoder: PreTrainedModel, config: LoraConfig) -> None:
             f"no LoRA on {type(encoder).__name__} with target_modules {config.target_modules} ({error}): "
             f"its linear maps are called {', '.join(last_parts)}"
         ) from error
-    names = [name for name, module in encoder.named_modules() if isinstance(module, LoraLayer)]
-    encoder.__dict__["lora_attachment"] = LoraConfig(config.r, config.lora_alpha, config.lora_dropout, names)
+    layers: dict[str, nn.Module] = {
+        name: module  # type: ignore[misc]
+        for name, module in encoder.named_modules()
+        if isinstance(module, LoraLayer)
+    }
+    for layer in layers.values():
+        layer.train(encoder.training)
+    whole_names = LoraConfig(config.r, config.lora_alpha, config.lora_dropout, list(layers))
+    encoder.__dict__["lora_attachment"] = LoraAttachment(whole_names, layers)
 
 
-def remove_lora(encoder: PreTrainedModel) -> None:
-    """Take LoRA off again: the encoder has its own modules as before."""
-    config = encoder.__dict__.pop("lora_attachment", None)
-    for name in [] if config is None else config.target_modules:
-        parent, _, last = name.rpartition(".")
-        setattr(encoder.get_submodule(parent), last, encoder.get_submodule(name).get_base_layer())  # type: ignore[operator]
+def take_off_lora(encoder: PreTrainedModel) -> LoraAttachment | None:
+    """What was on the encoder, for `put_on_lora` to put on again; None where it carried no LoRA."""
+    attachment: LoraAttachment | None = encoder.__dict__.pop("lora_attachment", None)
+    if attachment is not None:
+        for name, layer in attachment.layers.items():
+            _replace(encoder, name, layer.get_base_layer())  # type: ignore[operator]
+    return attachment
+
+
+def put_on_lora(encoder: PreTrainedModel, attachment: LoraAttachment) -> None:
+    """Have the encoder compute with a LoRA that was made for it."""
+    for name, layer in attachment.layers.items():
+        _replace(encoder, name, layer)
+    encoder.__dict__["lora_attachment"] = attachment
+
+
+def _replace(encoder: nn.Module, name: str, module: nn.Module) -> None:
+    parent, _, last = name.rpartition(".")
+    setattr(encoder.get_submodule(parent), last, module)

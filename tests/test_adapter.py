@@ -4,10 +4,12 @@ import json
 
 import pytest
 import torch
+from hydra.utils import instantiate
 from safetensors.torch import load_file, save_file
 
 import spt
 from tests.conftest import batch, tiny_encoder
+from tests.test_configs import composed
 
 CONFIGS = {
     "spt": spt.PrefixConfig(prefix_length=5),
@@ -41,6 +43,53 @@ def test_loaded_is_saved(kind, task_type, attached_before, tmp_path):
         assert {n for n, p in loaded.named_parameters() if p.requires_grad} == {
             n for n, p in saved.named_parameters() if p.requires_grad
         }
+
+
+@pytest.mark.parametrize("method", ["lora", "bitfit"])
+def test_other_methods_have_adapters_too(method, tmp_path):
+    saved = model()
+    instantiate(composed(f"method={method}").method, saved, _convert_="all")
+    for parameter in saved.parameters():
+        if parameter.requires_grad:
+            parameter.data += 0.1 * torch.randn_like(parameter)
+    spt.save_adapter(saved, tmp_path / "adapter")
+    assert (tmp_path / "adapter" / "adapter.safetensors").stat().st_size < 20_000
+    loaded = spt.load_adapter(model(), tmp_path / "adapter")
+    torch.testing.assert_close(loaded(**batch()).logits, saved.eval()(**batch()).logits)
+    again = spt.load_adapter(loaded, tmp_path / "adapter")
+    torch.testing.assert_close(again(**batch()).logits, saved(**batch()).logits)
+    spt.save_adapter(model(config=CONFIGS["spt"]), tmp_path / "spt")
+    if method == "lora":
+        plain = spt.load_adapter(model(), tmp_path / "spt")
+        assert torch.equal(spt.load_adapter(loaded, tmp_path / "spt")(**batch()).logits, plain(**batch()).logits)
+        assert not [name for name, _ in loaded.named_parameters() if "lora" in name]
+
+
+def test_other_weights_of_the_same_architecture_are_refused(tmp_path):
+    spt.save_adapter(model(config=CONFIGS["spt"]), tmp_path)
+    other = model()
+    for parameter in other.encoder.parameters():
+        parameter.data += 1e-3
+    with pytest.raises(spt.SptError, match="trained on other weights than this model's"):
+        spt.load_adapter(other, tmp_path)
+    assert spt.attached(other) is None
+    half = model()
+    half.encoder.to(torch.bfloat16)
+    assert spt.attached(spt.load_adapter(half, tmp_path)) == CONFIGS["spt"]
+
+
+def test_a_refused_adapter_leaves_lora_where_it_was(tmp_path):
+    spt.save_adapter(model(num_labels=4, config=CONFIGS["spt"]), tmp_path / "wrong")
+    tuned = model()
+    instantiate(composed("method=lora").method, tuned, _convert_="all")
+    spt.save_adapter(model(config=CONFIGS["spt"]), tmp_path / "broken")
+    kept = {n: t for n, t in load_file(tmp_path / "broken/adapter.safetensors").items() if "prefix" not in n}
+    save_file(kept, tmp_path / "broken/adapter.safetensors")
+    before = {name for name, _ in tuned.named_parameters()}
+    for folder in ("wrong", "broken"):
+        with pytest.raises(spt.SptError):
+            spt.load_adapter(tuned, tmp_path / folder)
+        assert {name for name, _ in tuned.named_parameters()} == before
 
 
 def test_an_adapter_is_prefixes_and_head(tmp_path):

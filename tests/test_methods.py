@@ -6,7 +6,7 @@ from hydra.utils import instantiate
 
 import spt
 from spt.experiment import parameter_groups
-from spt.lora import is_lora, remove_lora
+from spt.lora import is_lora, take_off_lora
 from spt.methods import bitfit
 from tests.conftest import batch, tiny_encoder
 from tests.families import FAMILIES, family
@@ -34,7 +34,7 @@ def test_lora_stands_beside_queries_and_values_of_every_family(name):
     for product in products.values():
         product.data.normal_()
     assert not torch.allclose(encoder(**batch()).last_hidden_state, own, atol=1e-3)
-    remove_lora(encoder)
+    take_off_lora(encoder)
     assert torch.equal(encoder(**batch()).last_hidden_state, own)
 
 
