@@ -27,8 +27,8 @@ from spt.errors import SptError, is_whole
 SCHEMA = 1
 RECORD, HISTORY, CONFIG, LOG, ADAPTER = "record.json", "history.jsonl", "config.yaml", "train.log", "adapter"
 PACKAGES = (
-    *("torch", "transformers", "accelerate", "datasets", "tokenizers", "safetensors", "numpy", "scikit-learn"),
-    *("seqeval", "hydra-core", "omegaconf"),
+    *("torch", "transformers", "accelerate", "datasets", "tokenizers", "safetensors", "numpy"),
+    *("scikit-learn", "scipy", "seqeval", "hydra-core", "omegaconf"),
 )
 NOT_IN_FINGERPRINT = ("output_dir", "logger", "force", "recipe")
 
