@@ -13,6 +13,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -44,6 +45,12 @@ class Run:
         ):
             if not isinstance(value, str) or not value:
                 raise SptError(f"{key} must be a path or a name, not {value!r}")
+        for group in ("task", "model", "method"):
+            name = self.config[group]["name"]
+            if not re.fullmatch(r"[\w.-]+", str(name)):
+                raise SptError(
+                    f"{group}.name is part of a folder's name: letters, digits, '_', '-' and '.', not {name!r}"
+                )
         seed = self.config["seed"]
         if not is_whole(seed) or not 0 <= seed < 2**32:
             raise SptError(f"seed must be a whole number from 0 to 2^32 - 1, not {seed!r}")

@@ -136,9 +136,7 @@ class Task(ABC):
             raise SptError(f"{self.name} has no split {split!r}: {nearest(split, self.files)}")
         examples, unlabelled = self._examples(self._rows(split))
         if unlabelled and (examples or split in REQUIRED):
-            raise SptError(
-                f"{unlabelled[0]}: no label ({len(unlabelled)} of the {split} split's rows have no label, this first)"
-            )
+            raise SptError(self._no_label(unlabelled, f"of the {split} split's rows"))
         if unlabelled:
             log.info("%s: the %s split has no labels and is left out", self.name, split)
         elif not examples and split in REQUIRED:
@@ -153,7 +151,7 @@ class Task(ABC):
         path = local_path(str(path))
         examples, unlabelled = self._examples(self.file_rows(path))
         if unlabelled:
-            raise SptError(f"{unlabelled[0]}: no label ({len(unlabelled)} rows of the file have no label, this first)")
+            raise SptError(self._no_label(unlabelled, "rows of the file"))
         if not examples:
             raise SptError(f"{path} has no example")
         return examples
@@ -188,6 +186,10 @@ class Task(ABC):
             except SptError as error:
                 raise SptError(f"{where}: {error}") from error
         return examples, unlabelled
+
+    def _no_label(self, unlabelled: list[str], of_what: str) -> str:
+        where = f"{unlabelled[0]}: field {self._called(self.target)} holds no label"
+        return f"{where} ({len(unlabelled)} {of_what} have no label, this one first)"
 
     def unfold(self, row: Row) -> list[Row]:
         """The rows that a row of a file stands for, where a format nests them."""
@@ -271,17 +273,16 @@ class Task(ABC):
 
     def value(self, row: Row, name: str) -> Any:
         """A field of a row, by any of the names it has in the data."""
-        names = self._names(name)
-        for key in names:
+        for key in self._names(name):
             if key in row:
                 return row[key]
-        raise SptError(f"no field {' or '.join(map(repr, names))}: {nearest(names[0], row)}")
+        raise SptError(f"no field {self._called(name)}: {nearest(self._names(name)[0], row)}")
 
     def text(self, row: Row, name: str) -> str:
         """A field of a row that holds text."""
         value = self.value(row, name)
         if not isinstance(value, str):
-            raise SptError(f"field {name!r} holds no text but {value!r}")
+            raise SptError(f"field {self._called(name)} holds no text but {value!r}")
         return value
 
     def fill(self, template: str, row: Row) -> str:
@@ -291,6 +292,9 @@ class Task(ABC):
 
     def _names(self, name: str) -> list[str]:
         return self.columns.get(name) or [name]
+
+    def _called(self, name: str) -> str:
+        return " or ".join(map(repr, self._names(name)))
 
 
 @dataclass(kw_only=True)

@@ -127,7 +127,7 @@ def test_bad_rows_are_named(name, change, message, tmp_path):
         (["rte", "task.metrics=[f1a]"], "unknown metric 'f1a' for rte: did you mean 'f1'"),
         (["cb", "task.metrics=[f1]"], "f1 is of two classes, and cb has 3: macro_f1"),
         (["stsb", "task.metrics=[accuracy]"], "unknown metric 'accuracy' for stsb"),
-        (["stsb", "task.labels=[a,b]"], "stsb is a regression and has no classes"),
+        (["stsb", "+task.labels=[a,b]"], "stsb is a regression and has no classes"),
         (["stsb", "task.bounds=[5,0]"], "the lesser first"),
         (["rte", "task.labels=[yes,yes]"], "each once"),
         (["conll04", "task.labels=[]"], "at least two classes"),
