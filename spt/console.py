@@ -107,8 +107,11 @@ def show_result(record: dict[str, Any], published: list[dict[str, str]], note: s
             f"best dev {percent(metrics['best_dev'])} (epoch {record['best_epoch']})",
             f"last dev {percent(metrics['last_dev'])}",
         ]
-    if metrics["test"] is not None:
-        parts.append(f"test {percent(metrics['test'])} (at the best dev epoch)")
+    parts += [
+        f"{name} {percent(score)} (at the best dev epoch)"
+        for name, score in metrics.items()
+        if name not in ("best_dev", "last_dev") and score is not None
+    ]
     parts.append(f"{record['wall_seconds']:.0f} s")
     line = f"{record['task']} {record['model']} {record['method']} {record['metric']}: {', '.join(parts)}"
     rows = [f"{row['split']} {row['value']} ({row['selection']})" for row in published]

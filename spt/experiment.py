@@ -1,4 +1,4 @@
-"""A run between its inputs and its record: train, keep the best epoch, score the test split, say what happened."""
+"""A run between its inputs and its record: train, keep the best epoch, score further splits, say what happened."""
 
 import time
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from spt.model import TaskModel, is_head
 from spt.prefix import is_prefix
 from spt.published import recipes
 from spt.record import PeakMemory, Run
-from spt.tasks import Split, Task, data_fingerprint
+from spt.tasks import REQUIRED, Split, Task, data_fingerprint
 from spt.training import Diverged, Epoch, TaskTrainer, training_arguments
 
 
@@ -35,7 +35,9 @@ class Experiment:
         return self.task.metrics[0]
 
     def fit(self) -> dict[str, Any]:
-        """Train, evaluating after every epoch; keep the adapter of the best epoch (the first of equals); score test.
+        """Train, evaluating after every epoch; keep the adapter of the best epoch (the first of equals).
+
+        Splits beside train and validation (test, ...) are scored once, at that epoch.
 
         Returns:
             The run's results, as the record holds them. `status` is "finished", or "diverged" where the loss left the
@@ -76,16 +78,15 @@ class Experiment:
                 trainer.train()
             except Diverged as error:
                 diverged = str(error)
-        test = None
-        if best is not None and "test" in self.splits and diverged is None:
-            load_adapter(self.model, self.run.adapter)
-            test = trainer.examine(self.splits["test"]).scores
-
+        further = [name for name in self.splits if name not in REQUIRED]
         scores = {
             "best_dev": best and best.dev.scores,
             "last_dev": last and last.dev.scores,
-            "test": test,
+            **dict.fromkeys([*further, "test"]),
         }
+        if best is not None and further and diverged is None:
+            load_adapter(self.model, self.run.adapter)
+            scores |= {name: trainer.examine(self.splits[name]).scores for name in further}
         collapsed = None if best is None else best.only_class
         warnings = [diverged] if diverged else []
         if collapsed is not None:
@@ -130,9 +131,10 @@ class Experiment:
         trainer = config["trainer"]
         groups = parameter_groups(self.model)
         whole = backbone_size(self.model) + groups["prefix"] + groups["head"]
+        classes = "" if task.task_type == "regression" else f", {len(task.classes)} classes"
         source = task.data_dir or (task.hub and task.hub["path"])
         return {
-            "task": f"{task.name}, {task.task_type}, {len(task.classes)} classes, from {source}",
+            "task": f"{task.name}, {task.task_type}{classes}, from {source}",
             "splits": ", ".join(_describe(name, split) for name, split in self.splits.items()),
             "model": f"{config['model']['name']} ({config['model']['name_or_path']})",
             "method": " ".join([config["method"]["name"], *(f"{name}={value}" for name, value in method.items())]),

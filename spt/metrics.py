@@ -1,6 +1,11 @@
 """Scores of a split, as fractions. The first of a task's metrics selects epochs and stands in the tables."""
 
+import re
+import string
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
+
+import numpy as np
 
 from spt.errors import SptError, nearest
 
@@ -22,6 +27,41 @@ def macro_f1(gold: Sequence[int], predicted: Sequence[int]) -> Scores:
     return {"macro_f1": float(f1_score(gold, predicted, average="macro", zero_division=0))}
 
 
+def binary_f1(gold: Sequence[int], predicted: Sequence[int]) -> Scores:
+    """F1 of class 1, of two classes; 0 where it neither occurs nor is predicted."""
+    from sklearn.metrics import f1_score
+
+    return {"f1": float(f1_score(gold, predicted, zero_division=0))}
+
+
+def matthews(gold: Sequence[int], predicted: Sequence[int]) -> Scores:
+    """Matthews correlation, from -1 to 1; 0 where gold or predicted is all one class."""
+    from sklearn.metrics import matthews_corrcoef
+
+    return {"matthews": float(matthews_corrcoef(gold, predicted))}
+
+
+def pearson(gold: Sequence[float], predicted: Sequence[float]) -> Scores:
+    """Pearson's linear correlation. Where it has no value (constant or non-finite numbers) it is 0."""
+    from scipy.stats import pearsonr
+
+    return {"pearson": _correlation(pearsonr, gold, predicted)}
+
+
+def spearman(gold: Sequence[float], predicted: Sequence[float]) -> Scores:
+    """Spearman's rank correlation. Where it has no value (constant or non-finite numbers) it is 0."""
+    from scipy.stats import spearmanr
+
+    return {"spearman": _correlation(spearmanr, gold, predicted)}
+
+
+def _correlation(function: Callable, gold: Sequence[float], predicted: Sequence[float]) -> float:
+    if not np.isfinite(predicted).all() or np.ptp(gold) == 0 or np.ptp(predicted) == 0:
+        return 0.0
+    value = float(function(gold, predicted).statistic)
+    return value if np.isfinite(value) else 0.0
+
+
 def entity_f1(gold: Sequence[list[str]], predicted: Sequence[list[str]]) -> Scores:
     """Entity-level micro F1, precision and recall, and each entity type's F1 (seqeval, its default lenient mode)."""
     from seqeval.metrics import classification_report
@@ -37,13 +77,55 @@ def entity_f1(gold: Sequence[list[str]], predicted: Sequence[list[str]]) -> Scor
     } | types
 
 
-OF_CLASSES: dict[str, Score] = {"accuracy": accuracy, "macro_f1": macro_f1}
+def answer_f1(gold: Sequence[tuple[str, int]], predicted: Sequence[int]) -> Scores:
+    """MultiRC's F1a: F1 of class 1 over all answers. Gold is the question and the class of each answer."""
+    return {"f1a": binary_f1([label for _, label in gold], predicted)["f1"]}
+
+
+def question_em(gold: Sequence[tuple[str, int]], predicted: Sequence[int]) -> Scores:
+    """MultiRC's exact match: the share of questions all of whose answers are right."""
+    right: dict[str, bool] = defaultdict(lambda: True)
+    for (question, label), answer in zip(gold, predicted, strict=True):
+        right[question] &= label == answer
+    return {"em": sum(right.values()) / len(right)}
+
+
+def text_f1(gold: Sequence[list[str]], predicted: Sequence[str]) -> Scores:
+    """ReCoRD's F1: the tokens that a text shares with the gold answer closest to it, averaged over the queries."""
+    return {"f1": _best_of_answers(_shared_tokens, gold, predicted)}
+
+
+def text_em(gold: Sequence[list[str]], predicted: Sequence[str]) -> Scores:
+    """ReCoRD's exact match: the share of queries whose text is one of the gold answers, after normalisation."""
+    return {"em": _best_of_answers(lambda a, b: float(normalised(a) == normalised(b)), gold, predicted)}
+
+
+def _best_of_answers(score: Callable[[str, str], float], gold: Sequence[list[str]], predicted: Sequence[str]) -> float:
+    pairs = zip(gold, predicted, strict=True)
+    return sum(max(score(answer, text) for answer in answers) for answers, text in pairs) / len(predicted)
+
+
+def _shared_tokens(answer: str, text: str) -> float:
+    ours, theirs = normalised(answer).split(), normalised(text).split()
+    shared = (Counter(ours) & Counter(theirs)).total()
+    return 2 * shared / (len(ours) + len(theirs)) if shared else 0.0
+
+
+def normalised(text: str) -> str:
+    """A text as SQuAD compares it: in lower case, without ASCII punctuation, articles and superfluous space."""
+    bare = text.lower().translate(str.maketrans("", "", string.punctuation))
+    return " ".join(re.sub(r"\b(a|an|the)\b", " ", bare).split())
+
+
+OF_CLASSES: dict[str, Score] = {"accuracy": accuracy, "macro_f1": macro_f1, "f1": binary_f1, "matthews": matthews}
+OF_NUMBERS: dict[str, Score] = {"spearman": spearman, "pearson": pearson}
 OF_ENTITIES: dict[str, Score] = {"f1": entity_f1}
+OF_QUESTIONS: dict[str, Score] = {"f1a": answer_f1, "em": question_em}
+OF_TEXTS: dict[str, Score] = {"f1": text_f1, "em": text_em}
 
 
-def metric(name: str, task_type: str) -> Score:
-    """The metric called `name`, for tasks of a type."""
-    metrics = OF_ENTITIES if task_type == "token" else OF_CLASSES
+def metric(name: str, metrics: dict[str, Score], task: str) -> Score:
+    """The metric called `name`, of those that fit a task."""
     if name not in metrics:
-        raise SptError(f"unknown metric {name!r} for a {task_type} task: {nearest(name, metrics)}")
+        raise SptError(f"unknown metric {name!r} for {task}: {nearest(name, metrics)}")
     return metrics[name]

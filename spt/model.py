@@ -11,7 +11,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 from spt.errors import SptError, is_whole, nearest
 
-TaskType = Literal["sentence", "choice", "token"]
+TaskType = Literal["sentence", "regression", "choice", "token"]
 Pooling = Literal["pooler", "first", "mean", "last"]
 IGNORED = -100
 # What the families call the dropout before their classifier; the first that is set holds.
@@ -34,9 +34,9 @@ class TaskModel(nn.Module):
 
     Args:
         encoder: any transformers PreTrainedModel that returns last_hidden_state (AutoModel).
-        task_type: "sentence" (pooled text → num_labels), "choice" (pooled text of each choice → 1) or "token"
-            (each token → num_labels).
-        num_labels: classes; for "choice" the number of choices, on which no parameter depends.
+        task_type: "sentence" (pooled text → num_labels), "regression" (pooled text → 1 number), "choice" (pooled text
+            of each choice → 1) or "token" (each token → num_labels).
+        num_labels: classes; 1 for "regression"; for "choice" the number of choices, on which no parameter depends.
         pooling: how a text becomes a vector: "pooler" as the authors (the encoder's own, for RoBERTa too), "first" or
             "last" token, or the "mean" over tokens.
     """
@@ -50,6 +50,8 @@ class TaskModel(nn.Module):
                 raise SptError(f"unknown {name} {value!r}: {nearest(value, get_args(known))}")
         if not is_whole(num_labels) or num_labels < 1:
             raise SptError(f"num_labels must be a whole number of at least 1, not {num_labels!r}")
+        if task_type == "regression" and num_labels != 1:
+            raise SptError(f"a regression has one number: num_labels must be 1, not {num_labels}")
         if encoder.base_model is not encoder:
             raise SptError(f"{type(encoder).__name__} has a head of its own: a TaskModel takes the encoder (AutoModel)")
         pooler = getattr(encoder, "pooler", None)
@@ -79,12 +81,13 @@ class TaskModel(nn.Module):
         labels: Tensor | None = None,
         **inputs: Any,
     ) -> SequenceClassifierOutput:
-        """Logits, and the task's mean cross-entropy where `labels` are given.
+        """Logits, and where `labels` are given the task's mean cross-entropy, or a regression's mean squared error.
 
         Args:
             input_ids, attention_mask, token_type_ids: [batch, length], for "choice" [batch, choices, length]. A None is
                 left to the encoder. Padding may be on either side: the encoder gets it on the right.
-            labels: class indices, [batch], for "token" [batch, length]. Padding and labels of -100 do not count.
+            labels: class indices, [batch], for "token" [batch, length]; for "regression" numbers, [batch]. Padding and
+                labels of -100 do not count among classes.
             inputs: anything else the encoder's forward takes (position_ids, inputs_embeds, output_attentions, ...).
 
         Returns:
@@ -137,6 +140,8 @@ class TaskModel(nn.Module):
         return hidden[torch.arange(len(hidden), device=hidden.device), last]
 
     def _loss(self, logits: Tensor, labels: Tensor, attention_mask: Tensor | None) -> Tensor:
+        if self.task_type == "regression":
+            return F.mse_loss(logits.squeeze(-1), labels.to(logits.dtype))
         if self.task_type == "token" and attention_mask is not None:
             labels = labels.masked_fill(attention_mask == 0, IGNORED)
         total = F.cross_entropy(logits.flatten(0, -2), labels.flatten(), ignore_index=IGNORED, reduction="sum")

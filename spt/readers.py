@@ -3,7 +3,10 @@
 A reader yields `(where, row)`: `where` says where the row stands, for the messages of whoever reads on.
 """
 
+import csv
 import json
+import logging
+from collections import Counter
 from collections.abc import Iterator
 from functools import cache
 from importlib.resources import files
@@ -11,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from spt.errors import SptError
+
+log = logging.getLogger(__name__)
 
 Row = dict[str, Any]
 Rows = Iterator[tuple[str, Row]]
@@ -38,8 +43,22 @@ def find_file(data_dir: str, names: list[str], required: bool) -> Path | None:
     raise SptError(f"{data_dir!r} has no {' or '.join(names)} (it holds {there})")
 
 
+def read_rows(path: Path, header: list[str] | None = None, leave_out_short: bool = False) -> Rows:
+    """Rows of a .jsonl, .json, .csv or .tsv file; the options are read_tsv's."""
+    readers = {".jsonl": read_jsonl, ".json": read_json, ".csv": read_csv, ".tsv": read_tsv}
+    suffix = path.suffix.lower()
+    if suffix not in readers:
+        raise SptError(f"{path}: no reader for this kind of file: expected one of {', '.join(readers)}")
+    return read_tsv(path, header, leave_out_short) if suffix == ".tsv" else readers[suffix](path)
+
+
+def read_sentences(path: Path) -> Rows:
+    """Sentences of a .jsonl or .json file, or of CoNLL columns under any other name."""
+    return read_rows(path) if path.suffix.lower() in (".jsonl", ".json") else read_conll(path)
+
+
 def read_jsonl(path: Path) -> Rows:
-    """JSON objects, one a line; blank lines are passed over, objects inside a row are flattened into it."""
+    """JSON objects, one a line; blank lines are passed over."""
     for number, line in _lines(path):
         if not line.strip():
             continue
@@ -48,9 +67,89 @@ def read_jsonl(path: Path) -> Rows:
             row = json.loads(line)
         except ValueError as error:
             raise SptError(f"{where}: not JSON ({error})") from error
-        if not isinstance(row, dict):
-            raise SptError(f"{where}: expected a JSON object, found {type(row).__name__}")
-        yield where, _flat(row, where)
+        yield where, _object(row, where)
+
+
+def read_json(path: Path) -> Rows:
+    """The objects of a JSON list."""
+    try:
+        rows = json.loads("".join(line for _, line in _lines(path)))
+    except ValueError as error:
+        if isinstance(error, SptError):
+            raise
+        raise SptError(f"{path}: not JSON ({error}); one object a line goes into a .jsonl file") from error
+    if not isinstance(rows, list):
+        raise SptError(f"{path}: expected a JSON list of objects, found {type(rows).__name__}")
+    for number, row in enumerate(rows, start=1):
+        where = f"{path}, object {number}"
+        yield where, _object(row, where)
+
+
+def _object(row: Any, where: str) -> Row:
+    if not isinstance(row, dict):
+        raise SptError(f"{where}: expected a JSON object, found {type(row).__name__}")
+    return row
+
+
+def read_tsv(path: Path, header: list[str] | None = None, leave_out_short: bool = False) -> Rows:
+    """Rows of tab-separated columns, without quoting: a quote is text. Blank lines are passed over.
+
+    Args:
+        path: the file.
+        header: the names of the columns, where the first line does not hold them.
+        leave_out_short: leave out rows with fewer fields than there are columns, and say how many, instead of refusing
+            the file. Fields beyond the named columns are not read.
+    """
+    short: list[str] = []
+    for number, line in _lines(path):
+        where = f"{path}, line {number}"
+        line = line.removesuffix("\n").removesuffix("\r")
+        if not line:
+            continue
+        fields = line.split("\t")
+        if header is None:
+            header = _header(fields, where)
+        elif len(fields) >= len(header):
+            yield where, dict(zip(header, fields, strict=False))
+        elif leave_out_short:
+            short.append(where)
+        else:
+            raise SptError(f"{where}: expected {len(header)} fields separated by tabs, found {len(fields)}")
+    if short:
+        log.warning("%s: %d rows with too few fields left out, the first in %s", path, len(short), short[0])
+
+
+def read_csv(path: Path) -> Rows:
+    """Rows of comma-separated columns, quoted as RFC 4180 has it, below a line with their names."""
+    reader = csv.reader((line for _, line in _lines(path)), strict=True)
+    header: list[str] | None = None
+    while True:
+        where = f"{path}, line {reader.line_num + 1}"
+        try:
+            fields = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise SptError(
+                f"{where}: not CSV ({error}): is a quote left open, or not doubled inside quotes?"
+            ) from error
+        if not fields:
+            continue
+        if header is None:
+            header = _header(fields, where)
+        elif len(fields) == len(header):
+            yield where, dict(zip(header, fields, strict=True))
+        else:
+            raise SptError(
+                f"{where}: expected {len(header)} fields separated by commas, found {len(fields)}: "
+                "a text with a comma stands in double quotes"
+            )
+
+
+def _header(fields: list[str], where: str) -> list[str]:
+    if twice := [name for name, count in Counter(fields).items() if name and count > 1]:
+        raise SptError(f"{where}: two columns are called {twice[0]!r}")
+    return fields
 
 
 def read_conll(path: Path) -> Rows:
@@ -63,6 +162,7 @@ def read_conll(path: Path) -> Rows:
     start = columns = 0
     for number, line in _lines(path):
         where = f"{path}, line {number}"
+        line = line.rstrip("\r\n")
         if not line.strip() or line.startswith("-DOCSTART-"):
             if tokens:
                 yield f"{path}, line {start}", {"tokens": tokens, "tags": to_iob2(tags)}
@@ -75,15 +175,22 @@ def read_conll(path: Path) -> Rows:
             raise SptError(
                 f"{where}: expected {max(columns, 2)} columns, token first and tag last, found {line.rstrip()!r}"
             )
-        tag = fields[-1]
-        if tag != "O" and (tag[:2] not in ("B-", "I-") or len(tag) < 3):
-            raise SptError(f"{where}: {tag!r} is no tag: expected O, B-TYPE or I-TYPE in the last column")
+        try:
+            check_tag(fields[-1])
+        except SptError as error:
+            raise SptError(f"{where}, last column: {error}") from error
         if not tokens:
             start = number
         tokens.append(fields[0])
-        tags.append(tag)
+        tags.append(fields[-1])
     if tokens:
         yield f"{path}, line {start}", {"tokens": tokens, "tags": to_iob2(tags)}
+
+
+def check_tag(tag: Any) -> None:
+    """Complain of a tag that is none."""
+    if tag != "O" and not (isinstance(tag, str) and tag[:2] in ("B-", "I-") and len(tag) > 2):
+        raise SptError(f"{tag!r} is no tag: expected O, B-TYPE or I-TYPE")
 
 
 def to_iob2(tags: list[str]) -> list[str]:
@@ -104,12 +211,15 @@ def spans_to_tags(length: int, spans: list[dict[str, Any]]) -> list[str]:
     """IOB2 tags of `length` words from spans of {"start", "end" (exclusive), "type"}."""
     tags = ["O"] * length
     for span in spans:
-        start, end = span["start"], span["end"]
+        try:
+            start, end, kind = int(span["start"]), int(span["end"]), str(span["type"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise SptError(f"{span!r} is no span: expected start, end and type") from error
         if not 0 <= start < end <= length:
             raise SptError(f"span {start}-{end} lies outside a sentence of {length} words")
         if any(tag != "O" for tag in tags[start:end]):
             raise SptError(f"span {start}-{end} overlaps another")
-        tags[start:end] = [f"B-{span['type']}"] + [f"I-{span['type']}"] * (end - start - 1)
+        tags[start:end] = [f"B-{kind}"] + [f"I-{kind}"] * (end - start - 1)
     return tags
 
 
@@ -150,22 +260,13 @@ def _hub_rows(path: str, split: str, data: Any) -> Rows:
         yield f"{path} {split}, example {number}", row
 
 
-def _flat(row: Row, where: str) -> Row:
-    flat: Row = {}
-    for key, value in row.items():
-        fields = value if isinstance(value, dict) else {key: value}
-        if twice := sorted(fields.keys() & flat.keys()):
-            raise SptError(f"{where}: field {twice[0]!r} is there twice, once inside {key!r}")
-        flat |= fields
-    return flat
-
-
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Numbered lines with their ends. Only a line feed ends a line: any other separator may be part of a text."""
     number = 0
     try:
-        with path.open(encoding="utf-8-sig") as file:
+        with path.open(encoding="utf-8-sig", newline="\n") as file:
             for number, line in enumerate(file, start=1):
-                yield number, line.rstrip("\n")
+                yield number, line
     except UnicodeDecodeError as error:
         raise SptError(f"{path}, line {number + 1} or soon after: not UTF-8 ({error.reason})") from error
     except OSError as error:

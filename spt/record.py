@@ -13,6 +13,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -27,8 +28,8 @@ from spt.errors import SptError, is_whole
 SCHEMA = 1
 RECORD, HISTORY, CONFIG, LOG, ADAPTER = "record.json", "history.jsonl", "config.yaml", "train.log", "adapter"
 PACKAGES = (
-    *("torch", "transformers", "accelerate", "datasets", "tokenizers", "safetensors", "numpy", "scikit-learn"),
-    *("seqeval", "hydra-core", "omegaconf"),
+    *("torch", "transformers", "accelerate", "datasets", "tokenizers", "safetensors", "numpy"),
+    *("scikit-learn", "scipy", "seqeval", "hydra-core", "omegaconf"),
 )
 NOT_IN_FINGERPRINT = ("output_dir", "logger", "force", "recipe")
 
@@ -44,6 +45,12 @@ class Run:
         ):
             if not isinstance(value, str) or not value:
                 raise SptError(f"{key} must be a path or a name, not {value!r}")
+        for group in ("task", "model", "method"):
+            name = self.config[group]["name"]
+            if not re.fullmatch(r"[\w.-]+", str(name)):
+                raise SptError(
+                    f"{group}.name is part of a folder's name: letters, digits, '_', '-' and '.', not {name!r}"
+                )
         seed = self.config["seed"]
         if not is_whole(seed) or not 0 <= seed < 2**32:
             raise SptError(f"seed must be a whole number from 0 to 2^32 - 1, not {seed!r}")

@@ -1,20 +1,24 @@
 """Tasks: rows become examples, examples become model inputs, logits become scores. One class a shape.
 
-A task is a YAML in `conf/task` that fills one of these classes. Source of templates, labels and metrics: the SuperGLUE
-and CoNLL tasks as Zhang et al. (2024) and P-tuning v2 run them.
+A task is a YAML in `conf/task` that fills one of these classes, or one of `spt.superglue`. Source of templates, labels
+and metrics: the SuperGLUE, GLUE and CoNLL tasks as Zhang et al. (2024) and P-tuning v2 run them.
 """
 
 import hashlib
 import json
 import logging
+import math
 import string
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from datasets import Dataset
+from datasets import Dataset, Features, List, Value, concatenate_datasets
+from scipy.special import softmax
 from transformers import (
     DataCollatorForMultipleChoice,
     DataCollatorForTokenClassification,
@@ -22,16 +26,36 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from spt.errors import SptError, is_whole, nearest
-from spt.metrics import Scores, metric
+from spt.errors import SptError, is_number, is_whole, nearest
+from spt.metrics import OF_CLASSES, OF_ENTITIES, OF_NUMBERS, Score, Scores, binary_f1, metric
 from spt.model import IGNORED, TaskType
-from spt.readers import Row, Rows, find_file, read_conll, read_hub, read_jsonl, spans_to_tags
+from spt.readers import (
+    Row,
+    Rows,
+    check_tag,
+    find_file,
+    local_path,
+    read_hub,
+    read_rows,
+    read_sentences,
+    spans_to_tags,
+    to_iob2,
+)
 
 log = logging.getLogger(__name__)
 
-SPLITS = ("train", "validation", "test")
+REQUIRED = ("train", "validation")
 NO_WORD = -1
 SHORTEST = 4  # tokens: two special ones, and a word in each of two texts
+CHUNK = 1000  # examples tokenised at a time
+COMPACT = {
+    "input_ids": "int32",
+    "attention_mask": "int8",
+    "token_type_ids": "int8",
+    "length": "int32",
+    "words": "int32",
+}
+SAME = 1e-5  # numbers closer than this are one prediction
 Example = dict[str, Any]
 
 
@@ -54,8 +78,11 @@ class Task(ABC):
         labels: class names, in the order of the class indices; for token tasks the entity types.
         metrics: names in `spt.metrics`; the first selects epochs and stands in the tables.
         data_dir: a local folder with `files`; None: the data set on the `hub`.
-        files: for each split, the file names to look for.
-        hub: path, name and revision on the hub; None where the data is local only.
+        files: for each split, the file names to look for. Beside train and validation there may be any others: each
+            that is there and has labels is scored once, at the best epoch.
+        hub: path, name and revision on the hub, and in `splits` the hub's names for splits, where they are not ours;
+            None where the data is local only.
+        columns: for a field, the names it has in the data; the first that is there is taken.
         sizes: the published number of examples of each split; a different count is reported.
         max_length: tokens an input is truncated to; None: the model's maximum.
     """
@@ -65,25 +92,33 @@ class Task(ABC):
     metrics: list[str]
     files: dict[str, list[str]]
     data_dir: str | None = None
-    hub: dict[str, str] | None = None
+    hub: dict[str, Any] | None = None
+    columns: dict[str, list[str]] = field(default_factory=dict)
     sizes: dict[str, int] = field(default_factory=dict)
     max_length: int | None = None
 
     task_type: ClassVar[TaskType]
-    reader: ClassVar[Callable[..., Rows]]
+    known_metrics: ClassVar[dict[str, Score]] = OF_CLASSES
+    target: ClassVar[str] = "label"  # where an example holds what is to be predicted
 
     def __post_init__(self) -> None:
         if not self.metrics:
             raise SptError(f"{self.name} has no metric: task.metrics names at least one")
+        self._check_labels()
         for name in self.metrics:
-            metric(name, self.task_type)
-        if len(set(self.labels)) < len(self.labels) or len(self.classes) < 2:
-            raise SptError(f"task.labels must be at least two classes, each once, not {self.labels!r}")
+            if metric(name, self.known_metrics, self.name) is binary_f1 and len(self.classes) != 2:
+                raise SptError(
+                    f"metric f1 is of two classes, and {self.name} has {len(self.classes)}: macro_f1 is of any"
+                )
         limit = self.max_length
         if limit is not None and (not is_whole(limit) or limit < SHORTEST):
             raise SptError(
                 f"task.max_length must be a whole number of at least {SHORTEST} tokens, or null, not {limit!r}"
             )
+
+    def _check_labels(self) -> None:
+        if len(set(map(str, self.labels))) < len(self.labels) or len(self.classes) < 2:
+            raise SptError(f"task.labels must be at least two classes, each once, not {self.labels!r}")
 
     @property
     def classes(self) -> list[str]:
@@ -91,51 +126,103 @@ class Task(ABC):
         return self.labels
 
     def load(self) -> dict[str, list[Example]]:
-        """The examples of every labelled split: train and validation always, test where it has public labels."""
-        data = {split: self._load_split(split) for split in SPLITS}
-        for split, examples in data.items():
-            if not examples and split != "test":
-                raise SptError(f"{self.name}: the {split} split has no labelled example")
-            published = self.sizes.get(split)
-            if examples and published is not None and len(examples) != published:
-                log.warning("%s %s has %d examples, published are %d", self.name, split, len(examples), published)
+        """The examples of every labelled split: train and validation always, others where they have public labels."""
+        data = {split: self.read(split) for split in self.files}
         return {split: examples for split, examples in data.items() if examples}
 
-    def _load_split(self, split: str) -> list[Example]:
-        examples, unlabelled = [], 0
-        for where, row in self._rows(split):
-            try:
-                if self.is_unlabelled(row):
-                    unlabelled += 1
-                else:
-                    examples.append(self.example(row))
-            except SptError as error:
-                raise SptError(f"{where}: {error}") from error
-        if unlabelled and (examples or split != "test"):
-            raise SptError(f"{self.name}: {unlabelled} of the {split} split's rows have no label")
+    def read(self, split: str) -> list[Example]:
+        """The examples of one split; none where a split beside train and validation is missing or has no labels."""
+        if split not in self.files:
+            raise SptError(f"{self.name} has no split {split!r}: {nearest(split, self.files)}")
+        examples, unlabelled = self._examples(self._rows(split))
+        if unlabelled and (examples or split in REQUIRED):
+            raise SptError(self._no_label(unlabelled, f"of the {split} split's rows"))
+        if unlabelled:
+            log.info("%s: the %s split has no labels and is left out", self.name, split)
+        elif not examples and split in REQUIRED:
+            raise SptError(f"{self.name}: the {split} split has no labelled example")
+        published = self.sizes.get(split)
+        if examples and published is not None and len(examples) != published:
+            log.warning("%s %s has %d examples, published are %d", self.name, split, len(examples), published)
         return examples
 
-    def _rows(self, split: str) -> Iterator[tuple[str, Row]]:
+    def read_file(self, path: str | Path) -> list[Example]:
+        """The examples of a labelled file in any of the task's formats."""
+        path = local_path(str(path))
+        examples, unlabelled = self._examples(self.file_rows(path))
+        if unlabelled:
+            raise SptError(self._no_label(unlabelled, "rows of the file"))
+        if not examples:
+            raise SptError(f"{path} has no example")
+        return examples
+
+    def file_rows(self, path: Path) -> Rows:
+        """The rows of a file, read as its name says."""
+        return read_rows(path)
+
+    def _rows(self, split: str) -> Rows:
         if self.data_dir is not None:
-            path = find_file(self.data_dir, list(self.files[split]), required=split != "test")
-            rows = None if path is None else type(self).reader(path)
+            names = list(self.files[split])
+            path = find_file(self.data_dir, names, required=split in REQUIRED) if names else None
+            rows = None if path is None else self.file_rows(path)
         elif self.hub is not None:
-            rows = read_hub(split=split, **self.hub)
+            names_there = self.hub.get("splits") or {}
+            source = {key: value for key, value in self.hub.items() if key != "splits"}
+            rows = read_hub(split=names_there.get(split, split), **source)
         else:
             raise SptError(f"{self.name} is not on the hub: set task.data_dir to the folder that holds its files")
         return iter(()) if rows is None else rows
 
-    def is_unlabelled(self, row: Row) -> bool:
-        """Whether a row carries no public label."""
-        return row.get("label") in (None, -1)
+    def _examples(self, rows: Rows) -> tuple[list[Example], list[str]]:
+        """The labelled rows' examples, and where the other rows stand."""
+        examples, unlabelled = [], []
+        for where, row in rows:
+            try:
+                for item in self.unfold(row):
+                    if self.is_unlabelled(item):
+                        unlabelled.append(where)
+                    else:
+                        examples.append(self.example(item))
+            except SptError as error:
+                raise SptError(f"{where}: {error}") from error
+        return examples, unlabelled
 
-    @abstractmethod
+    def _no_label(self, unlabelled: list[str], of_what: str) -> str:
+        where = f"{unlabelled[0]}: field {self._called(self.target)} holds no label"
+        return f"{where} ({len(unlabelled)} {of_what} have no label, this one first)"
+
+    def unfold(self, row: Row) -> list[Row]:
+        """The rows that a row of a file stands for, where a format nests them."""
+        return [row]
+
+    def is_unlabelled(self, row: Row) -> bool:
+        """Whether a row carries no public label: none at all, or the hub's -1."""
+        label = next((row[name] for name in self._names("label") if name in row), None)
+        return label is None or (str(label) in ("", "-1") and str(label) not in map(str, self.labels))
+
     def example(self, row: Row) -> Example:
         """What the task keeps of a row, its `label` as a class index."""
+        return self.unlabelled(row) | {"label": self.label_index(self.value(row, "label"))}
 
     @abstractmethod
+    def unlabelled(self, row: Row) -> Example:
+        """What the task keeps of a row but its label: enough to `encode` and to `describe`."""
+
     def encode(self, examples: list[Example], tokenizer: PreTrainedTokenizerBase, limit: int | None) -> Split:
-        """Tokenise, to at most `limit` tokens (the model's own maximum) and `max_length`."""
+        """Tokenise, to at most `limit` tokens (the model's own maximum) and `max_length`; no labels where none are."""
+        limit = self.length_limit(limit)
+        chunks = [examples[start : start + CHUNK] for start in range(0, len(examples), CHUNK)]
+        parts = [self._encode(chunk, tokenizer, limit) for chunk in chunks]
+        return Split(
+            examples,
+            concatenate_datasets([part.inputs for part in parts]),
+            truncated=sum(part.truncated for part in parts),
+            lost_words=sum(part.lost_words for part in parts),
+        )
+
+    @abstractmethod
+    def _encode(self, examples: list[Example], tokenizer: PreTrainedTokenizerBase, limit: int | None) -> Split:
+        """Tokenise a chunk."""
 
     @abstractmethod
     def collator(self, tokenizer: PreTrainedTokenizerBase) -> Callable[[list[dict]], dict]:
@@ -145,16 +232,21 @@ class Task(ABC):
         """What the model says about each example, in the form its gold label has."""
         return logits.argmax(-1).tolist()
 
+    def describe(self, logits: np.ndarray, split: Split) -> list[dict[str, Any]]:
+        """What the model says about each example, for people: the label, and each label's probability."""
+        return [
+            {"label": self.labels[row.argmax()], "probabilities": dict(zip(self.labels, row.tolist(), strict=True))}
+            for row in softmax(logits.astype(float), axis=-1)
+        ]
+
     def gold(self, examples: list[Example]) -> list:
-        """The gold label of each example."""
-        return [example["label"] for example in examples]
+        """What is to be predicted of each example."""
+        return [example[self.target] for example in examples]
 
     def score(self, predictions: list, examples: list[Example]) -> Scores:
         """All the task's metrics, as fractions."""
-        gold = self.gold(examples)
-        return {
-            name: value for m in self.metrics for name, value in metric(m, self.task_type)(gold, predictions).items()
-        }
+        gold, known = self.gold(examples), self.known_metrics
+        return {name: value for m in self.metrics for name, value in known[m](gold, predictions).items()}
 
     def only_class(self, predictions: list) -> str | None:
         """The one class that all predictions are, None where they differ."""
@@ -170,30 +262,56 @@ class Task(ABC):
         return self.max_length or limit
 
     def label_index(self, label: Any) -> int:
-        """The class index of a label: its name, its index, or true/false."""
-        if isinstance(label, bool):
-            label = str(label).lower()
-        if isinstance(label, str | int) and label in self.labels:
-            return self.labels.index(label)
-        if isinstance(label, int) and 0 <= label < len(self.labels):
-            return label
-        raise SptError(f"label {label!r} is none of this task's: {nearest(label, self.labels)}")
+        """The class index of a label: its name, true or false, or, where no name is a number, the index itself."""
+        name = str(label).lower() if isinstance(label, bool) else str(label)
+        names = [str(known) for known in self.labels]
+        if name in names:
+            return names.index(name)
+        if name.isdecimal() and int(name) < len(names) and not any(known.lstrip("-").isdecimal() for known in names):
+            return int(name)
+        raise SptError(f"label {label!r} is none of this task's: {nearest(name, names)}")
+
+    def value(self, row: Row, name: str) -> Any:
+        """A field of a row, by any of the names it has in the data."""
+        for key in self._names(name):
+            if key in row:
+                return row[key]
+        raise SptError(f"no field {self._called(name)}: {nearest(self._names(name)[0], row)}")
+
+    def text(self, row: Row, name: str) -> str:
+        """A field of a row that holds text."""
+        value = self.value(row, name)
+        if not isinstance(value, str):
+            raise SptError(f"field {self._called(name)} holds no text but {value!r}")
+        return value
+
+    def fill(self, template: str, row: Row) -> str:
+        """`template` with the row's fields in its {braces}."""
+        parts = string.Formatter().parse(template)
+        return "".join(chain(*((text, "" if name is None else self.text(row, name)) for text, name, _, _ in parts)))
+
+    def _names(self, name: str) -> list[str]:
+        return self.columns.get(name) or [name]
+
+    def _called(self, name: str) -> str:
+        return " or ".join(map(repr, self._names(name)))
 
 
 @dataclass(kw_only=True)
-class SentenceTask(Task):
-    """One text or a pair of texts, one class.
+class TextTask(Task):
+    """One text or a pair of texts.
 
     Attributes:
         templates: each one or two texts, with {fields} of the row.
         template: which of them.
+        header: the columns of .tsv files whose first line does not name them.
+        leave_out_short_rows: leave rows of .tsv files that lack fields out, and say how many, instead of refusing them.
     """
 
     templates: list[list[str]]
     template: int = 0
-
-    task_type = "sentence"
-    reader = staticmethod(read_jsonl)
+    header: list[str] | None = None
+    leave_out_short_rows: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -204,33 +322,84 @@ class SentenceTask(Task):
                 raise SptError(f"a template is one text or two, not {texts!r}")
             check_template(*texts)
 
-    def example(self, row: Row) -> Example:
-        texts = [fill(text, row) for text in self.templates[self.template]]
-        return {"texts": texts, "label": self.label_index(row["label"])}
+    def file_rows(self, path: Path) -> Rows:
+        return read_rows(path, self.header, self.leave_out_short_rows)
 
-    def encode(self, examples: list[Example], tokenizer: PreTrainedTokenizerBase, limit: int | None) -> Split:
+    def unlabelled(self, row: Row) -> Example:
+        return {"texts": [self.fill(text, row) for text in self.templates[self.template]]}
+
+    def _encode(self, examples: list[Example], tokenizer: PreTrainedTokenizerBase, limit: int | None) -> Split:
         texts = zip(*(example["texts"] for example in examples), strict=True)
-        encoded = tokenizer(*map(list, texts), truncation=True, max_length=self.length_limit(limit))
-        columns = {name: encoded[name] for name in tokenizer.model_input_names if name in encoded}
-        columns["labels"] = self.gold(examples)
+        encoded = tokenizer(*map(list, texts), truncation=True, max_length=limit)
+        columns = model_inputs(encoded, tokenizer)
         columns["length"] = [len(ids) for ids in encoded["input_ids"]]
-        return Split(examples, Dataset.from_dict(columns), truncated=sum(_is_truncated(encoded)))
+        if self.target in examples[0]:
+            columns["labels"] = [example[self.target] for example in examples]
+        return Split(examples, compact(columns), truncated=sum(is_truncated(encoded)))
 
     def collator(self, tokenizer: PreTrainedTokenizerBase) -> Callable[[list[dict]], dict]:
         return DataCollatorWithPadding(tokenizer)
 
 
 @dataclass(kw_only=True)
-class WinogradTask(SentenceTask):
-    """WSC: beside the row's own fields, a template may name {marked}, the text with *span 2's word* in asterisks."""
+class SentenceTask(TextTask):
+    """One text or a pair of texts, one class."""
+
+    task_type = "sentence"
+
+
+@dataclass(kw_only=True)
+class RegressionTask(TextTask):
+    """One text or a pair of texts, one number.
+
+    Attributes:
+        bounds: the least and the greatest number that a label may be; None: any.
+    """
+
+    labels: list[str] = field(default_factory=list)
+    bounds: list[float] | None = None
+
+    task_type = "regression"
+    known_metrics = OF_NUMBERS
+
+    def _check_labels(self) -> None:
+        if self.labels:
+            raise SptError(f"{self.name} is a regression and has no classes: task.labels must be empty")
+        low, high = self.bounds or (0, 1)
+        if not is_number(low) or not is_number(high) or not low < high:
+            raise SptError(f"task.bounds must be two numbers, the lesser first, or null, not {self.bounds!r}")
+
+    @property
+    def classes(self) -> list[str]:
+        return ["value"]
+
+    def is_unlabelled(self, row: Row) -> bool:
+        label = next((row[name] for name in self._names("label") if name in row), None)
+        return label is None or label == "" or (label == -1 and self.bounds is not None and self.bounds[0] > -1)
 
     def example(self, row: Row) -> Example:
-        words = str(row.get("text", "")).split()
-        index = row.get("span2_index")
-        if not isinstance(index, int) or not 0 <= index < len(words):
-            raise SptError(f"span2_index {index!r} is no word of the text")
-        words[index] = f"*{words[index]}*"
-        return super().example(row | {"marked": " ".join(words)})
+        return self.unlabelled(row) | {"label": self.number(self.value(row, "label"))}
+
+    def number(self, label: Any) -> float:
+        """A label as the number it is."""
+        try:
+            number = math.nan if isinstance(label, bool) else float(label)
+        except (TypeError, ValueError):
+            number = math.nan
+        low, high = self.bounds or (-math.inf, math.inf)
+        if not math.isfinite(number) or not low <= number <= high:
+            span = "" if self.bounds is None else f" from {low} to {high}"
+            raise SptError(f"label {label!r} is no number{span}")
+        return number
+
+    def predictions(self, logits: np.ndarray, split: Split) -> list[float]:
+        return logits[:, 0].tolist()
+
+    def describe(self, logits: np.ndarray, split: Split) -> list[dict[str, Any]]:
+        return [{"value": value} for value in self.predictions(logits, split)]
+
+    def only_class(self, predictions: list[float]) -> str | None:
+        return f"{predictions[0]:.4f}" if np.ptp(predictions) <= SAME else None
 
 
 @dataclass(kw_only=True)
@@ -248,7 +417,6 @@ class ChoiceTask(Task):
     words: dict[str, dict[str, str]] = field(default_factory=dict)
 
     task_type = "choice"
-    reader = staticmethod(read_jsonl)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -256,35 +424,37 @@ class ChoiceTask(Task):
             raise SptError(f"{self.name} has {len(self.choices)} choices and {len(self.labels)} labels")
         check_template(self.context, *self.choices)
 
-    def example(self, row: Row) -> Example:
+    def unlabelled(self, row: Row) -> Example:
         for name, words in self.words.items():
-            value = _column(row, name)
+            value = self.value(row, name)
             if not isinstance(value, str) or value not in words:
                 raise SptError(f"{name} is {value!r}: {nearest(str(value), words)}")
             row = row | {name: words[value]}
-        return {
-            "context": fill(self.context, row),
-            "choices": [fill(choice, row) for choice in self.choices],
-            "label": self.label_index(row["label"]),
-        }
+        return {"context": self.fill(self.context, row), "choices": [self.fill(choice, row) for choice in self.choices]}
 
-    def encode(self, examples: list[Example], tokenizer: PreTrainedTokenizerBase, limit: int | None) -> Split:
+    def _encode(self, examples: list[Example], tokenizer: PreTrainedTokenizerBase, limit: int | None) -> Split:
         count = len(self.choices)
         contexts = [example["context"] for example in examples for _ in range(count)]
         choices = [choice for example in examples for choice in example["choices"]]
-        encoded = tokenizer(contexts, choices, truncation=True, max_length=self.length_limit(limit))
+        encoded = tokenizer(contexts, choices, truncation=True, max_length=limit)
 
         def grouped(flat: list) -> list[list]:
             return [flat[i : i + count] for i in range(0, len(flat), count)]
 
-        columns = {name: grouped(encoded[name]) for name in tokenizer.model_input_names if name in encoded}
-        columns["labels"] = self.gold(examples)
+        columns = {name: grouped(values) for name, values in model_inputs(encoded, tokenizer).items()}
         columns["length"] = [max(lengths) for lengths in grouped([len(ids) for ids in encoded["input_ids"]])]
-        truncated = sum(any(group) for group in grouped(_is_truncated(encoded)))
-        return Split(examples, Dataset.from_dict(columns), truncated=truncated)
+        if self.target in examples[0]:
+            columns["labels"] = self.gold(examples)
+        return Split(examples, compact(columns), truncated=sum(any(group) for group in grouped(is_truncated(encoded))))
 
     def collator(self, tokenizer: PreTrainedTokenizerBase) -> Callable[[list[dict]], dict]:
         return DataCollatorForMultipleChoice(tokenizer)
+
+    def describe(self, logits: np.ndarray, split: Split) -> list[dict[str, Any]]:
+        return [
+            {"choice": int(row.argmax()), "probabilities": row.tolist()}
+            for row in softmax(logits.astype(float), axis=-1)
+        ]
 
 
 @dataclass(kw_only=True)
@@ -294,56 +464,66 @@ class TokenTask(Task):
     The label sits on a word's first sub-word. Words that truncation cut off are predicted O, so they count as misses.
 
     Attributes:
-        tags: the hub's column of tags.
-        spans: the hub's column of {"start", "end", "type"}, where it has spans and no tags.
+        spans: the field with {"start", "end", "type"} of each entity, where the data has spans and no tags.
     """
 
-    tags: str = "tags"
     spans: str | None = None
 
     task_type = "token"
-    reader = staticmethod(read_conll)
+    known_metrics = OF_ENTITIES
+    target = "tags"
 
     @property
     def classes(self) -> list[str]:
         return ["O"] + [f"{prefix}-{kind}" for kind in self.labels for prefix in "BI"]
 
+    def file_rows(self, path: Path) -> Rows:
+        return read_sentences(path)
+
     def is_unlabelled(self, row: Row) -> bool:
         return False
 
+    def unlabelled(self, row: Row) -> Example:
+        tokens = self.value(row, "tokens")
+        if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
+            raise SptError(f"tokens must be a list of words, not {tokens!r}")
+        return {"tokens": tokens}
+
     def example(self, row: Row) -> Example:
-        tokens = list(_column(row, "tokens"))
-        if "tags" in row or self.spans is None:
-            tags = list(row["tags"] if "tags" in row else _column(row, self.tags))
+        example = self.unlabelled(row)
+        tokens = example["tokens"]
+        if self.spans is not None and not any(name in row for name in self._names("tags")):
+            tags = spans_to_tags(len(tokens), self.value(row, self.spans))
         else:
-            tags = spans_to_tags(len(tokens), _column(row, self.spans))
+            tags = self.value(row, "tags")
         if len(tags) != len(tokens):
             raise SptError(f"{len(tokens)} tokens and {len(tags)} tags")
         for tag in tags:
+            check_tag(tag)
             if tag != "O" and tag[2:] not in self.labels:
                 raise SptError(f"entity type {tag[2:]!r} is none of this task's: {nearest(tag[2:], self.labels)}")
-        return {"tokens": tokens, "tags": tags}
+        return example | {"tags": to_iob2(tags)}
 
-    def encode(self, examples: list[Example], tokenizer: PreTrainedTokenizerBase, limit: int | None) -> Split:
+    def _encode(self, examples: list[Example], tokenizer: PreTrainedTokenizerBase, limit: int | None) -> Split:
         encoded = tokenizer(
             [example["tokens"] for example in examples],
             is_split_into_words=True,
             truncation=True,
-            max_length=self.length_limit(limit),
+            max_length=limit,
         )
-        index = {tag: i for i, tag in enumerate(self.classes)}
         words = [_first_subwords(encoded.word_ids(i)) for i in range(len(examples))]
-        columns = {name: encoded[name] for name in tokenizer.model_input_names if name in encoded}
-        columns["labels"] = [
-            [IGNORED if word == NO_WORD else index[example["tags"][word]] for word in firsts]
-            for firsts, example in zip(words, examples, strict=True)
-        ]
+        columns = model_inputs(encoded, tokenizer)
         columns["length"] = [len(ids) for ids in encoded["input_ids"]]
         columns["words"] = words
+        if self.target in examples[0]:
+            index = {tag: i for i, tag in enumerate(self.classes)}
+            columns["labels"] = [
+                [IGNORED if word == NO_WORD else index[tags[word]] for word in firsts]
+                for firsts, tags in zip(words, self.gold(examples), strict=True)
+            ]
         kept = sum(word != NO_WORD for firsts in words for word in firsts)
         lost_words = sum(len(example["tokens"]) for example in examples) - kept
-        truncated = sum(_is_truncated(encoded))
-        return Split(examples, Dataset.from_dict(columns), truncated=truncated, lost_words=lost_words)
+        return Split(examples, compact(columns), truncated=sum(is_truncated(encoded)), lost_words=lost_words)
 
     def collator(self, tokenizer: PreTrainedTokenizerBase) -> Callable[[list[dict]], dict]:
         return DataCollatorForTokenClassification(tokenizer)
@@ -357,8 +537,22 @@ class TokenTask(Task):
                     tags[word] = classes[best[position]]
         return predicted
 
-    def gold(self, examples: list[Example]) -> list[list[str]]:
-        return [example["tags"] for example in examples]
+    def describe(self, logits: np.ndarray, split: Split) -> list[dict[str, Any]]:
+        """Each word with its tag and the tag's probability, None for a word that the model did not see."""
+        described = []
+        best = softmax(logits.astype(float), axis=-1).max(-1).tolist()
+        tagged = self.predictions(logits, split)
+        for example, tags, words, found in zip(split.examples, tagged, split.inputs["words"], best, strict=True):
+            sure = {word: found[position] for position, word in enumerate(words) if word != NO_WORD}
+            described.append(
+                {
+                    "words": [
+                        {"word": word, "tag": tag, "probability": sure.get(i)}
+                        for i, (word, tag) in enumerate(zip(example["tokens"], tags, strict=True))
+                    ]
+                }
+            )
+        return described
 
     def only_class(self, predictions: list[list[str]]) -> str | None:
         kinds = {tag for tags in predictions for tag in tags}
@@ -366,26 +560,14 @@ class TokenTask(Task):
 
 
 def check_template(*templates: str) -> None:
-    """Complain of braces that do not close."""
+    """Complain of braces that do not close, and of formats inside them, which have no meaning here."""
     for template in templates:
         try:
-            list(string.Formatter().parse(template))
+            for _, _, spec, conversion in string.Formatter().parse(template):
+                if spec or conversion:
+                    raise ValueError("braces hold the name of a field and nothing else")
         except ValueError as error:
             raise SptError(f"template {template!r}: {error}") from error
-
-
-def fill(template: str, row: Row) -> str:
-    """`template` with the row's fields in its {braces}."""
-    for _, name, _, _ in string.Formatter().parse(template):
-        if name is not None and not isinstance(_column(row, name), str):
-            raise SptError(f"field {name!r} holds no text but {row[name]!r}")
-    return template.format_map(row)
-
-
-def _column(row: Row, name: str) -> Any:
-    if name not in row:
-        raise SptError(f"no field {name!r}: {nearest(name, row)}")
-    return row[name]
 
 
 def data_fingerprint(data: dict[str, list[Example]]) -> str:
@@ -398,7 +580,28 @@ def data_fingerprint(data: dict[str, list[Example]]) -> str:
     return digest.hexdigest()[:16]
 
 
-def _first_subwords(word_ids: list[int | None]) -> list[int]:
+def model_inputs(encoded: Any, tokenizer: PreTrainedTokenizerBase) -> dict[str, list]:
+    """What of a tokenizer's output the model takes."""
+    return {name: encoded[name] for name in tokenizer.model_input_names if name in encoded}
+
+
+def is_truncated(encoded: Any) -> list[bool]:
+    """For each encoded text, whether some of it was cut off."""
+    return [bool(encoding.overflowing) for encoding in encoded.encodings]
+
+
+def compact(columns: dict[str, list]) -> Dataset:
+    """Columns of numbers and of (nested) lists of numbers, in types no wider than they need."""
+
+    def feature(name: str, value: Any) -> Any:
+        if isinstance(value, list):
+            return List(feature(name, value[0]))
+        return Value("float64" if isinstance(value, float) else COMPACT.get(name, "int64"))
+
+    return Dataset.from_dict(columns, Features({name: feature(name, values[0]) for name, values in columns.items()}))
+
+
+def _first_subwords(word_ids: Sequence[int | None]) -> list[int]:
     """For each token the word it begins, NO_WORD on special tokens and later sub-words."""
     seen: set[int | None] = {None}
     firsts = []
@@ -406,7 +609,3 @@ def _first_subwords(word_ids: list[int | None]) -> list[int]:
         firsts.append(NO_WORD if word is None or word in seen else word)
         seen.add(word)
     return firsts
-
-
-def _is_truncated(encoded: Any) -> list[bool]:
-    return [bool(encoding.overflowing) for encoding in encoded.encodings]

@@ -212,7 +212,7 @@ class TaskTrainer(Trainer):
             except TypeError as error:
                 raise SptError(f"trainer.lr_scheduler_kwargs do not fit lr_scheduler_type={name}: {error}") from error
         optimizer = optimizer or self.optimizer
-        batches = math.ceil(len(self.splits["train"].examples) / (self.args.train_batch_size * self.args.world_size))
+        batches = math.ceil(len(self.splits["train"].inputs) / (self.args.train_batch_size * self.args.world_size))
         steps = math.ceil(batches / self.args.gradient_accumulation_steps)
         self.lr_scheduler = LambdaLR(optimizer, lambda step: options["gamma"] ** (step // steps))
         return self.lr_scheduler
