@@ -42,11 +42,7 @@ def load_backbone(
     """
     if dtype not in DTYPES:
         raise SptError(f"unknown model.dtype={dtype!r}: {nearest(dtype, DTYPES)}")
-    folder = local_path(name_or_path)
-    looks_local = name_or_path.startswith(("/", ".", "~", "pkg://")) or folder.is_dir()
-    if looks_local and not (folder / "config.json").is_file():
-        raise SptError(f"model.name_or_path={name_or_path!r} is no folder with a model: it has no config.json")
-    source = str(folder) if looks_local else name_or_path
+    source = _source(name_or_path)
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     try:
@@ -56,38 +52,66 @@ def load_backbone(
             attn_implementation=attn_implementation,
             dtype=getattr(torch, dtype),
             use_safetensors=True,
+            trust_remote_code=False,
             output_loading_info=True,
             **(config or {}),
         )
-        spaces = {"add_prefix_space": True} if split_into_words else {}
-        words = AutoTokenizer.from_pretrained(source, revision=revision, **spaces | (tokenizer or {}))
     except Exception as error:
         if isinstance(error, ValueError) and "attention implementation" in str(error):
             raise SptError(
-                f"{source!r} does not know model.attn_implementation={attn_implementation!r}: choose eager (for method="
-                "fine_tuning or linear_probe: where a model has no sdpa, prefixes seldom have a way into its attention)"
+                f"{source!r} does not know model.attn_implementation={attn_implementation!r}: choose eager"
             ) from error
         if isinstance(error, TypeError) and config:
             remedy = f"model.config={config} may name an entry that this model's configuration does not have"
-        elif looks_local:
-            remedy = "It must hold config.json, model.safetensors and the tokenizer's files"
-        else:
-            remedy = "Without a network, point model.name_or_path at a folder with the model"
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else ""
-        raise SptError(
-            f"cannot load the model {name_or_path!r} ({type(error).__name__}: {reason}). {remedy}"
-        ) from error
+            raise _cannot_load("model", name_or_path, error, remedy) from error
+        raise _cannot_load("model", name_or_path, error) from error
     missing = sorted(name for name in info["missing_keys"] if not name.startswith("pooler."))
     if missing:
         raise SptError(
             f"the checkpoint of {name_or_path!r} lacks {missing[0]} and {len(missing) - 1} more of the weights of a "
             f"{type(encoder).__name__}: it is not a checkpoint of this architecture"
         )
-    if words.pad_token is None:
-        words.pad_token = words.eos_token
-    words.padding_side = "right"
-    _separate_pairs(words)
-    return encoder, words
+    return encoder, load_tokenizer(name_or_path, revision, tokenizer, split_into_words)
+
+
+def load_tokenizer(
+    name_or_path: str, revision: str = "main", options: dict[str, Any] | None = None, split_into_words: bool = False
+) -> PreTrainedTokenizerBase:
+    """The tokenizer of `load_backbone`, with its arguments."""
+    spaces = {"add_prefix_space": True} if split_into_words else {}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            _source(name_or_path), revision=revision, trust_remote_code=False, **spaces | (options or {})
+        )
+    except Exception as error:
+        raise _cannot_load("tokenizer", name_or_path, error) from error
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.padding_side = "right"
+    _separate_pairs(tokenizer)
+    return tokenizer
+
+
+def _source(name_or_path: str) -> str:
+    """A folder with a model as transformers takes it, or a hub id as it is."""
+    folder = local_path(name_or_path)
+    if not _looks_local(name_or_path):
+        return name_or_path
+    if not (folder / "config.json").is_file():
+        raise SptError(f"model.name_or_path={name_or_path!r} is no folder with a model: it has no config.json")
+    return str(folder)
+
+
+def _looks_local(name_or_path: str) -> bool:
+    return name_or_path.startswith(("/", ".", "~", "pkg://")) or local_path(name_or_path).is_dir()
+
+
+def _cannot_load(what: str, name_or_path: str, error: Exception, remedy: str | None = None) -> SptError:
+    if remedy is None and _looks_local(name_or_path):
+        remedy = "The folder must hold config.json, model.safetensors and the tokenizer's files"
+    remedy = remedy or "Without a network, point model.name_or_path at a folder with the model"
+    reason = next(iter(str(error).strip().splitlines()), "")
+    return SptError(f"cannot load the {what} {name_or_path!r} ({type(error).__name__}: {reason}). {remedy}")
 
 
 def _separate_pairs(tokenizer: PreTrainedTokenizerBase) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from spt.adapter import load_adapter, save_adapter
+from spt.card import write_card
 from spt.console import Bar
 from spt.loggers import RunFolderOnly
 from spt.lora import is_lora
@@ -12,8 +13,8 @@ from spt.methods import Penalty
 from spt.model import TaskModel, is_head
 from spt.prefix import is_prefix
 from spt.published import recipes
-from spt.record import PeakMemory, Run
-from spt.tasks import REQUIRED, Split, Task, data_fingerprint
+from spt.record import PeakMemory, Run, versions
+from spt.tasks import REQUIRED, Split, Task, data_fingerprint, describe_task
 from spt.training import Diverged, Epoch, TaskTrainer, training_arguments
 
 
@@ -28,6 +29,9 @@ class Experiment:
     tokenizer: Any
     penalty: Penalty | None
     tracker: RunFolderOnly
+
+    def __post_init__(self) -> None:
+        self.fingerprints = {name: data_fingerprint({name: split.examples}) for name, split in self.splits.items()}
 
     @property
     def metric(self) -> str:
@@ -56,7 +60,8 @@ class Experiment:
             is_best = best is None or epoch.dev.scores[self.metric] > best.dev.scores[self.metric]
             if is_best:
                 best = epoch
-                save_adapter(self.model, self.run.adapter)
+                save_adapter(self.model, self.run.adapter, self.about(epoch))
+                write_card(self.run.adapter)
             self.run.append(epoch.row)
             self.tracker.epoch(epoch.row)
             bar.epoch(epoch.row, is_best)
@@ -124,13 +129,34 @@ class Experiment:
             },
         }
 
+    def about(self, epoch: Epoch) -> dict[str, Any]:
+        """What the adapter of an epoch says of itself: enough to use it, and to make it again."""
+        config = self.run.config
+        return {
+            "task": describe_task(self.task),
+            "fields": self.task.fields(),
+            "model": config["model"],
+            "method": config["method"],
+            "training": {
+                "command": self.run.command,
+                "seed": config["seed"],
+                "recipe": config["recipe"],
+                "trainer": config["trainer"],
+                "epoch": epoch.epoch,
+                "metric": self.metric,
+                "scores": epoch.dev.scores,
+                "data": self.fingerprints,
+                "versions": versions(),
+            },
+        }
+
     def facts(self) -> dict[str, str]:
         """What the run is, for people."""
         config, task = self.run.config, self.task
         method = {k: v for k, v in config["method"].items() if not k.startswith("_") and k != "name"}
         trainer = config["trainer"]
         groups = parameter_groups(self.model)
-        whole = backbone_size(self.model) + groups["prefix"] + groups["head"]
+        whole = backbone_size(self.model) + sum(groups[name] for name in ("prefix", "lora", "head"))
         classes = "" if task.task_type == "regression" else f", {len(task.classes)} classes"
         source = task.data_dir or (task.hub and task.hub["path"])
         return {

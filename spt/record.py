@@ -14,6 +14,7 @@ import json
 import os
 import platform
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from spt.errors import SptError, is_whole
@@ -59,6 +61,12 @@ class Run:
         self.fingerprint = fingerprint(self.config)
         name = ".".join(self.config[group]["name"] for group in ("task", "model", "method"))
         self.folder = Path(self.config["output_dir"]) / f"{name}.{self.fingerprint}"
+
+    @property
+    def command(self) -> str:
+        """The command line that makes this run, whether it was started by one or as a job of a sweep."""
+        overrides = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
+        return shlex.join(["python", "-m", "spt.train", *overrides])
 
     @property
     def backbone(self) -> dict[str, Any]:
@@ -106,6 +114,7 @@ class Run:
             "seed": self.config["seed"],
             **results,
             "recipe": self.config["recipe"],
+            "command": self.command,
             "config": self.config,
             "fingerprint": self.fingerprint,
             "versions": versions(),

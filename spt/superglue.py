@@ -23,6 +23,9 @@ class WinogradTask(SentenceTask):
         target = row.get("target")
         return [row | target if isinstance(target, dict) else row]
 
+    def fields(self) -> list[str]:
+        return ["text", "span1_text", "span2_text", "span2_index"]
+
     def unlabelled(self, row: Row) -> Example:
         words = str(row.get("text", "")).split()
         index = row.get("span2_index")
@@ -54,6 +57,9 @@ class MultiRCTask(SentenceTask):
                 idx = {"paragraph": paragraph, "question": number}
                 answers.append({"paragraph": text, "question": asked, "answer": answer, "idx": idx} | _label(option))
         return answers
+
+    def fields(self) -> list[str]:
+        return [*super().fields(), "idx"]
 
     def unlabelled(self, row: Row) -> Example:
         paragraph, question = _parts(self.value(row, "idx"), "idx", "paragraph", "question")
@@ -92,6 +98,9 @@ class RecordTask(Task):
 
     def is_unlabelled(self, row: Row) -> bool:
         return not row.get("answers")
+
+    def fields(self) -> list[str]:
+        return ["passage", "query", "entities"]
 
     def unlabelled(self, row: Row) -> Example:
         query, entities = self.text(row, "query"), list(dict.fromkeys(self.value(row, "entities")))

@@ -11,7 +11,7 @@ import math
 import string
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar
@@ -271,6 +271,14 @@ class Task(ABC):
             return int(name)
         raise SptError(f"label {label!r} is none of this task's: {nearest(name, names)}")
 
+    @abstractmethod
+    def fields(self) -> list[str]:
+        """The fields that a row must have, but for the label, by the first of their names."""
+
+    def column(self, name: str) -> str:
+        """The first of the names that a field has in the data."""
+        return self._names(name)[0]
+
     def value(self, row: Row, name: str) -> Any:
         """A field of a row, by any of the names it has in the data."""
         for key in self._names(name):
@@ -324,6 +332,15 @@ class TextTask(Task):
 
     def file_rows(self, path: Path) -> Rows:
         return read_rows(path, self.header, self.leave_out_short_rows)
+
+    def fields(self) -> list[str]:
+        return [self.column(name) for name in fields_of(*self.templates[self.template])]
+
+    def plain_fields(self) -> list[str] | None:
+        """The fields that are the texts, each as it is; None where the template adds to them."""
+        texts = self.templates[self.template]
+        names = fields_of(*texts)
+        return self.fields() if texts == [f"{{{name}}}" for name in names] else None
 
     def unlabelled(self, row: Row) -> Example:
         return {"texts": [self.fill(text, row) for text in self.templates[self.template]]}
@@ -424,6 +441,9 @@ class ChoiceTask(Task):
             raise SptError(f"{self.name} has {len(self.choices)} choices and {len(self.labels)} labels")
         check_template(self.context, *self.choices)
 
+    def fields(self) -> list[str]:
+        return [self.column(name) for name in fields_of(self.context, *self.choices)]
+
     def unlabelled(self, row: Row) -> Example:
         for name, words in self.words.items():
             value = self.value(row, name)
@@ -482,6 +502,9 @@ class TokenTask(Task):
 
     def is_unlabelled(self, row: Row) -> bool:
         return False
+
+    def fields(self) -> list[str]:
+        return [self.column("tokens")]
 
     def unlabelled(self, row: Row) -> Example:
         tokens = self.value(row, "tokens")
@@ -559,6 +582,12 @@ class TokenTask(Task):
         return kinds.pop() if len(kinds) == 1 else None
 
 
+def fields_of(*templates: str) -> list[str]:
+    """The fields that templates name, each once."""
+    parts = chain(*(string.Formatter().parse(template) for template in templates))
+    return list(dict.fromkeys(name for _, name, _, _ in parts if name is not None))
+
+
 def check_template(*templates: str) -> None:
     """Complain of braces that do not close, and of formats inside them, which have no meaning here."""
     for template in templates:
@@ -568,6 +597,11 @@ def check_template(*templates: str) -> None:
                     raise ValueError("braces hold the name of a field and nothing else")
         except ValueError as error:
             raise SptError(f"template {template!r}: {error}") from error
+
+
+def describe_task(task: Task) -> dict[str, Any]:
+    """A task as plain values, of which `spt.predictor.task_from` makes it again."""
+    return {"_target_": f"{type(task).__module__}.{type(task).__name__}", **asdict(task)}
 
 
 def data_fingerprint(data: dict[str, list[Example]]) -> str:

@@ -1,0 +1,113 @@
+"""An adapter's model card, README.md beside it: what it is, its score, how to use it, the command that made it."""
+
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+
+from spt.adapter import read_adapter
+
+CARD = "README.md"
+PIPELINES = {"sentence": "text-classification", "regression": "text-classification", "token": "token-classification"}
+BODY = """---
+{{ card_data }}
+---
+
+# {{ method }} on {{ task }}
+
+What `spt` (Selective Prefix Tuning; Zhang et al., Findings of ACL 2024) trained on {{ task }} ({{ task_type }}), to go
+on `{{ base_model }}`{{ revision }}: {{ size }} beside a base model that it leaves as it is{{ whole }}.
+
+| metric | dev, best epoch |
+| --- | --- |
+{{ scores }}
+
+The dev split chose the epoch ({{ epoch }}) that it is scored on here: a maximum over epochs, of one seed ({{ seed }}).
+{{ labels }}
+## Use
+
+```python
+import spt
+
+predictor = spt.load("{{ folder }}")
+list(predictor.predict({{ inputs }}))
+```
+
+or `python -m spt.predict run={{ folder }} input=file.jsonl`.
+
+## Training
+
+    {{ command }}
+
+{{ settings }}
+"""
+
+
+def write_card(folder: str | Path) -> Path:
+    """Write the card of a run's adapter, from what its description says."""
+    adapter = read_adapter(folder)
+    about = adapter.about
+    task, training, model = about["task"], about["training"], about["model"]
+    base_model, revision = (
+        adapter.description["base_model"]["name_or_path"],
+        adapter.description["base_model"]["revision"],
+    )
+    hub = task.get("hub") or {}
+    on_hub = isinstance(base_model, str) and base_model.count("/") == 1 and not base_model.startswith((".", "~", "/"))
+    data = ModelCardData(
+        library_name="spt",
+        tags=["selective-prefix-tuning", "prefix-tuning", "adapter", about["method"]["name"]],
+        base_model=base_model if on_hub else None,
+        base_model_relation="adapter" if on_hub else None,
+        datasets=[hub["path"]] if hub else None,
+        pipeline_tag=PIPELINES.get(adapter.description["head"]["task_type"]),
+        model_name=f"{about['method']['name']} on {task['name']}",
+        eval_results=[
+            EvalResult(
+                task_type=PIPELINES.get(adapter.description["head"]["task_type"], "multiple-choice"),
+                dataset_type=hub.get("path", task["name"]),
+                dataset_name=task["name"],
+                dataset_config=hub.get("name"),
+                dataset_revision=hub.get("revision"),
+                dataset_split="validation",
+                metric_type=name,
+                metric_value=score,
+            )
+            for name, score in training["scores"].items()
+        ],
+    )
+    settings = {"method": about["method"], "trainer": training["trainer"], "model": model}
+    card = ModelCard.from_template(
+        data,
+        template_str=BODY,
+        method=about["method"]["name"],
+        task=task["name"],
+        task_type=adapter.description["head"]["task_type"],
+        base_model=base_model,
+        revision=f" at revision `{revision}`" if revision else "",
+        size=f"{sum(t.numel() * t.element_size() for t in adapter.weights.values()) / 2**20:.2f} MiB",
+        whole="" if not adapter.backbone_weights else f", but for {len(adapter.backbone_weights)} of its tensors",
+        scores="\n".join(f"| {name} | {100 * score:.2f} |" for name, score in training["scores"].items()),
+        epoch=training["epoch"],
+        seed=training["seed"],
+        labels=f"\nLabels: {', '.join(f'`{label}`' for label in task['labels'])}.\n" if task.get("labels") else "",
+        folder=Path(folder).as_posix(),
+        inputs=_inputs(about),
+        command=training["command"],
+        settings="\n".join(f"- {group}: {_settings(values)}" for group, values in settings.items()),
+    )
+    path = Path(folder) / CARD
+    card.save(path)
+    return path
+
+
+def _inputs(about: dict[str, Any]) -> str:
+    """An example of what to predict on, as Python."""
+    fields = about["fields"]
+    if about["task"]["_target_"].endswith("TokenTask"):
+        return '["A sentence about Ann Lee in Rome."]'
+    return f"[{{{', '.join(f'{name!r}: ...' for name in fields)}}}]"
+
+
+def _settings(values: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in values.items() if not name.startswith("_"))
