@@ -273,22 +273,25 @@ class Task(ABC):
 
     def value(self, row: Row, name: str) -> Any:
         """A field of a row, by any of the names it has in the data."""
-        for key in self._names(name):
-            if key in row:
-                return row[key]
-        raise SptError(f"no field {self._called(name)}: {nearest(self._names(name)[0], row)}")
+        return row[self._key(row, name)]
 
     def text(self, row: Row, name: str) -> str:
         """A field of a row that holds text."""
-        value = self.value(row, name)
-        if not isinstance(value, str):
-            raise SptError(f"field {self._called(name)} holds no text but {value!r}")
-        return value
+        key = self._key(row, name)
+        if not isinstance(row[key], str):
+            raise SptError(f"field {key!r} holds no text but {row[key]!r}")
+        return row[key]
 
     def fill(self, template: str, row: Row) -> str:
         """`template` with the row's fields in its {braces}."""
         parts = string.Formatter().parse(template)
         return "".join(chain(*((text, "" if name is None else self.text(row, name)) for text, name, _, _ in parts)))
+
+    def _key(self, row: Row, name: str) -> str:
+        for key in self._names(name):
+            if key in row:
+                return key
+        raise SptError(f"no field {self._called(name)}: {nearest(self._names(name)[0], row)}")
 
     def _names(self, name: str) -> list[str]:
         return self.columns.get(name) or [name]
