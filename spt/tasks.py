@@ -451,7 +451,13 @@ class ChoiceTask(Task):
         return Split(examples, compact(columns), truncated=sum(any(group) for group in grouped(is_truncated(encoded))))
 
     def collator(self, tokenizer: PreTrainedTokenizerBase) -> Callable[[list[dict]], dict]:
-        return DataCollatorForMultipleChoice(tokenizer)
+        collate = DataCollatorForMultipleChoice(tokenizer)
+
+        def batch(items: list[dict]) -> dict:
+            labelled = collate([{"labels": 0} | item for item in items])  # it takes no items without labels
+            return {name: tensor for name, tensor in labelled.items() if name != "labels" or name in items[0]}
+
+        return batch
 
     def describe(self, logits: np.ndarray, split: Split) -> list[dict[str, Any]]:
         return [
