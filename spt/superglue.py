@@ -87,8 +87,12 @@ class RecordTask(Task):
         if "qas" not in row:
             return [row]
         text, spans = _parts(row["passage"], "passage", "text", "entities")
-        places = [_parts(span, "entity", "start", "end") for span in spans]
-        entities = [text[start : end + 1] for start, end in places]
+        entities = []
+        for span in spans:
+            start, end = _parts(span, "entity", "start", "end")
+            if not 0 <= start <= end < len(text):
+                raise SptError(f"entity {start}-{end} lies outside a passage of {len(text)} characters")
+            entities.append(text[start : end + 1])
         rows = []
         for item in row["qas"]:
             (query,) = _parts(item, "query", "query")

@@ -281,22 +281,25 @@ class Task(ABC):
 
     def value(self, row: Row, name: str) -> Any:
         """A field of a row, by any of the names it has in the data."""
-        for key in self._names(name):
-            if key in row:
-                return row[key]
-        raise SptError(f"no field {self._called(name)}: {nearest(self._names(name)[0], row)}")
+        return row[self._key(row, name)]
 
     def text(self, row: Row, name: str) -> str:
         """A field of a row that holds text."""
-        value = self.value(row, name)
-        if not isinstance(value, str):
-            raise SptError(f"field {self._called(name)} holds no text but {value!r}")
-        return value
+        key = self._key(row, name)
+        if not isinstance(row[key], str):
+            raise SptError(f"field {key!r} holds no text but {row[key]!r}")
+        return row[key]
 
     def fill(self, template: str, row: Row) -> str:
         """`template` with the row's fields in its {braces}."""
         parts = string.Formatter().parse(template)
         return "".join(chain(*((text, "" if name is None else self.text(row, name)) for text, name, _, _ in parts)))
+
+    def _key(self, row: Row, name: str) -> str:
+        for key in self._names(name):
+            if key in row:
+                return key
+        raise SptError(f"no field {self._called(name)}: {nearest(self._names(name)[0], row)}")
 
     def _names(self, name: str) -> list[str]:
         return self.columns.get(name) or [name]
@@ -468,7 +471,13 @@ class ChoiceTask(Task):
         return Split(examples, compact(columns), truncated=sum(any(group) for group in grouped(is_truncated(encoded))))
 
     def collator(self, tokenizer: PreTrainedTokenizerBase) -> Callable[[list[dict]], dict]:
-        return DataCollatorForMultipleChoice(tokenizer)
+        collate = DataCollatorForMultipleChoice(tokenizer)
+
+        def batch(items: list[dict]) -> dict:
+            labelled = collate([{"labels": 0} | item for item in items])  # it takes no items without labels
+            return {name: tensor for name, tensor in labelled.items() if name != "labels" or name in items[0]}
+
+        return batch
 
     def describe(self, logits: np.ndarray, split: Split) -> list[dict[str, Any]]:
         return [

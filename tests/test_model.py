@@ -82,6 +82,26 @@ def test_choices_are_scored_one_by_one():
     torch.testing.assert_close(out.loss, F.cross_entropy(out.logits, labels))
 
 
+def test_a_regression_is_one_number_and_its_squared_error():
+    model = spt.TaskModel(tiny_encoder(), "regression", num_labels=1).eval()
+    inputs, labels = batch(), torch.tensor([0.0, 2.5, 5.0])
+    out = model(**inputs, labels=labels)
+    assert out.logits.shape == (3, 1)
+    torch.testing.assert_close(out.loss, ((out.logits[:, 0] - labels) ** 2).mean())
+    with pytest.raises(spt.SptError, match="num_labels must be 1, not 2"):
+        spt.TaskModel(tiny_encoder(), "regression", num_labels=2)
+
+
+def test_a_regression_trains_and_is_saved(tmp_path):
+    made = [spt.attach(spt.TaskModel(tiny_encoder(), "regression", 1), spt.PrefixConfig(2)).eval() for _ in range(2)]
+    made[0](**batch(), labels=torch.zeros(3)).loss.backward()
+    assert all(p.grad is not None for p in made[0].parameters() if p.requires_grad)
+    with torch.no_grad():
+        made[0].classifier.bias += 1
+    spt.load_adapter(made[1], spt.save_adapter(made[0], tmp_path))
+    torch.testing.assert_close(made[1](**batch()).logits, made[0](**batch()).logits)
+
+
 def test_wrong_arguments_are_named():
     with pytest.raises(spt.SptError, match="task_type 'sentnce': did you mean 'sentence'"):
         spt.TaskModel(tiny_encoder(), "sentnce", num_labels=2)

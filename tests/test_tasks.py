@@ -4,15 +4,17 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from sklearn.metrics import accuracy_score, f1_score
 from transformers import AutoTokenizer
 
+import spt
 from spt.errors import SptError
 from spt.published import CONF
 from spt.readers import local_path
-from tests.conftest import SHARED
+from tests.conftest import SHARED, tiny_encoder
 
 ROWS = {
     "boolq": (
@@ -260,6 +262,159 @@ def test_scores_are_scikit_learns():
         "accuracy": accuracy_score(gold, predicted),
         "macro_f1": f1_score(gold, predicted, average="macro"),
     }
+
+
+def test_a_regression_without_variation_has_collapsed():
+    stsb = task("stsb")
+    assert stsb.only_class([2.5, 2.5 + 4e-6, 2.5]) == "2.5000" and stsb.only_class([2.5, 2.6]) is None
+    assert stsb.predictions(np.array([[1.5], [2.0]]), split=None) == [1.5, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("label", "number"),
+    [("4.750", 4.75), (0, 0.0), (5.0, 5.0), ("5.1", None), (True, None), ("nan", None), ("a", None)],
+)
+def test_numbers_of_a_regression(label, number):
+    row = {"sentence1": "a", "sentence2": "b", "score": label}
+    if number is None:
+        with pytest.raises(SptError, match="is no number from 0 to 5"):
+            task("stsb").example(row)
+    else:
+        assert task("stsb").example(row) == {"texts": ["a", "b"], "label": number}
+
+
+@pytest.mark.parametrize(
+    ("labels", "label", "index"),
+    [
+        ("[no,yes]", "1", 1), ("[no,yes]", 1, 1), ("[no,yes]", "yes", 1), ("['false','true']", True, 1),
+        ("['1','0']", "1", 0), ("['1','0']", 0, 1), ("['-1','1']", -1, 0), ("['9','10']", "0", None),
+        ("[no,yes]", "2", None), ("[no,yes]", -2, None), ("[no,yes]", "Yes", None), ("[no,yes]", 1.0, None),
+    ],
+)  # fmt: skip
+def test_a_label_is_a_name_or_else_an_index(labels, label, index):
+    made = task("cb", f"task.labels={labels}")
+    row = {"premise": "a", "hypothesis": "b", "label": label}
+    assert not made.is_unlabelled(row)
+    if index is None:
+        with pytest.raises(SptError, match="is none of this task's"):
+            made.example(row)
+    else:
+        assert made.example(row)["label"] == index
+
+
+SAID = {
+    "cb": (
+        {"premise": "the apple", "hypothesis": "broke"},
+        [[0.0, 0.0, np.log(2)]],
+        {
+            "label": "neutral",
+            "probabilities": {
+                "entailment": pytest.approx(0.25), "contradiction": pytest.approx(0.25), "neutral": pytest.approx(0.5)
+            },
+        },
+    ),
+    "stsb": ({"sentence1": "the apple", "sentence2": "broke"}, [[2.5]], {"value": 2.5}),
+    "copa": (
+        {k: v for k, v in ROWS["copa"][0].items() if k != "label"},
+        [[0.0, np.log(3)]],
+        {"choice": 1, "probabilities": [pytest.approx(0.25), pytest.approx(0.75)]},
+    ),
+    "conll04": (
+        {"tokens": ["mr", "kalorba", "\u200b"]},
+        [[[0.0] * 9, [np.log(8)] + [0.0] * 8, [0.0, np.log(2)] + [0.0] * 7, *[[9.0] + [0.0] * 8] * 3]],
+        {
+            "words": [
+                {"word": "mr", "tag": "O", "probability": pytest.approx(0.5)},
+                {"word": "kalorba", "tag": "B-Loc", "probability": pytest.approx(0.2)},
+                {"word": "\u200b", "tag": "O", "probability": None},
+            ]
+        },
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SAID)
+def test_a_row_without_a_label_is_encoded_and_described(name, tokenizer):
+    made = task(name)
+    row, logits, said = SAID[name]
+    example = made.unlabelled(row)
+    assert made.target not in example
+    split = made.encode([example], tokenizer, limit=None)
+    assert "labels" not in split.inputs.column_names
+    collated = made.collator(tokenizer)([{n: split.inputs[0][n] for n in tokenizer.model_input_names}])
+    assert collated["input_ids"].shape[-1] == split.inputs["length"][0]
+    assert made.describe(np.array(logits, dtype=np.float32), split) == [said]
+
+
+def test_texts_are_encoded_in_chunks_of_compact_types(tokenizer, monkeypatch):
+    examples = {
+        "rte": [{"texts": ["the apple " * n, "broke"], "label": n % 2} for n in range(1, 7)],
+        "stsb": [{"texts": ["the apple " * n, "broke"], "label": 0.1 * n} for n in range(1, 7)],
+        "copa": [{"context": "the apple " * n, "choices": ["broke", "the child"], "label": 1} for n in range(1, 7)],
+        "conll04": [{"tokens": ["the", "\u200b", "apple"] * n, "tags": ["O"] * 3 * n} for n in range(1, 7)],
+    }
+    for name, rows in examples.items():
+        made = task(name, "task.max_length=12")
+        whole = made.encode(rows, tokenizer, limit=64)
+        monkeypatch.setattr("spt.tasks.CHUNK", 2)
+        chunked = made.encode(rows, tokenizer, limit=64)
+        monkeypatch.undo()
+        assert chunked.inputs.to_list() == whole.inputs.to_list() and chunked.examples == rows
+        assert (chunked.truncated, chunked.lost_words) == (whole.truncated, whole.lost_words)
+        assert whole.truncated > 0 and (whole.lost_words > 0) == (name == "conll04")
+        types = {column: str(feature) for column, feature in whole.inputs.features.items()}
+        assert "int32" in types["input_ids"] and "int8" in types["attention_mask"] and "int8" in types["token_type_ids"]
+
+
+LONG = ["the old apple broke " * n for n in (1, 5, 2, 1, 7, 3)]
+INVARIANT = {
+    "rte": [{"texts": [text, "the child"], "label": 0} for text in LONG],
+    "stsb": [{"texts": [text, "the child"], "label": 1.0} for text in LONG],
+    "copa": [{"context": text, "choices": ["the child", "the apple pulled it"], "label": 0} for text in LONG],
+    "conll04": [{"tokens": text.split(), "tags": ["O"] * len(text.split())} for text in LONG],
+    "record": [
+        {
+            "passage": text,
+            "query": "@placeholder broke",
+            "entities": ["the apple", "it"][: 1 + i % 2],
+            "answers": ["it"],
+        }
+        for i, text in enumerate(LONG)
+    ],
+}
+
+
+@pytest.mark.parametrize("name", INVARIANT)
+def test_company_in_a_batch_changes_no_prediction(name, tokenizer):
+    """Logits of each input alone, in one batch, and in another order."""
+    made, examples = task(name, "task.max_length=40"), INVARIANT[name]
+    model = spt.TaskModel(tiny_encoder(vocab_size=len(tokenizer)), made.task_type, len(made.classes))
+    spt.attach(model, spt.PrefixConfig(prefix_length=3)).eval()
+    collate = made.collator(tokenizer)
+
+    def logits(examples, size):
+        rows = made.encode(examples, tokenizer, limit=60).inputs
+        kept = rows.select_columns([name for name in rows.column_names if name in tokenizer.model_input_names])
+        found = []
+        for start in range(0, len(kept), size):
+            items = kept.select(range(start, min(start + size, len(kept)))).to_list()
+            with torch.no_grad():
+                out = model(**collate(items)).logits
+            found += [
+                row[:length] if made.task_type == "token" else row
+                for row, length in zip(out, rows["length"][start : start + size], strict=True)
+            ]
+        return found
+
+    alone = logits(examples, 1)
+    assert len({tuple(row.flatten().tolist()) for row in alone}) > 2
+    for size in (2, 5, 100):
+        for one, other in zip(alone, logits(examples, size), strict=True):
+            torch.testing.assert_close(one, other, rtol=0, atol=1e-5)
+    if name != "record":
+        order = [3, 1, 5, 0, 4, 2]
+        for place, row in zip(order, logits([examples[i] for i in order], 4), strict=True):
+            torch.testing.assert_close(alone[place], row, rtol=0, atol=1e-5)
 
 
 @pytest.mark.skipif(not (SHARED / "data").is_dir(), reason="the real data is not at ../shared/data")
