@@ -1,8 +1,10 @@
 """A pretrained encoder and its tokenizer, from the hub or a local folder."""
 
+from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import try_to_load_from_cache
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
@@ -38,8 +40,7 @@ def load_backbone(
     """
     if dtype not in DTYPES:
         raise SptError(f"unknown model.dtype={dtype!r}: {nearest(dtype, DTYPES)}")
-    folder = local_path(name_or_path)
-    looks_local = name_or_path.startswith(("/", ".", "~", "pkg://")) or folder.is_dir()
+    folder, looks_local = local_path(name_or_path), is_local(name_or_path)
     if looks_local and not (folder / "config.json").is_file():
         raise SptError(f"model.name_or_path={name_or_path!r} is no folder with a model: it has no config.json")
     source = str(folder) if looks_local else name_or_path
@@ -68,7 +69,10 @@ def load_backbone(
         elif looks_local:
             remedy = "It must hold config.json, model.safetensors and the tokenizer's files"
         else:
-            remedy = "Without a network, point model.name_or_path at a folder with the model"
+            remedy = (
+                "Check model.name_or_path and model.revision, at which there must be a model.safetensors; without a "
+                "network, HF_HUB_OFFLINE=1 takes what was loaded before, model.name_or_path a folder with the model"
+            )
         reason = str(error).strip().splitlines()[0] if str(error).strip() else ""
         raise SptError(
             f"cannot load the model {name_or_path!r} ({type(error).__name__}: {reason}). {remedy}"
@@ -80,3 +84,14 @@ def load_backbone(
             f"{type(encoder).__name__}: it is not a checkpoint of this architecture"
         )
     return encoder, words
+
+
+def is_local(name_or_path: str) -> bool:
+    """Whether a name means a folder, not a model on the hub."""
+    return name_or_path.startswith(("/", ".", "~", "pkg://")) or local_path(name_or_path).is_dir()
+
+
+def commit_of(name_or_path: str, revision: str) -> str | None:
+    """The hub's commit that a model was loaded from; None for a folder."""
+    config = None if is_local(name_or_path) else try_to_load_from_cache(name_or_path, "config.json", revision=revision)
+    return Path(config).parent.name if isinstance(config, str) else None

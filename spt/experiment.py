@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from spt.adapter import load_adapter, save_adapter
+from spt.backbone import commit_of
 from spt.console import Bar
 from spt.loggers import RunFolderOnly
 from spt.methods import Penalty
@@ -105,7 +106,7 @@ class Experiment:
             "trainable_parameters": sum(parameters.values()),
             "trainable_by_group": parameters,
             "backbone_parameters": backbone_size(self.model),
-            "model_revision": getattr(self.model.encoder.config, "_commit_hash", None),
+            "model_revision": commit_of(config["model"]["name_or_path"], config["model"]["revision"]),
             "adapter_bytes": sum(f.stat().st_size for f in self.run.adapter.glob("*")) if best else None,
             "wall_seconds": time.perf_counter() - started,
             "peak_memory_bytes": memory.bytes(),

@@ -120,7 +120,7 @@ class Task(ABC):
             path = find_file(self.data_dir, list(self.files[split]), required=split != "test")
             rows = None if path is None else type(self).reader(path)
         elif self.hub is not None:
-            rows = read_hub(split=split, **self.hub)
+            rows = read_hub(split=split, required=split != "test", **self.hub)
         else:
             raise SptError(f"{self.name} is not on the hub: set task.data_dir to the folder that holds its files")
         return iter(()) if rows is None else rows

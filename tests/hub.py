@@ -1,4 +1,4 @@
-"""A small Hugging Face hub on this machine: repositories out of folders, read and written as huggingface_hub does it."""
+"""A small Hugging Face hub: repositories out of folders, read and written as huggingface_hub does it."""
 
 import base64
 import hashlib
@@ -18,7 +18,12 @@ FILE = re.compile(r"/(?:(datasets)/)?([^/]+/[^/]+)/resolve/([^/]+)/(.+)")
 
 
 class Missing(Exception):
-    """What the hub says of a repository, a revision or a file that it does not have."""
+    """What the hub says of a repository, a revision or a file that it does not have, and in which commit."""
+
+    def __init__(self, code: str, commit: str | None = None) -> None:
+        super().__init__(code)
+        self.headers = {"X-Error-Code": code, "X-Error-Message": code}
+        self.headers |= {} if commit is None else {"X-Repo-Commit": commit}
 
 
 @dataclass
@@ -29,14 +34,14 @@ class Repository:
     branches: dict[str, str] = field(default_factory=dict)
 
     def commit(self, files: dict[str, bytes], branch: str = "main", deleted: tuple[str, ...] = ()) -> str:
-        """Put files on top of what `branch` holds; returns the new commit's SHA."""
+        """Put files on top of what `branch` holds; returns the new commit's SHA: `branch` itself where it is one."""
         parent = self.branches.get(branch)
         old = {} if parent is None else {name: (self.root / parent / name).read_bytes() for name in self.files(parent)}
         new = {name: content for name, content in (old | files).items() if name not in deleted}
         digest = hashlib.sha1(f"{parent} {branch}".encode())
         for name in sorted(new):
             digest.update(name.encode() + b"\0" + new[name])
-        sha = digest.hexdigest()
+        sha = branch if re.fullmatch("[0-9a-f]{40}", branch) else digest.hexdigest()
         (self.root / sha).mkdir(parents=True, exist_ok=True)
         for name, content in new.items():
             path = self.root / sha / name
@@ -57,7 +62,7 @@ class Repository:
 
     def read(self, sha: str, name: str) -> bytes:
         if name not in self.files(sha):
-            raise Missing("EntryNotFound")
+            raise Missing("EntryNotFound", sha)
         return (self.root / sha / name).read_bytes()
 
     def entries(self, sha: str, under: str = "", recursive: bool = True) -> list[dict[str, Any]]:
@@ -66,7 +71,7 @@ class Repository:
         folders = {parent.as_posix() for name in names for parent in Path(name).parents} - {".", under}
         folders = {folder for folder in folders if folder.startswith(under)}
         if under and not names:
-            raise Missing("EntryNotFound")
+            raise Missing("EntryNotFound", sha)
         listed = [{"type": "directory", "oid": "0" * 40, "size": 0, "path": folder} for folder in sorted(folders)]
         for name in names:
             content = self.read(sha, name)
@@ -142,7 +147,7 @@ class Answer(BaseHTTPRequestHandler):
             else:
                 self.say(404, {"error": "no such page"})
         except Missing as error:
-            self.say(404, {"error": str(error)}, {"X-Error-Code": str(error), "X-Error-Message": str(error)})
+            self.say(404, {"error": str(error)}, error.headers)
 
     do_GET = do_HEAD = do_POST = answer  # noqa: N815
 
