@@ -76,7 +76,6 @@ def save_adapter(model: nn.Module, folder: str | Path, about: Mapping[str, Any] 
         "format": FORMAT,
         "base_model": {
             "name_or_path": encoder.name_or_path or None,
-            "revision": getattr(encoder.config, "_commit_hash", None),
             "dtype": str(encoder.dtype).removeprefix("torch."),
         },
         "backbone": _backbone(encoder),
@@ -247,7 +246,7 @@ def _check_base_weights(model: nn.Module, adapter: Adapter) -> None:
         if not _is_close(found, numbers, rounding):
             raise SptError(
                 f"{adapter.folder} was trained on other weights than this model's ({name} differs). "
-                f"Its base model is {base_model['name_or_path']!r}, revision {base_model.get('revision')!r}"
+                f"It goes on {base_model['name_or_path']!r} as that was then"
             )
 
 

@@ -1,8 +1,10 @@
 """A pretrained encoder and its tokenizer, from the hub or a local folder."""
 
+from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import try_to_load_from_cache
 from tokenizers.processors import Sequence, TemplateProcessing
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
@@ -95,21 +97,20 @@ def load_tokenizer(
 def _source(name_or_path: str) -> str:
     """A folder with a model as transformers takes it, or a hub id as it is."""
     folder = local_path(name_or_path)
-    if not _looks_local(name_or_path):
+    if not is_local(name_or_path):
         return name_or_path
     if not (folder / "config.json").is_file():
         raise SptError(f"model.name_or_path={name_or_path!r} is no folder with a model: it has no config.json")
     return str(folder)
 
 
-def _looks_local(name_or_path: str) -> bool:
-    return name_or_path.startswith(("/", ".", "~", "pkg://")) or local_path(name_or_path).is_dir()
-
-
 def _cannot_load(what: str, name_or_path: str, error: Exception, remedy: str | None = None) -> SptError:
-    if remedy is None and _looks_local(name_or_path):
+    if remedy is None and is_local(name_or_path):
         remedy = "The folder must hold config.json, model.safetensors and the tokenizer's files"
-    remedy = remedy or "Without a network, point model.name_or_path at a folder with the model"
+    remedy = remedy or (
+        "Check model.name_or_path and model.revision, at which there must be a model.safetensors; without a network, "
+        "HF_HUB_OFFLINE=1 takes what was loaded before, model.name_or_path a folder with the model"
+    )
     reason = next(iter(str(error).strip().splitlines()), "")
     return SptError(f"cannot load the {what} {name_or_path!r} ({type(error).__name__}: {reason}). {remedy}")
 
@@ -128,3 +129,14 @@ def _separate_pairs(tokenizer: PreTrainedTokenizerBase) -> None:
     )
     own = backend.post_processor
     backend.post_processor = between if own is None else Sequence([own, between])
+
+
+def is_local(name_or_path: str) -> bool:
+    """Whether a name means a folder, not a model on the hub."""
+    return name_or_path.startswith(("/", ".", "~", "pkg://")) or local_path(name_or_path).is_dir()
+
+
+def commit_of(name_or_path: str, revision: str) -> str | None:
+    """The hub's commit that a model was loaded from; None for a folder."""
+    config = None if is_local(name_or_path) else try_to_load_from_cache(name_or_path, "config.json", revision=revision)
+    return Path(config).parent.name if isinstance(config, str) else None

@@ -6,6 +6,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from spt.adapter import read_adapter
+from spt.backbone import is_local
 
 CARD = "README.md"
 PIPELINES = {"sentence": "text-classification", "regression": "text-classification", "token": "token-classification"}
@@ -48,12 +49,9 @@ def write_card(folder: str | Path) -> Path:
     adapter = read_adapter(folder)
     about = adapter.about
     task, training, model = about["task"], about["training"], about["model"]
-    base_model, revision = (
-        adapter.description["base_model"]["name_or_path"],
-        adapter.description["base_model"]["revision"],
-    )
+    base_model, revision = model["name_or_path"], model["revision"]
     hub = task.get("hub") or {}
-    on_hub = isinstance(base_model, str) and base_model.count("/") == 1 and not base_model.startswith((".", "~", "/"))
+    on_hub = not is_local(base_model)
     data = ModelCardData(
         library_name="spt",
         tags=["selective-prefix-tuning", "prefix-tuning", "adapter", about["method"]["name"]],
@@ -84,7 +82,7 @@ def write_card(folder: str | Path) -> Path:
         task=task["name"],
         task_type=adapter.description["head"]["task_type"],
         base_model=base_model,
-        revision=f" at revision `{revision}`" if revision else "",
+        revision=f" at revision `{revision}`" if on_hub else "",
         size=f"{sum(t.numel() * t.element_size() for t in adapter.weights.values()) / 2**20:.2f} MiB",
         whole="" if not adapter.backbone_weights else f", but for {len(adapter.backbone_weights)} of its tensors",
         scores="\n".join(f"| {name} | {100 * score:.2f} |" for name, score in training["scores"].items()),

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from spt.adapter import load_adapter, save_adapter
+from spt.backbone import commit_of
 from spt.card import write_card
 from spt.console import Bar
 from spt.loggers import RunFolderOnly
@@ -31,6 +32,8 @@ class Experiment:
     tracker: RunFolderOnly
 
     def __post_init__(self) -> None:
+        model = self.run.config["model"]
+        self.revision = commit_of(model["name_or_path"], model["revision"])
         self.fingerprints = {name: data_fingerprint({name: split.examples}) for name, split in self.splits.items()}
 
     @property
@@ -112,7 +115,7 @@ class Experiment:
             "trainable_parameters": sum(parameters.values()),
             "trainable_by_group": parameters,
             "backbone_parameters": backbone_size(self.model),
-            "model_revision": getattr(self.model.encoder.config, "_commit_hash", None),
+            "model_revision": self.revision,
             "adapter_bytes": sum(f.stat().st_size for f in self.run.adapter.glob("*")) if best else None,
             "wall_seconds": time.perf_counter() - started,
             "peak_memory_bytes": memory.bytes(),
@@ -135,7 +138,7 @@ class Experiment:
         return {
             "task": describe_task(self.task),
             "fields": self.task.fields(),
-            "model": config["model"],
+            "model": config["model"] | ({"revision": self.revision} if self.revision else {}),
             "method": config["method"],
             "training": {
                 "command": self.run.command,

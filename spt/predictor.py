@@ -221,11 +221,10 @@ def load(
         share.take_off()
         return Predictor(adapter, task, share.model.encoder, tokenizer, share.origin)
     model = {name: value for name, value in about["model"].items() if name not in ("name", "pooling")}
-    recorded = adapter.description["base_model"]
     if base_model is not None:
         model |= {"name_or_path": base_model, "revision": revision or "main"}
-    else:
-        model["revision"] = revision or recorded.get("revision") or model.get("revision", "main")
+    elif revision is not None:
+        model["revision"] = revision
     try:
         encoder, tokenizer = load_backbone(**model, split_into_words=words)
     except TypeError as error:

@@ -6,6 +6,7 @@ A reader yields `(where, row)`: `where` says where the row stands, for the messa
 import csv
 import json
 import logging
+import re
 from collections import Counter
 from collections.abc import Iterator
 from functools import cache
@@ -13,12 +14,13 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from spt.errors import SptError
+from spt.errors import SptError, nearest
 
 log = logging.getLogger(__name__)
 
 Row = dict[str, Any]
 Rows = Iterator[tuple[str, Row]]
+COMMIT = re.compile("[0-9a-f]{40}")
 
 
 def local_path(text: str) -> Path:
@@ -223,22 +225,31 @@ def spans_to_tags(length: int, spans: list[dict[str, Any]]) -> list[str]:
     return tags
 
 
-def read_hub(path: str, split: str, name: str | None = None, revision: str | None = None) -> Rows | None:
-    """Rows of one split of a data set on the hub, or of its cached copy; None where it has no such split.
+def read_hub(
+    path: str, split: str, name: str | None = None, revision: str | None = None, required: bool = False
+) -> Rows | None:
+    """Rows of one split of a data set on the hub, or of its cached copy; None where no such split is there or required.
 
     Token classes come as their names, whatever number the data set gives them.
     """
     try:
         builder = _prepared(path, name, revision)
-        if split not in builder.info.splits:
-            return None
-        data = builder.as_dataset(split)
+        data = builder.as_dataset(split) if split in builder.info.splits else None
     except Exception as error:
+        reason = (str(error).strip() or "no reason given").splitlines()[0]
         raise SptError(
-            f"cannot load {path!r} from the hub ({type(error).__name__}: {error}). "
-            "Without a network, point task.data_dir at a folder with the files"
+            f"cannot load {path!r} from the hub ({type(error).__name__}: {reason}). Check task.hub (path, name, "
+            "revision); without a network, HF_HUB_OFFLINE=1 takes what was loaded before, task.data_dir a folder with "
+            "the files"
         ) from error
-    return _hub_rows(path, split, data)
+    if COMMIT.fullmatch(revision or "") and COMMIT.fullmatch(builder.hash) and builder.hash != revision:
+        raise SptError(
+            f"the hub is out of reach, and the latest cached copy of {path!r} is of revision {builder.hash}, "
+            f"not {revision}: load that once with a network, or set task.hub.revision to what is there"
+        )
+    if data is None and required:
+        raise SptError(f"{path!r} on the hub has no split {split!r}: {nearest(split, builder.info.splits)}")
+    return None if data is None else _hub_rows(path, split, data)
 
 
 @cache

@@ -168,7 +168,7 @@ class Task(ABC):
         elif self.hub is not None:
             names_there = self.hub.get("splits") or {}
             source = {key: value for key, value in self.hub.items() if key != "splits"}
-            rows = read_hub(split=names_there.get(split, split), **source)
+            rows = read_hub(split=names_there.get(split, split), required=split in REQUIRED, **source)
         else:
             raise SptError(f"{self.name} is not on the hub: set task.data_dir to the folder that holds its files")
         return iter(()) if rows is None else rows
