@@ -1,6 +1,7 @@
 """What all commands share: Hydra in front, and one message instead of a traceback where something is wrong."""
 
 import os
+import re
 import sys
 from collections.abc import Callable
 from functools import wraps
@@ -20,17 +21,20 @@ from spt.published import CONF, recipes
 TRACEBACK = "HYDRA_FULL_ERROR"
 
 
-def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
+def command(
+    config_name: str, verbatim: tuple[str, ...] = ()
+) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
     """Make a function of a config a command: `python -m spt.<module> key=value ...`.
 
     An error ends in one message on standard error and exit code 1; with `-v`, or HYDRA_FULL_ERROR=1, in a traceback.
+    The values of `verbatim` keys are text as the shell gives it, with none of Hydra's grammar in it.
     """
 
     def decorate(main: Callable[[DictConfig], Any]) -> Callable[[], None]:
         def run() -> None:
             before = os.environ.get(TRACEBACK)
             verbose = "-v" in sys.argv or before not in (None, "", "0")
-            program, *arguments = (argument for argument in sys.argv if argument != "-v")
+            program, *arguments = (quoted(argument, verbatim) for argument in sys.argv if argument != "-v")
             # argparse takes options before or after all overrides, but not between them.
             sys.argv = [program, *sorted(arguments, key=lambda argument: argument not in ("-m", "--multirun"))]
             os.environ[TRACEBACK] = "1"  # Hydra then hands its errors on to us
@@ -68,6 +72,16 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
         return run
 
     return decorate
+
+
+def quoted(argument: str, verbatim: tuple[str, ...]) -> str:
+    """An override of one of the `verbatim` keys with its value in Hydra's quotes; any other argument as it is."""
+    key, equals, value = argument.partition("=")
+    if not equals or key not in verbatim:
+        return argument
+    value = re.sub(r"(\\*)\$\{", r"\1\1\\${", value)  # no interpolation, ...
+    value = re.sub(r"(\\*)('|$)", lambda found: 2 * found[1] + "\\'" * bool(found[2]), value)  # ... no end of the quote
+    return f"{key}='{value}'"
 
 
 def sweep_name() -> str | None:

@@ -1,26 +1,36 @@
 """What a run says: to the terminal, and with times to its log file."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 log = logging.getLogger("spt")
+Item = TypeVar("Item")
 console = Console()
+errors = Console(stderr=True)
 
 
 @contextmanager
-def logged(path: Path | None = None) -> Iterator[None]:
+def logged(path: Path | None = None, terminal: Console = console) -> Iterator[None]:
     """Send what `spt` logs to the terminal, and to a file where one is named."""
     handlers: list[logging.Handler] = []
     if path is not None:
         handlers.append(logging.FileHandler(path, mode="w", encoding="utf-8"))
         handlers[0].setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    handlers.append(_Terminal())
+    handlers.append(_Terminal(terminal))
     log.setLevel(logging.INFO)
     log.propagate = False
     for handler in handlers:
@@ -41,10 +51,14 @@ def logged(path: Path | None = None) -> Iterator[None]:
 class _Terminal(logging.Handler):
     """Prints above a running progress bar."""
 
+    def __init__(self, terminal: Console):
+        super().__init__()
+        self.terminal = terminal
+
     def emit(self, record: logging.LogRecord) -> None:
         loud = record.levelno > logging.INFO
         text = f"{record.levelname.lower()}: {record.getMessage()}" if loud else record.getMessage()
-        console.print(text, style="bold yellow" if loud else None, soft_wrap=True, markup=False, highlight=False)
+        self.terminal.print(text, style="bold yellow" if loud else None, soft_wrap=True, markup=False, highlight=False)
 
 
 class Bar:
@@ -94,6 +108,28 @@ def show_start(facts: dict[str, str]) -> None:
     width = max(map(len, facts)) + 2
     for name, value in facts.items():
         log.info("%s%s", name.ljust(width), value)
+
+
+def show_evaluation(
+    task: str, split: str, examples: int, scores: dict[str, float], recorded: dict[str, float] | None
+) -> None:
+    """A split's scores, and whether they are the recorded ones where they are of the same data."""
+    log.info(
+        "%s %s (%d examples): %s", task, split, examples, ", ".join(f"{n} {percent(s)}" for n, s in scores.items())
+    )
+    if recorded is None:
+        log.info("no score of these examples is recorded with the adapter")
+    elif recorded == scores:
+        log.info("the recorded scores exactly")
+    else:
+        log.warning("recorded: %s", ", ".join(f"{name} {percent(score)}" for name, score in recorded.items()))
+
+
+def counted(items: Iterable[Item]) -> Iterator[Item]:
+    """`items` with a progress bar on standard error, where that is a terminal."""
+    columns = (SpinnerColumn(), TextColumn("{task.completed:.0f} predicted"), TimeElapsedColumn())
+    with Progress(*columns, console=errors, disable=not errors.is_terminal, transient=True) as progress:
+        yield from progress.track(items, total=None)
 
 
 def show_result(record: dict[str, Any], published: list[dict[str, str]], note: str | None = None) -> None:

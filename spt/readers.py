@@ -61,7 +61,7 @@ def read_sentences(path: Path) -> Rows:
 
 def read_jsonl(path: Path) -> Rows:
     """JSON objects, one a line; blank lines are passed over."""
-    for number, line in _lines(path):
+    for number, line in read_lines(path):
         if not line.strip():
             continue
         where = f"{path}, line {number}"
@@ -75,7 +75,7 @@ def read_jsonl(path: Path) -> Rows:
 def read_json(path: Path) -> Rows:
     """The objects of a JSON list."""
     try:
-        rows = json.loads("".join(line for _, line in _lines(path)))
+        rows = json.loads("".join(line for _, line in read_lines(path)))
     except ValueError as error:
         if isinstance(error, SptError):
             raise
@@ -103,7 +103,7 @@ def read_tsv(path: Path, header: list[str] | None = None, leave_out_short: bool 
             the file. Fields beyond the named columns are not read.
     """
     short: list[str] = []
-    for number, line in _lines(path):
+    for number, line in read_lines(path):
         where = f"{path}, line {number}"
         line = line.removesuffix("\n").removesuffix("\r")
         if not line:
@@ -123,7 +123,7 @@ def read_tsv(path: Path, header: list[str] | None = None, leave_out_short: bool 
 
 def read_csv(path: Path) -> Rows:
     """Rows of comma-separated columns, quoted as RFC 4180 has it, below a line with their names."""
-    reader = csv.reader((line for _, line in _lines(path)), strict=True)
+    reader = csv.reader((line for _, line in read_lines(path)), strict=True)
     header: list[str] | None = None
     while True:
         where = f"{path}, line {reader.line_num + 1}"
@@ -162,7 +162,7 @@ def read_conll(path: Path) -> Rows:
     tokens: list[str] = []
     tags: list[str] = []
     start = columns = 0
-    for number, line in _lines(path):
+    for number, line in read_lines(path):
         where = f"{path}, line {number}"
         line = line.rstrip("\r\n")
         if not line.strip() or line.startswith("-DOCSTART-"):
@@ -271,7 +271,7 @@ def _hub_rows(path: str, split: str, data: Any) -> Rows:
         yield f"{path} {split}, example {number}", row
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
+def read_lines(path: Path) -> Iterator[tuple[int, str]]:
     """Numbered lines with their ends. Only a line feed ends a line: any other separator may be part of a text."""
     number = 0
     try:

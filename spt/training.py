@@ -104,7 +104,7 @@ class Epoch:
 
 
 class TaskTrainer(Trainer):
-    """transformers' Trainer on a task.
+    """transformers' Trainer on a task. Without a train split it only examines.
 
     Args:
         on_step: called with (step, steps in all, mean training loss of the epoch) every few steps.
@@ -119,9 +119,9 @@ class TaskTrainer(Trainer):
         tokenizer: PreTrainedTokenizerBase,
         args: TrainingArguments,
         schedule: tuple[str, dict[str, Any]],
-        penalty: Penalty | None,
-        on_step: Callable[[int, int, float], None],
-        on_epoch: Callable[[Epoch], None],
+        penalty: Penalty | None = None,
+        on_step: Callable[[int, int, float], None] = lambda *_: None,
+        on_epoch: Callable[[Epoch], None] = lambda _: None,
     ):
         self.task, self.splits, self.penalty = task, splits, penalty
         self.schedule = schedule
@@ -135,7 +135,7 @@ class TaskTrainer(Trainer):
         super().__init__(
             model=model,
             args=args,
-            train_dataset=splits["train"].inputs,
+            train_dataset=splits["train"].inputs if "train" in splits else None,
             eval_dataset=splits["validation"].inputs,
             data_collator=lambda items: collate([{n: i[n] for n in names & i.keys()} for i in items]),
         )

@@ -1,0 +1,19 @@
+"""Send a trained adapter to the hub: `python -m spt.push run=<run or adapter> repository=user/name`."""
+
+from omegaconf import DictConfig
+
+from spt.command import command
+
+
+@command("push")
+def main(config: DictConfig) -> None:
+    """Push the adapter's files and its card, and print their address."""
+    from spt.console import logged
+    from spt.hub import push
+
+    with logged():
+        print(push(config.run, config.repository, config.private))
+
+
+if __name__ == "__main__":
+    main()
