@@ -47,7 +47,7 @@ log = logging.getLogger(__name__)
 REQUIRED = ("train", "validation")
 NO_WORD = -1
 SHORTEST = 4  # tokens: two special ones, and a word in each of two texts
-CHUNK = 1000  # examples tokenised at a time
+CHUNK = 250  # examples tokenised at a time
 COMPACT = {
     "input_ids": "int32",
     "attention_mask": "int8",
