@@ -115,7 +115,7 @@ def _found(path: Path, column: str, is_token: bool) -> list[str]:
         if column not in row:
             raise SptError(f"{where}: no field {column!r}: {nearest(column, row)}")
         value = row[column]
-        if is_token:
+        if isinstance(value, list) and is_token:
             found |= {str(tag)[2:] for tag in value if tag != "O"}
         elif isinstance(value, bool):
             found.add(str(value).lower())

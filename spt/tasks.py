@@ -8,6 +8,7 @@ import hashlib
 import json
 import logging
 import math
+import re
 import string
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -47,7 +48,7 @@ log = logging.getLogger(__name__)
 REQUIRED = ("train", "validation")
 NO_WORD = -1
 SHORTEST = 4  # tokens: two special ones, and a word in each of two texts
-CHUNK = 1000  # examples tokenised at a time
+CHUNK = 250  # examples tokenised at a time
 COMPACT = {
     "input_ids": "int32",
     "attention_mask": "int8",
@@ -197,7 +198,7 @@ class Task(ABC):
 
     def is_unlabelled(self, row: Row) -> bool:
         """Whether a row carries no public label: none at all, or the hub's -1."""
-        label = next((row[name] for name in self._names("label") if name in row), None)
+        label = self._label(row)
         return label is None or (str(label) in ("", "-1") and str(label) not in map(str, self.labels))
 
     def example(self, row: Row) -> Example:
@@ -267,7 +268,8 @@ class Task(ABC):
         names = [str(known) for known in self.labels]
         if name in names:
             return names.index(name)
-        if name.isdecimal() and int(name) < len(names) and not any(known.lstrip("-").isdecimal() for known in names):
+        numbered = any(re.fullmatch(r"-?[\d.]+", known) for known in names)
+        if not numbered and name.isdecimal() and int(name) < len(names):
             return int(name)
         raise SptError(f"label {label!r} is none of this task's: {nearest(name, names)}")
 
@@ -294,6 +296,9 @@ class Task(ABC):
         """`template` with the row's fields in its {braces}."""
         parts = string.Formatter().parse(template)
         return "".join(chain(*((text, "" if name is None else self.text(row, name)) for text, name, _, _ in parts)))
+
+    def _label(self, row: Row) -> Any:
+        return next((row[name] for name in self._names("label") if name in row), None)
 
     def _key(self, row: Row, name: str) -> str:
         for key in self._names(name):
@@ -394,7 +399,7 @@ class RegressionTask(TextTask):
         return ["value"]
 
     def is_unlabelled(self, row: Row) -> bool:
-        label = next((row[name] for name in self._names("label") if name in row), None)
+        label = self._label(row)
         return label is None or label == "" or (label == -1 and self.bounds is not None and self.bounds[0] > -1)
 
     def example(self, row: Row) -> Example:
@@ -528,6 +533,8 @@ class TokenTask(Task):
             tags = spans_to_tags(len(tokens), self.value(row, self.spans))
         else:
             tags = self.value(row, "tags")
+        if not isinstance(tags, list):
+            raise SptError(f"tags must be a list of tags, not {tags!r}")
         if len(tags) != len(tokens):
             raise SptError(f"{len(tokens)} tokens and {len(tags)} tags")
         for tag in tags:
@@ -638,7 +645,7 @@ def compact(columns: dict[str, list]) -> Dataset:
 
     def feature(name: str, value: Any) -> Any:
         if isinstance(value, list):
-            return List(feature(name, value[0]))
+            return List(feature(name, value[0] if value else 0))
         return Value("float64" if isinstance(value, float) else COMPACT.get(name, "int64"))
 
     return Dataset.from_dict(columns, Features({name: feature(name, values[0]) for name, values in columns.items()}))

@@ -178,6 +178,23 @@ def test_mistakes_are_named(overrides, message, files):
     assert message in explain(error.value)
 
 
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"tokens": ["a"], "tags": ["PER"]}, "line 1: 'PER' is no tag: expected O, B-TYPE or I-TYPE"),
+        ({"tokens": ["a"], "tags": "B-PER"}, "line 1: tags must be a list of tags, not 'B-PER'"),
+        ({"tokens": "a b", "tags": ["O", "O"]}, "line 1: tokens must be a list of words, not 'a b'"),
+        ({"tokens": ["a", 3], "tags": ["O", "O"]}, "line 1: tokens must be a list of words"),
+        ({"tokens": ["a"], "tags": ["O", "O"]}, "line 1: 1 tokens and 2 tags"),
+        ({"tokens": ["a"]}, "line 1: no field 'tags': known: tokens"),
+    ],
+)
+def test_rows_of_a_token_task_are_checked(row, message, files):
+    made = ("task.labels=[PER,LOC]", "task.shape=token", *files([row], ".jsonl"))
+    with pytest.raises(SptError, match=message):
+        task(*made).load()
+
+
 def test_a_name_that_is_no_name_of_a_folder_is_refused(files, train):
     code, _, err = train("task=custom", *DEMO, *files(REVIEWS), "task.text=[review]", "task.name=a/b")
     assert code == 1 and "task.name is part of a folder's name" in err

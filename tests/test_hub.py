@@ -93,10 +93,14 @@ def test_mnli_and_the_names_of_its_splits(published):
     }  # fmt: skip
 
 
-def test_wnut17_and_its_numbered_tags(published):
+def test_wnut17_in_the_layout_of_converted_data_sets(published, tmp_path):
     names = ["O", *(f"{prefix}-{kind}" for kind in ("corporation", "creative-work") for prefix in "BI")]
     features = {"tokens": List(Value("string")), "ner_tags": List(ClassLabel(names=names))}
-    data = published("wnut17", [{"tokens": ["a", "b", "c"], "ner_tags": [3, 4, 0]}], features).load()
+    task = published("wnut17", [{"tokens": ["a", "b", "c"], "ner_tags": [3, 4, 0]}], features)
+    for split in ("train", "validation", "test"):
+        (tmp_path / "wnut_17" / split).mkdir(parents=True)
+        (tmp_path / "data" / f"{split}-00000-of-00001.parquet").rename(tmp_path / "wnut_17" / split / "0000.parquet")
+    data = task.load()
     assert data["test"] == [{"tokens": ["a", "b", "c"], "tags": ["B-creative-work", "I-creative-work", "O"]}]
 
 

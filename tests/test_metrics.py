@@ -3,6 +3,7 @@
 import math
 
 import pytest
+import seqeval.metrics as seqeval
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import pearsonr, spearmanr
@@ -22,6 +23,7 @@ def test_binary_scores_worked_by_hand():
 classes = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 1)), min_size=1, max_size=30)
 
 
+@pytest.mark.filterwarnings("ignore:A single label was found")
 @given(classes)
 def test_binary_scores_are_scikit_learns(pairs):
     gold, predicted = zip(*pairs, strict=True)
@@ -45,6 +47,19 @@ def test_correlations_without_a_value_are_zero(predicted, recwarn):
     assert metrics.pearson(gold, predicted) == {"pearson": 0.0}
     assert metrics.spearman(gold, predicted) == {"spearman": 0.0}
     assert metrics.pearson([1.0], [2.0]) == {"pearson": 0.0} and not recwarn.list
+
+
+def test_entities_are_scored_as_seqeval_does():
+    gold = [["B-A", "I-A", "O", "B-B"], ["B-A", "O"]]
+    predicted = [["B-A", "O", "O", "B-B"], ["B-A", "B-A"]]  # 2 of 3 found, 2 of 4 right
+    assert metrics.entity_f1(gold, predicted) == {
+        "f1": pytest.approx(seqeval.f1_score(gold, predicted)),
+        "precision": pytest.approx(2 / 4),
+        "recall": pytest.approx(2 / 3),
+        "f1_A": pytest.approx(2 * 1 / (2 + 3)),
+        "f1_B": 1.0,
+    }
+    assert metrics.entity_f1(gold, predicted)["f1"] == pytest.approx(2 * 2 / (3 + 4))
 
 
 def test_multirc_groups_answers_by_question():

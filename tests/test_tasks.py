@@ -288,7 +288,8 @@ def test_numbers_of_a_regression(label, number):
     [
         ("[no,yes]", "1", 1), ("[no,yes]", 1, 1), ("[no,yes]", "yes", 1), ("['false','true']", True, 1),
         ("['1','0']", "1", 0), ("['1','0']", 0, 1), ("['-1','1']", -1, 0), ("['9','10']", "0", None),
-        ("[no,yes]", "2", None), ("[no,yes]", -2, None), ("[no,yes]", "Yes", None), ("[no,yes]", 1.0, None),
+        ("['2.5','3.5']", "0", None), ("[no,yes]", "2", None),
+        ("[no,yes]", -2, None), ("[no,yes]", "Yes", None), ("[no,yes]", 1.0, None),
     ],
 )  # fmt: skip
 def test_a_label_is_a_name_or_else_an_index(labels, label, index):
