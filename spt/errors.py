@@ -12,7 +12,8 @@ class SptError(ValueError):
 def nearest(name: str, known: Iterable[str]) -> str:
     """A hint that ends an error message: the known names closest to `name`, and all of them where they are few."""
     names = sorted(str(item) for item in known)
-    close = difflib.get_close_matches(str(name), names, n=3, cutoff=0.5)
+    longer = [known for known in names if name and known.startswith(str(name))]
+    close = list(dict.fromkeys(longer + difflib.get_close_matches(str(name), names, n=3, cutoff=0.5)))[:3]
     hints = [f"did you mean {' or '.join(repr(item) for item in close)}?"] if close else []
     if len(names) <= 20 or not close:
         hints.append(f"known: {', '.join(names)}")

@@ -186,14 +186,18 @@ ERRORS = {
 
 
 @pytest.mark.parametrize(
-    ("attention", "message"),
-    [("sdpa", "attn_implementation='sdpa': choose eager"), ("eager", "a prefix would have no effect on it")],
+    ("family", "attention", "message"),
+    [
+        ("DebertaV2", "sdpa", "attn_implementation='sdpa': choose eager"),
+        ("RoFormer", "eager", "a prefix would have no effect on it"),
+    ],
 )
-def test_a_model_without_a_supported_attention_is_refused(attention, message, train, tmp_path):
-    from transformers import DebertaV2Config, DebertaV2Model
+def test_a_model_without_a_supported_attention_is_refused(family, attention, message, train, tmp_path):
+    import transformers
 
     sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
-    DebertaV2Model(DebertaV2Config(vocab_size=150, **sizes)).save_pretrained(tmp_path / "model")
+    config = getattr(transformers, f"{family}Config")(vocab_size=150, **sizes)
+    getattr(transformers, f"{family}Model")(config).save_pretrained(tmp_path / "model")
     for file in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copy(REPO / "spt/demo/encoder" / file, tmp_path / "model")
     settings = ("model.pooling=first", f"model.name_or_path={tmp_path}/model", f"model.attn_implementation={attention}")
