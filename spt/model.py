@@ -121,7 +121,13 @@ class TaskModel(nn.Module):
         )
 
     def activation_checkpointing_enable(self, *args: Any, **kwargs: Any) -> None:
-        """Recompute the encoder's layers in the backward pass: what transformers' Trainer calls."""
+        """Recompute the encoder's layers in the backward pass: what transformers' Trainer calls.
+
+        Raises:
+            SptError: where transformers does not do it for the encoder.
+        """
+        if not self.encoder.supports_gradient_checkpointing:
+            raise SptError(f"transformers recomputes no layers of {type(self.encoder).__name__}: train it without")
         self.encoder.activation_checkpointing_enable(*args, **kwargs)
 
     def _pool(self, encoded: Any, attention_mask: Tensor | None) -> Tensor:
