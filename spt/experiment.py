@@ -120,6 +120,7 @@ class Experiment:
             "wall_seconds": time.perf_counter() - started,
             "peak_memory_bytes": memory.bytes(),
             "data": {
+                "revision": self.task.commit(),
                 "fingerprint": data_fingerprint({name: split.examples for name, split in self.splits.items()}),
                 "splits": {
                     name: {

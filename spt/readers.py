@@ -252,6 +252,12 @@ def read_hub(
     return None if data is None else _hub_rows(path, split, data)
 
 
+def hub_commit(path: str, name: str | None = None, revision: str | None = None) -> str | None:
+    """The commit that a data set which was read is of, where the hub or its cache tells."""
+    commit = _prepared(path, name, revision).hash
+    return commit if COMMIT.fullmatch(commit or "") else None
+
+
 @cache
 def _prepared(path: str, name: str | None, revision: str | None) -> Any:
     """A data set's builder, its files downloaded: asked for once, not for each split."""

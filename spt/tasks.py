@@ -35,6 +35,7 @@ from spt.readers import (
     Rows,
     check_tag,
     find_file,
+    hub_commit,
     local_path,
     read_hub,
     read_rows,
@@ -168,11 +169,17 @@ class Task(ABC):
             rows = None if path is None else self.file_rows(path)
         elif self.hub is not None:
             names_there = self.hub.get("splits") or {}
-            source = {key: value for key, value in self.hub.items() if key != "splits"}
-            rows = read_hub(split=names_there.get(split, split), required=split in REQUIRED, **source)
+            rows = read_hub(split=names_there.get(split, split), required=split in REQUIRED, **self._hub_source())
         else:
             raise SptError(f"{self.name} is not on the hub: set task.data_dir to the folder that holds its files")
         return iter(()) if rows is None else rows
+
+    def commit(self) -> str | None:
+        """The hub's commit of the data that was read; None for local files."""
+        return None if self.data_dir is not None or self.hub is None else hub_commit(**self._hub_source())
+
+    def _hub_source(self) -> dict[str, Any]:
+        return {key: value for key, value in (self.hub or {}).items() if key != "splits"}
 
     def _examples(self, rows: Rows) -> tuple[list[Example], list[str]]:
         """The labelled rows' examples, and where the other rows stand."""

@@ -213,6 +213,8 @@ def test_data_and_model_come_from_the_hub(world):
     assert records.keys() == LAYOUTS.keys()
     for name, record in records.items():
         assert record["model_revision"] == world.sha
+        repository, revision = world.hub.find("datasets", world.sources[name].path), world.sources[name].revision
+        assert record["data"]["revision"] == repository.resolve(revision)
         assert record["steps"] == 1
         labelled = set(SPLITS if "tokens" in LAYOUTS[name][2] else SPLITS[:2])
         assert record["data"]["splits"].keys() == labelled | ({"validation_mismatched"} if name == "mnli" else set())
