@@ -172,3 +172,13 @@ def test_shifted_positions(name):
     model(input_ids=torch.full((1, longest_input(model.encoder)), 7))
     with pytest.raises(spt.SptError, match="shorten the input or the prefix"):
         model(input_ids=torch.full((1, longest_input(model.encoder) + 1), 7))
+
+
+@every_family
+def test_projected_prefixes_are_saved_as_plain_ones(name, tmp_path):
+    model = task_model(name, prefix=spt.PrefixConfig(prefix_length=5, alpha=None, projection=8, **QUIET))
+    model(**batch(), labels=torch.tensor([0, 1, 2])).loss.backward()
+    assert all(p.grad.abs().sum() > 0 for p in model.encoder.prefix_projection.parameters())
+    loaded = spt.TaskModel(family(name), "sentence", num_labels=3, pooling=FAMILIES[name][1])
+    spt.load_adapter(loaded, spt.save_adapter(model, tmp_path))
+    torch.testing.assert_close(loaded.eval()(**batch()).logits, model(**batch()).logits)
