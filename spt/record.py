@@ -31,7 +31,7 @@ SCHEMA = 1
 RECORD, HISTORY, CONFIG, LOG, ADAPTER = "record.json", "history.jsonl", "config.yaml", "train.log", "adapter"
 PACKAGES = (
     *("torch", "transformers", "accelerate", "datasets", "tokenizers", "safetensors", "numpy"),
-    *("scikit-learn", "scipy", "seqeval", "hydra-core", "omegaconf"),
+    *("huggingface_hub", "peft", "scikit-learn", "scipy", "seqeval", "hydra-core", "omegaconf"),
 )
 NOT_IN_FINGERPRINT = ("output_dir", "logger", "force", "recipe")
 
