@@ -1,6 +1,6 @@
 """Make README's tables of the families of encoders again, from what the tests say.
 
-    python scripts/make_family_table.py
+    python -m scripts.make_family_table
 
 runs tests/test_families.py (about a minute), writes what came of it to results/families.json, and from that and
 results/families_elsewhere.json (which `scripts/compare_libraries.py` measures) the tables in README.md.
@@ -16,6 +16,8 @@ import xml.etree.ElementTree as ElementTree
 from itertools import product
 from pathlib import Path
 from typing import Any
+
+from spt.record import git_state, versions
 
 REPO = Path(__file__).resolve().parent.parent
 README, OURS, ELSEWHERE = (
@@ -36,6 +38,7 @@ COLUMNS = {head: (f"test_works[{head}-{{}}]", f"test_padding_changes_nothing[{he
     "shifted positions": ("test_shifted_positions[{}]",),
     "closed gate": tuple(f"test_a_closed_gate_leaves_the_models_own_output[{how}-{{}}]" for how in ATTENTIONS),
     "longest input": ("test_the_longest_input_runs[{}]",),
+    "projected prefixes": ("test_projected_prefixes_are_saved_as_plain_ones[{}]",),
 }
 SHOWN = (*HEADS, "fused", "bf16", "checkpointing")
 
@@ -78,9 +81,6 @@ def holds(column: str, family: str, tests: dict[str, str]) -> str:
 
 def measure() -> dict[str, Any]:
     """The outcomes of the tests, with what they were run on."""
-    sys.path.insert(0, str(REPO))
-    from spt.record import git_state, versions
-
     about = {"command": " ".join(["python", *TESTS]), "versions": versions(), "git": git_state()}
     return about | {"results": results_of(run_tests())}
 

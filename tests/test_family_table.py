@@ -1,38 +1,29 @@
 """README's tables of the families of encoders are what their script makes of the committed measurements."""
 
-import importlib.util
 import json
 
 import pytest
 
-from tests.conftest import REPO
+from scripts import make_family_table as script
 from tests.families import FAMILIES
 
 
-@pytest.fixture(scope="module")
-def script():
-    spec = importlib.util.spec_from_file_location("make_family_table", REPO / "scripts" / "make_family_table.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture
-def ours(script):
+def ours():
     return json.loads(script.OURS.read_text())
 
 
 @pytest.fixture
-def elsewhere(script):
+def elsewhere():
     return json.loads(script.ELSEWHERE.read_text())
 
 
-def test_the_readme_has_what_the_script_makes(script, ours, elsewhere):
+def test_the_readme_has_what_the_script_makes(ours, elsewhere):
     readme = script.README.read_text()
     assert script.with_tables(readme, script.tables(ours, elsewhere)) == readme
 
 
-def test_every_family_is_there_and_nothing_fails(script, ours, elsewhere):
+def test_every_family_is_there_and_nothing_fails(ours, elsewhere):
     assert ours["git"]["dirty"] is False
     assert list(ours["results"]) == list(FAMILIES)
     assert all(library["results"].keys() == FAMILIES.keys() for library in elsewhere)
@@ -42,7 +33,7 @@ def test_every_family_is_there_and_nothing_fails(script, ours, elsewhere):
         assert all(said[head] == "works" for head in script.HEADS)
 
 
-def test_a_column_takes_all_of_its_tests(script):
+def test_a_column_takes_all_of_its_tests():
     works, padding = "test_works[token-BERT]", "test_padding_changes_nothing[token-BERT]"
     assert script.holds("token", "BERT", {works: "passed", padding: "passed"}) == "works"
     assert script.holds("token", "BERT", {works: "passed", padding: "failed"}) == "fails"
@@ -50,7 +41,7 @@ def test_a_column_takes_all_of_its_tests(script):
         script.holds("token", "BERT", {works: "passed"})
 
 
-def test_a_readme_without_the_comments_is_refused(script):
+def test_a_readme_without_the_comments_is_refused():
     with pytest.raises(SystemExit, match="families: start"):
         script.with_tables("# spt\n", "a table")
 
@@ -71,7 +62,7 @@ def test_a_readme_without_the_comments_is_refused(script):
         ),
     ],
 )
-def test_a_measured_outcome_in_a_cell(script, outcome, cell, notes):
+def test_a_measured_outcome_in_a_cell(outcome, cell, notes):
     found = script.Notes()
     family = {"sentence": {"forward": outcome}}
     assert script.their_cell(script.their_outcome(family, "sentence"), found) == cell
