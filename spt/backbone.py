@@ -1,5 +1,6 @@
 """A pretrained encoder and its tokenizer, from the hub or a local folder."""
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +120,7 @@ def _separate_pairs(tokenizer: PreTrainedTokenizerBase) -> None:
     """Have two texts kept apart: decoders' tokenizers put nothing between them, here it is their end-of-text token."""
     sequences = tokenizer("a", "b").sequence_ids(0)
     separator = tokenizer.eos_token
-    if sequences[sequences.index(1) - 1] is None or separator is None:
+    if (0, 1) not in pairwise(sequences) or separator is None:
         return
     backend = tokenizer.backend_tokenizer
     between = TemplateProcessing(

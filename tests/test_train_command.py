@@ -9,10 +9,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests import families
 from tests.conftest import DEMO, REPO, run
 
 TASKS = {"demo_pair": "accuracy", "demo_choice": "accuracy", "demo_ner": "f1"}
-METHODS = ("fine_tuning", "linear_probe", "prefix_tuning", "spt", "spt_sl")
+METHODS = ("fine_tuning", "linear_probe", "bitfit", "lora", "prefix_tuning", "p_tuning_v2", "spt", "spt_sl")
 
 
 def records(folder: Path) -> list[dict]:
@@ -40,10 +41,12 @@ def test_every_method_runs_on_every_shape(sweep):
         assert 0 <= record["metrics"]["last_dev"] <= record["metrics"]["best_dev"] <= 1
         assert (record["metrics"]["test"] is not None) == (task == "demo_ner")
         groups = record["trainable_by_group"]
-        assert groups["head"] > 0 and (groups["backbone"] > 0) == (method == "fine_tuning")
-        assert groups["prefix"] == (0 if method in ("fine_tuning", "linear_probe") else 3 * 2 * 20 * 128)
+        assert groups["head"] > 0 and (groups["backbone"] > 0) == (method in ("fine_tuning", "bitfit"))
+        has_prefix = method in ("prefix_tuning", "p_tuning_v2", "spt", "spt_sl")
+        assert groups["prefix"] == (3 * 2 * 20 * 128 if has_prefix else 0)
+        assert groups["lora"] == (3 * 2 * 2 * 8 * 128 if method == "lora" else 0)
         assert f"{task} demo {method} {TASKS[task]}: best dev" in done.stdout
-    assert "Traceback" not in done.stderr
+    assert "Traceback" not in done.stderr and "Warning" not in done.stderr
 
 
 def test_a_run_folder_holds_all_that_was(sweep):
@@ -203,6 +206,39 @@ def test_a_model_without_a_supported_attention_is_refused(family, attention, mes
     settings = ("model.pooling=first", f"model.name_or_path={tmp_path}/model", f"model.attn_implementation={attention}")
     code, _, err = train("task=demo_pair", *DEMO, *settings)
     assert code == 1 and message in err and "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("name", "task"),
+    [
+        ("ALBERT", "demo_pair"),
+        ("DistilBERT", "demo_choice"),
+        ("MPNet", "demo_ner"),
+        ("ModernBERT", "demo_pair"),
+        ("DeBERTa-v2/v3", "demo_ner"),
+        ("GPT-2", "demo_choice"),
+        ("Qwen2", "demo_pair"),
+    ],
+)
+def test_other_families_train_and_are_evaluated(name, task, train, tmp_path):
+    from spt.evaluate import evaluate, examples_for
+    from spt.predictor import load
+
+    folder = tmp_path / "model"
+    families.family(name, vocab_size=200).save_pretrained(folder)
+    shutil.copy(REPO / "spt/demo/encoder/tokenizer.json", folder)
+    options = json.loads((REPO / "spt/demo/encoder/tokenizer_config.json").read_text())
+    options |= {"model_input_names": ["input_ids", "attention_mask"]}
+    (folder / "tokenizer_config.json").write_text(json.dumps(options))
+    eager = "eager" if name in families.EAGER_ONLY else "sdpa"
+    model = (f"model.name_or_path={folder}", f"model.pooling={families.FAMILIES[name][1]}")
+    settings = (*model, f"model.attn_implementation={eager}", "task.max_length=48", "trainer.max_steps=2")
+    code, _, err = train(f"task={task}", "method=spt", *DEMO, *settings)
+    assert code == 0, err
+    (record,) = records(tmp_path / "runs")
+    predictor = load(next((tmp_path / "runs").glob(f"{task}*")))
+    scores = evaluate(predictor, examples_for(predictor, "validation", None, None)).scores
+    assert scores == record["scores"]["best_dev"]
 
 
 @pytest.mark.parametrize("case", ERRORS)
