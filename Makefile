@@ -22,4 +22,4 @@ quickstart: setup
 	$(RUN) -m spt.report output_dir=runs/demo
 
 test: setup
-	$(RUN) -m pytest
+	$(RUN) -m pytest -n auto --dist loadfile
