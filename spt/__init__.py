@@ -5,6 +5,9 @@ spt.attach(model, spt.PrefixConfig(prefix_length=20, alpha=8.0))
 out = model(input_ids=..., attention_mask=..., labels=...)
 loss = out.loss + sl_weight * spt.selective_loss(model)
 spt.save_adapter(model, folder)
+
+predictor = spt.load(run)  # or an adapter's folder, or its repository on the hub
+list(predictor.predict(["a text"]))
 """
 
 from importlib import import_module
@@ -14,7 +17,9 @@ if TYPE_CHECKING:
     from spt.adapter import load_adapter, save_adapter
     from spt.encoder import attach, attached, detach
     from spt.errors import SptError
+    from spt.hub import push_adapter
     from spt.model import TaskModel
+    from spt.predictor import Predictor, load
     from spt.prefix import PrefixConfig, selective_loss
 
 __version__ = "0.1.0"
@@ -28,16 +33,22 @@ _HOMES = {
     "selective_loss": "prefix",
     "save_adapter": "adapter",
     "load_adapter": "adapter",
+    "Predictor": "predictor",
+    "load": "predictor",
+    "push_adapter": "hub",
     "SptError": "errors",
 }
 __all__ = [
+    "Predictor",
     "PrefixConfig",
     "SptError",
     "TaskModel",
     "attach",
     "attached",
     "detach",
+    "load",
     "load_adapter",
+    "push_adapter",
     "save_adapter",
     "selective_loss",
 ]

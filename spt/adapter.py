@@ -4,6 +4,7 @@ For prefix methods that is prefixes and head, a few MB; for fine-tuning it is th
 stored as the plain prefixes it computes.
 """
 
+import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -18,7 +19,7 @@ from transformers import PreTrainedModel
 
 from spt.encoder import attached, detach, encoder_of, install, is_added, prefix_names, supported_layers
 from spt.errors import SptError, is_number
-from spt.lora import LoraConfig, install_lora, lora_of, put_on_lora, take_off_lora
+from spt.lora import LoraConfig, install_lora, lora_of, put_on_lora, take_off_lora, without_lora
 from spt.model import is_head
 from spt.prefix import Prefix, PrefixConfig, is_prefix
 
@@ -27,7 +28,14 @@ FORMAT = 2
 WEIGHTS, DESCRIPTION = "adapter.safetensors", "adapter.json"
 # What of a backbone's configuration an adapter must find again.
 BACKBONE = ("model_type", "hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size", "hidden_act")
-FIELDS = {"format": int, "base_model": dict, "backbone": dict, "sample": dict, "head": dict, "about": dict}
+FIELDS = {
+    "base_model": dict,
+    "backbone": dict,
+    "sample": dict,
+    "head": dict,
+    "sha256": str,
+    "about": dict,
+}
 SAMPLED, NUMBERS = 8, 8  # of the backbone's matrices, and of each one's numbers, by which its weights are known again
 
 
@@ -58,6 +66,11 @@ class Adapter:
         """The names of those weights that replace the backbone's own."""
         return {name for name in self.weights if not is_added(name) and not is_head(name)}
 
+    @property
+    def replaces_backbone(self) -> bool:
+        """Whether it replaces most of the backbone: fine-tuning's."""
+        return any(self.weights[name].dim() > 1 and ".pooler." not in name for name in self.backbone_weights)
+
 
 def save_adapter(model: nn.Module, folder: str | Path, about: Mapping[str, Any] | None = None) -> Path:
     """Write what `model` (a TaskModel or a bare encoder) trained, and what is needed to put it back.
@@ -72,6 +85,8 @@ def save_adapter(model: nn.Module, folder: str | Path, about: Mapping[str, Any] 
     folder.mkdir(parents=True, exist_ok=True)
     encoder, prefix, weights = encoder_of(model), attached(model), _trained(model)
     lora = lora_of(encoder)
+    partial, text = folder / f".{WEIGHTS}", folder / f".{DESCRIPTION}"
+    save_file(weights, partial, metadata={"format": "pt"})
     description = {
         "format": FORMAT,
         "base_model": {
@@ -83,10 +98,9 @@ def save_adapter(model: nn.Module, folder: str | Path, about: Mapping[str, Any] 
         "prefix": None if prefix is None else asdict(replace(prefix, projection=None)),
         "lora": None if lora is None else asdict(lora),
         "head": _head(model),
+        "sha256": _sha256(partial),
         "about": dict(about or {}),
     }
-    partial, text = folder / f".{WEIGHTS}", folder / f".{DESCRIPTION}"
-    save_file(weights, partial, metadata={"format": "pt"})
     text.write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
     partial.replace(folder / WEIGHTS)
     text.replace(folder / DESCRIPTION)
@@ -107,7 +121,7 @@ def load_adapter(model: Model, folder: str | Path) -> Model:
     """
     adapter = read_adapter(folder)
     encoder = encoder_of(model)
-    base_model = adapter.description["base_model"]["name_or_path"]
+    base_model = adapter.description["base_model"].get("name_or_path")
     for ours, theirs in (
         (_backbone(encoder), adapter.description["backbone"]),
         (_head(model), adapter.description["head"]),
@@ -127,7 +141,10 @@ def load_adapter(model: Model, folder: str | Path) -> Model:
     try:
         _check_base_weights(model, adapter)
         if adapter.lora is not None:
-            install_lora(encoder, adapter.lora)
+            try:
+                install_lora(encoder, adapter.lora)
+            except SptError as error:
+                raise SptError(f"{folder} does not fit this model: {error}") from error
         _check(model, adapter)
     except SptError:
         take_off_lora(encoder)
@@ -159,23 +176,40 @@ def read_adapter(folder: str | Path) -> Adapter:
     try:
         description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise SptError(f"{folder / DESCRIPTION} is damaged: {error}") from error
+        raise damaged(folder / DESCRIPTION, error) from error
     if not isinstance(description, dict) or "format" not in description:
-        raise SptError(f"{folder / DESCRIPTION} is damaged: it describes no adapter")
+        raise damaged(folder / DESCRIPTION, "it describes no adapter")
     if description["format"] != FORMAT:
-        raise SptError(f"{folder} has adapter format {description['format']!r}, this version of spt reads {FORMAT}")
+        raise SptError(
+            f"{folder} has adapter format {description['format']!r}, this version of spt reads {FORMAT}: "
+            "train it again, or use the version that wrote it"
+        )
     for name, kind in FIELDS.items():
         if not isinstance(description.get(name), kind):
-            raise SptError(f"{folder / DESCRIPTION} is damaged: {name} is {description.get(name)!r}")
+            raise damaged(folder / DESCRIPTION, f"{name} is {description.get(name)!r}")
     try:
         prefix = None if description.get("prefix") is None else PrefixConfig(**description["prefix"])
         lora = None if description.get("lora") is None else LoraConfig(**description["lora"])
     except (TypeError, SptError) as error:
-        raise SptError(f"{folder / DESCRIPTION} is damaged: {error}") from error
+        raise damaged(folder / DESCRIPTION, error) from error
+    if prefix is not None and prefix.projection is not None:
+        raise damaged(folder / DESCRIPTION, "it has a projection, which adapters are saved without")
     try:
+        if _sha256(folder / WEIGHTS) != description["sha256"]:
+            raise damaged(folder / WEIGHTS, f"it is not the file that {DESCRIPTION} was written with")
         return Adapter(folder, description, prefix, lora, load_file(folder / WEIGHTS))
     except (SafetensorError, OSError) as error:
-        raise SptError(f"{folder / WEIGHTS} is damaged: {error}") from error
+        raise damaged(folder / WEIGHTS, error) from error
+
+
+def damaged(path: Path, why: object) -> SptError:
+    """What to say of an adapter's file that is not as it was written."""
+    return SptError(f"{path} is damaged: {why}. Copy the adapter anew, or train it again")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _backbone(encoder: PreTrainedModel) -> dict[str, Any]:
@@ -205,7 +239,7 @@ def _trained(model: nn.Module) -> dict[str, Tensor]:
 def _frozen(model: nn.Module, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The backbone's parameters that `weights` leave as they are, by the names they have without LoRA."""
     return {
-        name.replace(".base_layer.", "."): p.detach()
+        without_lora(name): p.detach()
         for name, p in model.named_parameters()
         if not is_head(name) and not is_added(name) and name not in weights
     }
@@ -246,7 +280,7 @@ def _check_base_weights(model: nn.Module, adapter: Adapter) -> None:
         if not _is_close(found, numbers, rounding):
             raise SptError(
                 f"{adapter.folder} was trained on other weights than this model's ({name} differs). "
-                f"It goes on {base_model['name_or_path']!r} as that was then"
+                f"It goes on {base_model.get('name_or_path')!r} as that was then"
             )
 
 

@@ -1,5 +1,6 @@
 """A pretrained encoder and its tokenizer, from the hub or a local folder."""
 
+from inspect import signature
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import torch
 from huggingface_hub import try_to_load_from_cache
 from tokenizers.processors import Sequence, TemplateProcessing
-from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
 from spt.errors import SptError, nearest
@@ -45,28 +46,36 @@ def load_backbone(
     """
     if dtype not in DTYPES:
         raise SptError(f"unknown model.dtype={dtype!r}: {nearest(dtype, DTYPES)}")
+    if "/" in attn_implementation:
+        raise SptError(f"model.attn_implementation={attn_implementation!r} is code on the hub, which is not run here")
     source = _source(name_or_path)
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     try:
+        own = AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False)
+    except Exception as error:
+        raise _cannot_load("model", name_or_path, error) from error
+    for name, value in (config or {}).items():
+        entries = {*own.to_dict(), *own.attribute_map}
+        if name not in entries:
+            raise SptError(f"model.config.{name}: {name_or_path!r} has no such entry: {nearest(name, entries)}")
+        setattr(own, name, value)
+    try:
         encoder, info = AutoModel.from_pretrained(
             source,
+            config=own,
             revision=revision,
             attn_implementation=attn_implementation,
             dtype=getattr(torch, dtype),
             use_safetensors=True,
             trust_remote_code=False,
             output_loading_info=True,
-            **(config or {}),
         )
     except Exception as error:
         if isinstance(error, ValueError) and "attention implementation" in str(error):
             raise SptError(
                 f"{source!r} does not know model.attn_implementation={attn_implementation!r}: choose eager"
             ) from error
-        if isinstance(error, TypeError) and config:
-            remedy = f"model.config={config} may name an entry that this model's configuration does not have"
-            raise _cannot_load("model", name_or_path, error, remedy) from error
         raise _cannot_load("model", name_or_path, error) from error
     missing = sorted(name for name in info["missing_keys"] if not name.startswith("pooler."))
     if missing:
@@ -82,6 +91,9 @@ def load_tokenizer(
 ) -> PreTrainedTokenizerBase:
     """The tokenizer of `load_backbone`, with its arguments."""
     spaces = {"add_prefix_space": True} if split_into_words else {}
+    taken = signature(PreTrainedTokenizerBase.from_pretrained).parameters
+    if mine := sorted(taken.keys() & (options or {}).keys()):
+        raise SptError(f"model.tokenizer.{mine[0]} is not for a run to set: it says where tokenizers come from")
     try:
         tokenizer = AutoTokenizer.from_pretrained(
             _source(name_or_path), revision=revision, trust_remote_code=False, **spaces | (options or {})
@@ -105,12 +117,12 @@ def _source(name_or_path: str) -> str:
     return str(folder)
 
 
-def _cannot_load(what: str, name_or_path: str, error: Exception, remedy: str | None = None) -> SptError:
-    if remedy is None and is_local(name_or_path):
-        remedy = "The folder must hold config.json, model.safetensors and the tokenizer's files"
-    remedy = remedy or (
-        "Check model.name_or_path and model.revision, at which there must be a model.safetensors; without a network, "
-        "HF_HUB_OFFLINE=1 takes what was loaded before, model.name_or_path a folder with the model"
+def _cannot_load(what: str, name_or_path: str, error: Exception) -> SptError:
+    remedy = (
+        "The folder must hold config.json, model.safetensors and the tokenizer's files"
+        if is_local(name_or_path)
+        else "Check model.name_or_path and model.revision, at which there must be a model.safetensors; without a "
+        "network, HF_HUB_OFFLINE=1 takes what was loaded before, model.name_or_path a folder with the model"
     )
     reason = next(iter(str(error).strip().splitlines()), "")
     return SptError(f"cannot load the {what} {name_or_path!r} ({type(error).__name__}: {reason}). {remedy}")

@@ -5,7 +5,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from spt.adapter import read_adapter
+from spt.adapter import Adapter, read_adapter
 from spt.backbone import is_local
 
 CARD = "README.md"
@@ -17,7 +17,7 @@ BODY = """---
 # {{ method }} on {{ task }}
 
 What `spt` (Selective Prefix Tuning; Zhang et al., Findings of ACL 2024) trained on {{ task }} ({{ task_type }}), to go
-on `{{ base_model }}`{{ revision }}: {{ size }} beside a base model that it leaves as it is{{ whole }}.
+on `{{ base_model }}`{{ revision }}: {{ size }} {{ whole }}.
 
 | metric | dev, best epoch |
 | --- | --- |
@@ -30,11 +30,11 @@ The dev split chose the epoch ({{ epoch }}) that it is scored on here: a maximum
 ```python
 import spt
 
-predictor = spt.load("{{ folder }}")
-list(predictor.predict({{ inputs }}))
+predictor = spt.load("{{ source }}")
+list(predictor.predict([{{ input }}]))
 ```
 
-or `python -m spt.predict run={{ folder }} input=file.jsonl`.
+or `python -m spt.predict run={{ source }} input=file.jsonl`.
 
 ## Training
 
@@ -45,8 +45,14 @@ or `python -m spt.predict run={{ folder }} input=file.jsonl`.
 
 
 def write_card(folder: str | Path) -> Path:
-    """Write the card of a run's adapter, from what its description says."""
-    adapter = read_adapter(folder)
+    """Write the card of a run's adapter beside it."""
+    path = Path(folder) / CARD
+    card_of(read_adapter(folder), Path(folder).as_posix()).save(path)
+    return path
+
+
+def card_of(adapter: Adapter, source: str) -> ModelCard:
+    """The card of a run's adapter, from what its description says; `source` is where one loads it from."""
     about = adapter.about
     task, training, model = about["task"], about["training"], about["model"]
     base_model, revision = model["name_or_path"], model["revision"]
@@ -56,7 +62,7 @@ def write_card(folder: str | Path) -> Path:
         library_name="spt",
         tags=["selective-prefix-tuning", "prefix-tuning", "adapter", about["method"]["name"]],
         base_model=base_model if on_hub else None,
-        base_model_relation="adapter" if on_hub else None,
+        base_model_relation=("finetune" if adapter.replaces_backbone else "adapter") if on_hub else None,
         datasets=[hub["path"]] if hub else None,
         pipeline_tag=PIPELINES.get(adapter.description["head"]["task_type"]),
         model_name=f"{about['method']['name']} on {task['name']}",
@@ -75,7 +81,7 @@ def write_card(folder: str | Path) -> Path:
         ],
     )
     settings = {"method": about["method"], "trainer": training["trainer"], "model": model}
-    card = ModelCard.from_template(
+    return ModelCard.from_template(
         data,
         template_str=BODY,
         method=about["method"]["name"],
@@ -84,27 +90,24 @@ def write_card(folder: str | Path) -> Path:
         base_model=base_model,
         revision=f" at revision `{revision}`" if on_hub else "",
         size=f"{sum(t.numel() * t.element_size() for t in adapter.weights.values()) / 2**20:.2f} MiB",
-        whole="" if not adapter.backbone_weights else f", but for {len(adapter.backbone_weights)} of its tensors",
+        whole=_whole(adapter),
         scores="\n".join(f"| {name} | {100 * score:.2f} |" for name, score in training["scores"].items()),
         epoch=training["epoch"],
         seed=training["seed"],
         labels=f"\nLabels: {', '.join(f'`{label}`' for label in task['labels'])}.\n" if task.get("labels") else "",
-        folder=Path(folder).as_posix(),
-        inputs=_inputs(about),
+        source=source,
+        input=repr(about["input"]),
         command=training["command"],
         settings="\n".join(f"- {group}: {_settings(values)}" for group, values in settings.items()),
     )
-    path = Path(folder) / CARD
-    card.save(path)
-    return path
 
 
-def _inputs(about: dict[str, Any]) -> str:
-    """An example of what to predict on, as Python."""
-    fields = about["fields"]
-    if about["task"]["_target_"].endswith("TokenTask"):
-        return '["A sentence about Ann Lee in Rome."]'
-    return f"[{{{', '.join(f'{name!r}: ...' for name in fields)}}}]"
+def _whole(adapter: Adapter) -> str:
+    """What becomes of the base model."""
+    replaced = len(adapter.backbone_weights)
+    if adapter.replaces_backbone:
+        return "that take the place of the base model's own"
+    return "beside a base model that it leaves as it is" + f", but for {replaced} of its tensors" * bool(replaced)
 
 
 def _settings(values: dict[str, Any]) -> str:

@@ -125,10 +125,11 @@ def show_evaluation(
         log.warning("recorded: %s", ", ".join(f"{name} {percent(score)}" for name, score in recorded.items()))
 
 
-def counted(items: Iterable[Item]) -> Iterator[Item]:
-    """`items` with a progress bar on standard error, where that is a terminal."""
+def counted(items: Iterable[Item], shown: bool = True) -> Iterator[Item]:
+    """`items` with a progress bar on standard error, where that is a terminal and the bar is to be `shown`."""
     columns = (SpinnerColumn(), TextColumn("{task.completed:.0f} predicted"), TimeElapsedColumn())
-    with Progress(*columns, console=errors, disable=not errors.is_terminal, transient=True) as progress:
+    disable = not shown or not errors.is_terminal
+    with Progress(*columns, console=errors, disable=disable, transient=True) as progress:
         yield from progress.track(items, total=None)
 
 

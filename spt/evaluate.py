@@ -1,13 +1,15 @@
 """Score a trained adapter: `python -m spt.evaluate run=<run or adapter> [split=test] [data_dir=...]`."""
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
 from spt.command import command
+from spt.errors import SptError
+from spt.readers import local_path
 
 if TYPE_CHECKING:
     from spt.predictor import Predictor
@@ -24,10 +26,10 @@ def main(config: DictConfig) -> None:
 
     with logged():
         predictor = load(config.run, base_model=config.base_model, revision=config.revision)
+        training = training_of(predictor)
         examples = examples_for(predictor, config.split, config.data_dir, config.file)
         fingerprint = data_fingerprint({config.split: examples})
         evaluation = evaluate(predictor, examples, config.batch_size)
-        training = predictor.adapter.about["training"]
         same = config.file is None and training["data"].get(config.split) == fingerprint
         recorded = training["scores"] if same and config.split == "validation" else None
         show_evaluation(predictor.task.name, config.file or config.split, len(examples), evaluation.scores, recorded)
@@ -35,26 +37,47 @@ def main(config: DictConfig) -> None:
             facts = {
                 "adapter": str(predictor.adapter.folder),
                 "data": {"split": config.split, "file": config.file, "fingerprint": fingerprint, "as_recorded": same},
-                **{name: value for name, value in asdict(evaluation).items() if name in ("loss", "scores")},
+                "loss": evaluation.loss,
+                "scores": evaluation.scores,
                 "recorded": recorded,
             }
-            write_atomically(Path(config.output), json.dumps(facts, indent=2) + "\n")
+            output = Path(str(config.output))
+            output.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(output, json.dumps(facts, indent=2) + "\n")
 
 
 def examples_for(predictor: "Predictor", split: str, data_dir: str | None, file: str | None) -> list[dict[str, Any]]:
     """The labelled examples of a split, where the run had it or in another folder, or of one file."""
-    from spt.errors import SptError
-
     task = predictor.task
     if file is not None:
-        return task.read_file(file)
+        if data_dir is not None:
+            raise SptError("give one of data_dir=<folder> and file=<file>")
+        return task.read_file(str(file))
     if data_dir is not None:
         names = {name: [Path(path).name for path in paths] for name, paths in task.files.items()}
-        task = replace(task, data_dir=data_dir, files=names)
-    examples = task.read(split)
+        task = replace(task, data_dir=str(data_dir), files=names)
+    elif task.hub is None if task.data_dir is None else not local_path(task.data_dir).is_dir():
+        where = "on the hub" if task.data_dir is None else f"in {task.data_dir} here"
+        raise SptError(f"{task.name}: the run's data is not {where}: data_dir=<folder> or file=<file> says where it is")
+    examples = task.read(str(split))
     if not examples:
         raise SptError(f"{task.name} has no labelled {split} split there")
     return examples
+
+
+def training_of(predictor: "Predictor") -> dict[str, Any]:
+    """What an adapter says of its training.
+
+    Raises:
+        SptError: where that is damaged, or nothing.
+    """
+    from spt.adapter import DESCRIPTION, damaged
+
+    training = predictor.adapter.about.get("training")
+    wanted = {"seed": int, "trainer": dict, "scores": dict, "data": dict}
+    if not isinstance(training, dict) or not all(isinstance(training.get(n), kind) for n, kind in wanted.items()):
+        raise damaged(predictor.adapter.folder / DESCRIPTION, f"its training lacks one of {', '.join(wanted)}")
+    return training
 
 
 def evaluate(predictor: "Predictor", examples: list[dict[str, Any]], batch_size: int | None = None) -> "Evaluation":
@@ -62,7 +85,7 @@ def evaluate(predictor: "Predictor", examples: list[dict[str, Any]], batch_size:
     from spt.training import TaskTrainer, training_arguments
 
     predictor.wear()
-    training = predictor.adapter.about["training"]
+    training = training_of(predictor)
     settings = training["trainer"] | ({} if batch_size is None else {"per_device_eval_batch_size": batch_size})
     arguments, schedule = training_arguments(settings, training["seed"], predictor.adapter.folder)
     split = predictor.task.encode(examples, predictor.tokenizer, predictor.limit)

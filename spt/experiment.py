@@ -138,7 +138,7 @@ class Experiment:
         config = self.run.config
         return {
             "task": describe_task(self.task),
-            "fields": self.task.fields(),
+            "input": self.task.example_input(),
             "model": config["model"] | ({"revision": self.revision} if self.revision else {}),
             "method": config["method"],
             "training": {

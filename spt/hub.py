@@ -1,18 +1,23 @@
 """Adapters on the hub, as its own libraries keep them: a model repository with the adapter's files and its card."""
 
 import json
+import logging
 import re
+import shlex
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import CommitOperationAdd, HfApi, snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-from spt.adapter import DESCRIPTION, WEIGHTS, read_adapter
-from spt.card import CARD
+from spt.adapter import DESCRIPTION, WEIGHTS, damaged, read_adapter
+from spt.backbone import is_local
+from spt.card import CARD, card_of
 from spt.errors import SptError
 from spt.readers import local_path
 from spt.record import ADAPTER
 
+log = logging.getLogger(__name__)
 REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 UNREACHABLE = "Without a network it must be in the cache already, or a folder"
 
@@ -33,19 +38,22 @@ def fetch(source: str | Path) -> Path:
     repository, _, revision = str(source).partition("@")
     try:
         found = snapshot_download(repository, revision=revision or None, allow_patterns=[WEIGHTS, DESCRIPTION, CARD])
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
+    except Exception as error:
+        reason = next(iter(str(error).strip().splitlines()), "")
         raise SptError(
             f"{str(source)!r} is neither a folder nor to be had from the hub ({type(error).__name__}: {reason}). "
             f"{UNREACHABLE}"
         ) from error
+    if not (Path(found) / DESCRIPTION).is_file():
+        raise SptError(f"{str(source)!r} on the hub is no adapter: it has no {DESCRIPTION}")
     return Path(found)
 
 
-def push(source: str | Path, repository: str, private: bool = False) -> str:
+def push_adapter(source: str | Path, repository: str, private: bool = False) -> str:
     """Send an adapter to the hub, into `repository` ("user/name"), which is made where it is missing.
 
-    Paths of this machine do not go with it. Who may write there is the hub's to say: log in with `hf auth login`.
+    Its card is written anew, for that address. The paths of this machine's data do not go with it, and a base model that
+    is a folder stays here. Who may write there is the hub's to say: log in with `hf auth login`.
 
     Returns:
         The address of what was sent.
@@ -57,21 +65,40 @@ def push(source: str | Path, repository: str, private: bool = False) -> str:
     if not REPOSITORY.fullmatch(repository) or "@" in repository:
         raise SptError(f"{repository!r} is no name of a repository: user/name")
     description = json.loads(json.dumps(adapter.description))
-    task = description["about"].get("task")
-    if isinstance(task, dict):
-        task["data_dir"] = None
-        task["files"] = {split: [Path(name).name for name in names] for split, names in task["files"].items()}
-    card = adapter.folder / CARD
-    files: dict[str, Path | bytes] = {
-        WEIGHTS: adapter.folder / WEIGHTS,
-        DESCRIPTION: (json.dumps(description, indent=2) + "\n").encode(),
-        **({CARD: card} if card.is_file() else {}),
-    }
+    files: dict[str, Path | bytes] = {WEIGHTS: adapter.folder / WEIGHTS}
+    if description["about"]:
+        try:
+            _without_paths(description)
+            card = card_of(replace(adapter, description=description), repository)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise damaged(adapter.folder / DESCRIPTION, f"no card can be written from it ({error!r})") from error
+        files[CARD] = str(card).encode()
+    elif (adapter.folder / CARD).is_file():
+        files[CARD] = adapter.folder / CARD
+    files[DESCRIPTION] = (json.dumps(description, indent=2) + "\n").encode()
+    base_model = description["base_model"].get("name_or_path")
+    if base_model is not None and is_local(base_model) and not base_model.startswith("pkg://"):
+        log.warning("the base model is a folder here, %s: others must name it in base_model", base_model)
     api = HfApi(library_name="spt")
     try:
         api.create_repo(repository, private=private, exist_ok=True)
         operations = [CommitOperationAdd(name, content) for name, content in files.items()]
         return str(api.create_commit(repository, operations, commit_message="Adapter of Selective Prefix Tuning (spt)"))
-    except (HfHubHTTPError, HFValidationError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
+    except Exception as error:
+        reason = next(iter(str(error).strip().splitlines()), "")
         raise SptError(f"the hub does not take {repository!r} ({type(error).__name__}: {reason})") from error
+
+
+def _without_paths(description: dict[str, Any]) -> None:
+    """Take the paths of this machine's data out of what an adapter says of itself."""
+    about = description["about"]
+    task, training = about["task"], about["training"]
+    task["data_dir"] = None
+    task["files"] = {split: [Path(name).name for name in names] for split, names in task["files"].items()}
+    overrides = [override.partition("=") for override in shlex.split(training["command"])]
+    training["command"] = shlex.join(
+        key + equals + (Path(value).name if Path(value).expanduser().is_absolute() else value)
+        for key, equals, value in overrides
+        if key != "output_dir"
+    )
+    description["base_model"]["name_or_path"] = about["model"]["name_or_path"]

@@ -56,6 +56,11 @@ def is_lora(parameter_name: str) -> bool:
     return ".lora_" in parameter_name
 
 
+def without_lora(parameter_name: str) -> str:
+    """The name that a parameter of the encoder has, or had, without LoRA."""
+    return parameter_name.replace(".base_layer.", ".")
+
+
 def lora_of(encoder: nn.Module) -> LoraConfig | None:
     """The configuration of the LoRA on an encoder, with the whole names of its modules; None where it has none."""
     attachment: LoraAttachment | None = encoder.__dict__.get("lora_attachment")
@@ -69,7 +74,6 @@ def install_lora(encoder: PreTrainedModel, config: LoraConfig) -> None:
         SptError: where it names none, or one that is no linear map.
     """
     import peft
-    from peft.tuners.lora import LoraLayer
 
     settings = peft.LoraConfig(
         r=config.r,
@@ -80,6 +84,8 @@ def install_lora(encoder: PreTrainedModel, config: LoraConfig) -> None:
     try:
         peft.inject_adapter_in_model(settings, encoder)
     except ValueError as error:
+        for name, layer in _layers(encoder).items():
+            _replace(encoder, name, layer.get_base_layer())  # type: ignore[operator]
         last_parts = sorted(
             {name.rpartition(".")[2] for name, m in encoder.named_modules() if isinstance(m, nn.Linear)}
         )
@@ -87,11 +93,9 @@ def install_lora(encoder: PreTrainedModel, config: LoraConfig) -> None:
             f"no LoRA on {type(encoder).__name__} with target_modules {config.target_modules} ({error}): "
             f"its linear maps are called {', '.join(last_parts)}"
         ) from error
-    layers: dict[str, nn.Module] = {
-        name: module  # type: ignore[misc]
-        for name, module in encoder.named_modules()
-        if isinstance(module, LoraLayer)
-    }
+    finally:
+        encoder.__dict__.pop("peft_config", None)
+    layers = _layers(encoder)
     for layer in layers.values():
         layer.train(encoder.training)
     whole_names = LoraConfig(config.r, config.lora_alpha, config.lora_dropout, list(layers))
@@ -112,6 +116,12 @@ def put_on_lora(encoder: PreTrainedModel, attachment: LoraAttachment) -> None:
     for name, layer in attachment.layers.items():
         _replace(encoder, name, layer)
     encoder.__dict__["lora_attachment"] = attachment
+
+
+def _layers(encoder: nn.Module) -> dict[str, nn.Module]:
+    from peft.tuners.lora import LoraLayer
+
+    return {name: m for name, m in encoder.named_modules() if isinstance(m, LoraLayer)}  # type: ignore[misc]
 
 
 def _replace(encoder: nn.Module, name: str, module: nn.Module) -> None:

@@ -1,5 +1,6 @@
 """Predict with a trained adapter, JSON lines out: `python -m spt.predict run=<run or adapter> input=file.jsonl`."""
 
+import io
 import json
 import sys
 from collections import deque
@@ -11,6 +12,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 from omegaconf import DictConfig
 
 from spt.command import command
+from spt.errors import SptError
+from spt.readers import local_path, numbered, read_lines
 
 if TYPE_CHECKING:
     from spt.predictor import Input
@@ -21,59 +24,73 @@ if TYPE_CHECKING:
 def main(config: DictConfig) -> None:
     """Write what the model says about each input, a line each, as it goes."""
     from spt.console import counted, errors, log, logged
-    from spt.errors import SptError
     from spt.predictor import load
 
-    if (config.text is None) == (config.input is None):
-        raise SptError('give one of text="..." (with text_pair="...") and input=<file>')
+    check(config)
     with logged(terminal=errors):
         predictor = load(config.run, base_model=config.base_model, revision=config.revision)
         names: deque[dict[str, Any]] = deque()
 
         def inputs() -> Iterator["Input"]:
-            source = inputs_of(config, predictor.task)
-            for number, item in enumerate(source, start=1):
-                given = item if isinstance(item, dict) else {}
-                for row in predictor.task.unfold(given) if given else [item]:
-                    names.append({"input": number} | {key: given[key] for key in ("id", "idx") if key in given})
-                    yield row
+            number = 0
+            for number, (where, item) in enumerate(inputs_of(config, predictor.task), start=1):
+                try:
+                    predictor.examples(item)
+                except SptError as error:
+                    raise SptError(f"{where}: {error}") from error
+                rows = predictor.task.unfold(item) if isinstance(item, dict) else [{}]
+                names.extend({"input": number} | {key: row[key] for key in ("id", "idx") if key in row} for row in rows)
+                yield item
+            if number == 0:
+                raise SptError(f"{config.input} holds no input")
 
         with writing(config.output) as out:
-            try:
-                for said in counted(predictor.predict(inputs(), config.batch_size)):
-                    out.write(json.dumps(names.popleft() | said, ensure_ascii=False) + "\n")
-                    out.flush()
-            except SptError as error:
-                raise SptError(f"{config.input or 'text'}: {error}") from error
+            bar = out is not sys.stdout or not out.isatty()
+            for said in counted(predictor.predict(inputs(), config.batch_size), bar):
+                out.write(json.dumps(names.popleft() | said, ensure_ascii=False) + "\n")
+                out.flush()
         if predictor.truncated:
             log.warning("%d inputs were cut to the longest that the model or the task takes", predictor.truncated)
 
 
-def inputs_of(config: DictConfig, task: "Task") -> Iterator["Input"]:
-    """The inputs that the command names: a text, a pair, the lines of standard input or of a file."""
-    from spt.errors import SptError
-    from spt.readers import local_path, read_lines
+def check(config: DictConfig) -> None:
+    """Complain of anything but one text, one pair or one input, before a model is loaded."""
+    if (config.text is None) == (config.input is None) or (config.text is None and config.text_pair is not None):
+        raise SptError('give one of text="..." (with text_pair="...") and input=<file>')
+    for name in ("text", "text_pair"):
+        if config[name] is not None and not config[name].strip():
+            raise SptError(f"{name} is empty: there is nothing to predict")
+    if config.input not in (None, "-") and not local_path(str(config.input)).is_file():
+        raise SptError(f"no file {str(config.input)!r}: input names a file, or - for standard input")
+    if config.output is not None and Path(str(config.output)).is_dir():
+        raise SptError(f"{str(config.output)!r} is a folder: output names a file")
 
+
+def inputs_of(config: DictConfig, task: "Task") -> Iterator[tuple[str, "Input"]]:
+    """What the command names, and where it stands: a text, a pair, the lines of standard input or of a file."""
     if config.text is not None:
-        yield config.text if config.text_pair is None else (config.text, config.text_pair)
+        yield "text", config.text if config.text_pair is None else (config.text, config.text_pair)
         return
-    path = local_path(config.input)
+    path = local_path(str(config.input))
     if config.input == "-":
-        lines = ((f"standard input, line {n}", line) for n, line in enumerate(sys.stdin, start=1))
-    elif path.suffix == ".txt" and task.task_type != "token":
-        lines = ((f"{path}, line {number}", line) for number, line in read_lines(path))
+        where = "standard input"
+        lines = numbered(io.TextIOWrapper(sys.stdin.buffer, encoding="utf-8-sig", newline="\n"), where)
+    elif path.suffix.lower() == ".txt" and task.task_type != "token":
+        where = str(path)
+        lines = read_lines(path)
     else:
-        yield from (row for _, row in task.file_rows(path))
+        yield from task.file_rows(path)
         return
-    for where, line in lines:
-        if line.startswith("{"):
+    for number, line in lines:
+        text = line.rstrip("\r\n")
+        if text.startswith("{") and config.input == "-":
             try:
-                yield json.loads(line)
+                yield f"{where}, line {number}", json.loads(text)
             except ValueError as error:
-                raise SptError(f"{where}: not JSON ({error})") from error
-        elif line.strip():
-            first, tab, second = line.rstrip("\r\n").partition("\t")
-            yield (first, second) if tab else first
+                raise SptError(f"{where}, line {number}: not JSON ({error})") from error
+        elif text.strip():
+            first, tab, second = text.partition("\t")
+            yield f"{where}, line {number}", (first, second) if tab and task.task_type != "token" else text
 
 
 @contextmanager
@@ -82,11 +99,14 @@ def writing(output: str | None) -> Iterator[TextIO]:
     if output is None:
         yield sys.stdout
         return
-    path = Path(output)
+    path = Path(str(output))
     partial = path.with_name(f"{path.name}.partial")
     path.parent.mkdir(parents=True, exist_ok=True)
     with partial.open("w", encoding="utf-8") as file:
-        yield file
+        try:
+            yield file
+        except SptError as error:
+            raise SptError(f"{error} (what was predicted before it is in {partial})") from error
     partial.replace(path)
 
 

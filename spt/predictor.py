@@ -1,20 +1,22 @@
 """A trained adapter with all it takes to use it, by one call: `spt.load("adapter").predict(["a text"])`."""
 
-import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import torch
+from huggingface_hub.dataclasses import type_validator
+from tokenizers import Regex
+from tokenizers.pre_tokenizers import Split as Splitter
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from spt.adapter import Adapter, load_adapter, read_adapter
+from spt.adapter import DESCRIPTION, Adapter, damaged, load_adapter, read_adapter
 from spt.backbone import load_backbone, load_tokenizer
 from spt.encoder import Attachment, longest_input, put_on, take_off
-from spt.errors import SptError, nearest
+from spt.errors import SptError, is_whole, nearest
 from spt.hub import fetch
-from spt.lora import LoraAttachment, put_on_lora, take_off_lora
+from spt.lora import LoraAttachment, put_on_lora, take_off_lora, without_lora
 from spt.model import TaskModel
 from spt.readers import Row
 from spt.superglue import MultiRCTask, RecordTask, WinogradTask
@@ -22,7 +24,7 @@ from spt.tasks import ChoiceTask, Example, RegressionTask, SentenceTask, Task, T
 
 SHAPES = (SentenceTask, RegressionTask, ChoiceTask, TokenTask, WinogradTask, MultiRCTask, RecordTask)
 TASKS: dict[str, type[Task]] = {f"{task.__module__}.{task.__name__}": task for task in SHAPES}
-WORD = re.compile(r"\w+(?:[-.'’&]\w+)*|[^\w\s]")  # a word, or a sign of punctuation
+WORDS = Splitter(Regex(r"\w+(?:[-.'’&]\w+)*|[^\w\s]"), "isolated")  # words, and signs of punctuation
 Input = str | tuple[str, str] | list[str] | Row
 
 
@@ -33,13 +35,25 @@ def task_from(description: dict[str, Any]) -> Task:
         SptError: where it is none of this package's tasks, or its settings make no sense.
     """
     settings = dict(description)
-    kind = settings.pop("_target_", None)
+    kind = str(settings.pop("_target_", None))
     if kind not in TASKS:
-        raise SptError(f"{kind!r} is no task of this version of spt: {nearest(str(kind), TASKS)}")
+        raise SptError(f"{kind!r} is no task of this version of spt: {nearest(kind, TASKS)}")
+    return made(TASKS[kind], settings, "task")
+
+
+def made(make: Callable[..., Any], settings: dict[str, Any], what: str) -> Any:
+    """What `make` makes of settings that are of the types it says.
+
+    Raises:
+        SptError: where they are not.
+    """
+    types = get_type_hints(make)
     try:
-        return TASKS[kind](**settings)
+        for name, value in settings.items():
+            type_validator(name, value, types.get(name, Any))
+        return make(**settings)
     except TypeError as error:
-        raise SptError(f"the settings of {kind} are damaged: {error}") from error
+        raise SptError(f"{what}: {' '.join(str(error).split())}") from error
 
 
 class Predictor:
@@ -52,7 +66,7 @@ class Predictor:
         task: what it was trained on.
         model: the TaskModel, in evaluation mode.
         tokenizer: the base model's.
-        origin: where the base model and its tokenizer came from.
+        origin: how the base model was loaded: the arguments of `load_backbone`.
         truncated: how many inputs were cut to the model's, or the task's, longest so far.
     """
 
@@ -66,8 +80,11 @@ class Predictor:
     ):
         self.adapter, self.task, self.tokenizer, self.origin = adapter, task, tokenizer, origin
         self.truncated = 0
-        replaced = set() if _is_whole(adapter) else {n.removeprefix("encoder.") for n in adapter.backbone_weights}
-        self._swapped = {name: p.data.clone() for name, p in encoder.named_parameters() if name in replaced}
+        replaced = (
+            set() if adapter.replaces_backbone else {n.removeprefix("encoder.") for n in adapter.backbone_weights}
+        )
+        own = dict(encoder.named_parameters())
+        self._swapped = {name: own[without_lora(name)].data.clone() for name in replaced if without_lora(name) in own}
         self._prefixes: Attachment | None = None
         self._lora: LoraAttachment | None = None
         pooling = adapter.description["head"].get("pooling")
@@ -82,7 +99,7 @@ class Predictor:
 
         Args:
             inputs: texts; pairs of texts; lists of words; or rows with the fields of the task's data.
-            batch_size: inputs at a time, padded to the longest of them.
+            batch_size: examples at a time, padded to the longest of them.
 
         Yields:
             {"label", "probabilities"}; for numbers {"value"}; for ReCoRD {"answer", "probabilities"}; for entities
@@ -92,12 +109,33 @@ class Predictor:
         Raises:
             SptError: where an input is none that the task takes.
         """
-        waiting = iter(inputs)
-        while batch := list(islice(waiting, batch_size)):
-            rows = [row for item in batch for row in self.task.unfold(self._row(item))]
-            examples = [self.task.unlabelled(row) for row in rows]
-            for row, example, said in zip(rows, examples, self._described(examples), strict=True):
-                yield self._entities(row, example, said) if isinstance(self.task, TokenTask) else said
+        if not is_whole(batch_size) or batch_size < 1:
+            raise SptError(f"batch_size must be a whole number of at least 1, not {batch_size!r}")
+        waiting = self._numbered(inputs)
+        while examples := list(islice(waiting, batch_size)):
+            for example, said in zip(examples, self._described(examples), strict=True):
+                yield _entities(example, said["words"]) if isinstance(self.task, TokenTask) else said
+
+    def examples(self, item: Input) -> list[Example]:
+        """What the task keeps of an input: one example, or several of a row that nests them.
+
+        Raises:
+            SptError: where it is none that the task takes.
+        """
+        if isinstance(self.task, TokenTask) and not isinstance(item, list):
+            text = item.get("text") if isinstance(item, dict) and not self.task.has_words(item) else item
+            if isinstance(text, str):
+                words = [(word, span) for word, span in WORDS.pre_tokenize_str(text) if not word.isspace()]
+                return [{"tokens": [word for word, _ in words], "text": text, "places": [span for _, span in words]}]
+        return [self.task.unlabelled(row) for row in self.task.unfold(self._row(item))]
+
+    def _numbered(self, inputs: Iterable[Input]) -> Iterator[Example]:
+        for number, item in enumerate(inputs, start=1):
+            try:
+                examples = self.examples(item)
+            except SptError as error:
+                raise SptError(f"input {number}: {error}") from error
+            yield from examples
 
     def _described(self, examples: list[Example]) -> list[dict[str, Any]]:
         self.wear()
@@ -112,43 +150,20 @@ class Predictor:
     def _row(self, item: Input) -> Row:
         """An input as a row of the task's data."""
         if isinstance(item, dict):
-            words = isinstance(self.task, TokenTask) and self.task.column("tokens")
-            spread = words and words not in item and "text" in item
-            return item | self._row(str(item["text"])) if spread else item
-        if isinstance(self.task, TokenTask) and isinstance(item, str):
-            places = [match.span() for match in WORD.finditer(item)]
-            return {"text": item, self.task.column("tokens"): [item[a:b] for a, b in places], "places": places}
+            return item
         if isinstance(self.task, TokenTask) and isinstance(item, list):
             return {self.task.column("tokens"): item}
+        if not isinstance(item, str | tuple):
+            raise SptError(f"{item!r} is no input: a text, a pair of texts, a list of words, or a row")
         texts = (item,) if isinstance(item, str) else item
         fields = self.task.plain_fields() if isinstance(self.task, TextTask) else None
-        if fields is None or len(fields) != len(texts) or not isinstance(item, str | tuple):
-            raise SptError(
-                f"{self.task.name} does not take {len(texts)} text{'s' * (len(texts) > 1)} but rows with "
-                f"{', '.join(self.task.fields())}: give them as a file, or as dictionaries"
-            )
+        if fields is None:
+            wanted = "a text or a list of words" if isinstance(self.task, TokenTask) else "rows, as a file has them"
+            raise SptError(f"{self.task.name} takes {wanted}, with {', '.join(self.task.fields())}, not plain texts")
+        if len(fields) != len(texts):
+            wanted = f"{('one text', 'a pair of texts')[len(fields) - 1]} ({', '.join(fields)})"
+            raise SptError(f"{self.task.name} takes {wanted}, not {len(texts)}")
         return dict(zip(fields, texts, strict=True))
-
-    @staticmethod
-    def _entities(row: Row, example: Example, said: dict[str, Any]) -> dict[str, Any]:
-        """Tagged words as entities."""
-        words, places, text = said["words"], row.get("places"), row.get("text", "")
-        entities: list[dict[str, Any]] = []
-        for number, word in enumerate(words):
-            mark, _, kind = word["tag"].partition("-")
-            start, end = places[number] if places else (number, number + 1)
-            open_entity = entities and entities[-1]["type"] == kind and entities[-1]["last"] == number - 1
-            if mark == "I" and open_entity:
-                last = entities[-1]
-                last |= {"end": end, "last": number, "probability": min(last["probability"], word["probability"])}
-            elif mark in ("B", "I"):
-                found = {"type": kind, "start": start, "end": end, "last": number, "probability": word["probability"]}
-                entities.append(found)
-        for entity in entities:
-            del entity["last"]
-            span = slice(entity["start"], entity["end"])
-            entity["text"] = text[span] if places else " ".join(example["tokens"][span])
-        return {"entities": entities}
 
     def wear(self) -> None:
         """Put this predictor's adapter on the backbone, in the place of another's."""
@@ -180,6 +195,26 @@ class Predictor:
             self._swapped[name], parameter.data = parameter.data, kept
 
 
+def _entities(example: Example, words: list[dict[str, Any]]) -> dict[str, Any]:
+    """Tagged words as entities."""
+    text, tokens = example.get("text"), example["tokens"]
+    places = example.get("places") or [(number, number + 1) for number in range(len(tokens))]
+    entities: list[dict[str, Any]] = []
+    previous = "O"
+    for word, (start, end) in zip(words, places, strict=True):
+        mark, _, kind = word["tag"].partition("-")
+        if mark == "I" and previous[2:] == kind:
+            sure = min(entities[-1]["probability"], word["probability"])
+            entities[-1] |= {"end": end, "probability": sure}
+        elif mark != "O":
+            entities.append({"type": kind, "start": start, "end": end, "text": "", "probability": word["probability"]})
+        previous = word["tag"]
+    for entity in entities:
+        span = slice(entity["start"], entity["end"])
+        entity["text"] = " ".join(tokens[span]) if text is None else text[span]
+    return {"entities": entities}
+
+
 def load(
     source: str | Path,
     *,
@@ -194,47 +229,70 @@ def load(
         source: the folder of a run or of an adapter, or a repository on the hub ("user/name", "user/name@revision").
         base_model: where the base model is, if not where it was when the adapter was trained: a hub id or a folder.
         revision: of the base model; None: the one the adapter was trained on.
-        share: a predictor whose backbone is used, instead of one more in memory.
-        device: where to compute; None: on an accelerator where there is one. With `share`, where that one is.
+        share: a predictor whose backbone is used, where it is, instead of one more in memory.
+        device: where to compute; None: on an accelerator where there is one.
 
     Raises:
         SptError: where the adapter is damaged, says nothing of its task, or does not fit the base model.
     """
     adapter = read_adapter(fetch(source))
-    about = adapter.about
-    if not isinstance(about.get("task"), dict) or not isinstance(about.get("model"), dict):
+    folder, about = adapter.folder, adapter.about
+    if not about:
         raise SptError(
-            f"{adapter.folder} does not say which task and base model it is for, as runs' adapters do: "
+            f"{folder} does not say which task and base model it is for, as runs' adapters do: "
             "spt.load_adapter puts it on a model that you make"
         )
-    task = task_from(about["task"])
-    head = {"task_type": task.task_type, "num_labels": len(task.classes)}
-    if head.items() - adapter.description["head"].items():
-        raise SptError(f"{adapter.folder} is damaged: its task has {head}, its head is {adapter.description['head']}")
+    if not isinstance(about.get("task"), dict) or not isinstance(about.get("model"), dict):
+        raise damaged(folder / DESCRIPTION, "it does not say which task and base model it is for")
+    try:
+        task = task_from(about["task"])
+    except SptError as error:
+        raise damaged(folder / DESCRIPTION, error) from error
+    head = adapter.description["head"]
+    expected = {"task_type": task.task_type, "num_labels": len(task.classes), "pooling": about["model"].get("pooling")}
+    for name, value in expected.items():
+        if head.get(name) != value:
+            raise damaged(folder / DESCRIPTION, f"its {name} is {value!r}, its head's {head.get(name)!r}")
+    model = {name: value for name, value in about["model"].items() if name not in ("name", "pooling")}
     words = task.task_type == "token"
     if share is not None:
-        for each in (adapter, share.adapter):
-            if _is_whole(each):
-                raise SptError(f"{each.folder} holds a whole backbone, which cannot be shared: load it alone")
-        tokenizer = load_tokenizer(**share.origin, split_into_words=words)
+        if (base_model, revision, device) != (None, None, None):
+            raise SptError("with share, the base model and its device are those of the other predictor")
+        encoder = _shared(adapter, model, share)
+        origin = share.origin | {"tokenizer": model.get("tokenizer")}
+        known = {"name_or_path": origin["name_or_path"], "revision": origin["revision"]}
+        tokenizer = load_tokenizer(**known, options=origin["tokenizer"], split_into_words=words)
         share.wear()
         share.take_off()
-        return Predictor(adapter, task, share.model.encoder, tokenizer, share.origin)
-    model = {name: value for name, value in about["model"].items() if name not in ("name", "pooling")}
+        return Predictor(adapter, task, encoder, tokenizer, origin)
     if base_model is not None:
         model |= {"name_or_path": base_model, "revision": revision or "main"}
     elif revision is not None:
         model["revision"] = revision
     try:
-        encoder, tokenizer = load_backbone(**model, split_into_words=words)
-    except TypeError as error:
-        raise SptError(f"{adapter.folder} is damaged: model: {error}") from error
+        encoder, tokenizer = made(load_backbone, model | {"split_into_words": words}, "model")
+    except SptError as error:
+        raise SptError(f"{folder}: {error}. Elsewhere, base_model names the base model that it goes on") from error
     if device is None:
         device = str(torch.accelerator.current_accelerator()) if torch.accelerator.is_available() else "cpu"
-    origin = {"name_or_path": model["name_or_path"], "revision": model["revision"], "options": model.get("tokenizer")}
-    return Predictor(adapter, task, encoder.to(device), tokenizer, origin)  # type: ignore[arg-type]
+    return Predictor(adapter, task, encoder.to(device), tokenizer, {"revision": "main"} | model)
 
 
-def _is_whole(adapter: Adapter) -> bool:
-    """Whether an adapter replaces most of the backbone: fine-tuning's."""
-    return any(len(adapter.weights[name].shape) > 1 and ".pooler." not in name for name in adapter.backbone_weights)
+def _shared(adapter: Adapter, model: dict[str, Any], share: Predictor) -> PreTrainedModel:
+    """The backbone of a predictor, where an adapter can go on it as it was loaded."""
+    for each in (adapter, share.adapter):
+        if each.replaces_backbone:
+            raise SptError(f"{each.folder} holds a whole backbone, which cannot be shared: load it alone")
+    for name, usual in (("dtype", "float32"), ("config", {})):
+        wanted, loaded = (_in_use(settings.get(name) or usual) for settings in (model, share.origin))
+        if wanted != loaded:
+            raise SptError(
+                f"{adapter.folder} was trained with model.{name}={wanted}, and the shared base model is loaded with "
+                f"{loaded}: load it alone"
+            )
+    return share.model.encoder
+
+
+def _in_use(setting: Any) -> Any:
+    """What of a setting of the base model matters once it is trained: no dropout."""
+    return {n: v for n, v in setting.items() if "drop" not in n} if isinstance(setting, dict) else setting

@@ -9,10 +9,10 @@ from spt.command import command
 def main(config: DictConfig) -> None:
     """Push the adapter's files and its card, and print their address."""
     from spt.console import logged
-    from spt.hub import push
+    from spt.hub import push_adapter
 
     with logged():
-        print(push(config.run, config.repository, config.private))
+        print(push_adapter(config.run, str(config.repository), config.private))
 
 
 if __name__ == "__main__":

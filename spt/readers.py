@@ -8,7 +8,7 @@ import json
 import logging
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -279,12 +279,18 @@ def _hub_rows(path: str, split: str, data: Any) -> Rows:
 
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:
     """Numbered lines with their ends. Only a line feed ends a line: any other separator may be part of a text."""
-    number = 0
     try:
         with path.open(encoding="utf-8-sig", newline="\n") as file:
-            for number, line in enumerate(file, start=1):
-                yield number, line
-    except UnicodeDecodeError as error:
-        raise SptError(f"{path}, line {number + 1} or soon after: not UTF-8 ({error.reason})") from error
+            yield from numbered(file, path)
     except OSError as error:
         raise SptError(f"cannot read {path}: {error.strerror}") from error
+
+
+def numbered(lines: Iterable[str], where: object) -> Iterator[tuple[int, str]]:
+    """Lines with their numbers, from 1, as far as they are UTF-8."""
+    number = 0
+    try:
+        for number, line in enumerate(lines, start=1):
+            yield number, line
+    except UnicodeDecodeError as error:
+        raise SptError(f"{where}, line {number + 1} or soon after: not UTF-8 ({error.reason})") from error

@@ -26,6 +26,9 @@ class WinogradTask(SentenceTask):
     def fields(self) -> list[str]:
         return ["text", "span1_text", "span2_text", "span2_index"]
 
+    def example_input(self) -> Row:
+        return {"text": "Ann met Bea and she sat.", "span1_text": "Bea", "span2_text": "she", "span2_index": 4}
+
     def unlabelled(self, row: Row) -> Example:
         words = str(row.get("text", "")).split()
         index = row.get("span2_index")
@@ -54,12 +57,17 @@ class MultiRCTask(SentenceTask):
             asked, number, options = _parts(question, "question", "question", "idx", "answers")
             for option in options:
                 (answer,) = _parts(option, "answer", "text")
-                idx = {"paragraph": paragraph, "question": number}
-                answers.append({"paragraph": text, "question": asked, "answer": answer, "idx": idx} | _label(option))
+                idx = {"paragraph": paragraph, "question": number} | _only(option, "idx", called="answer")
+                answers.append(
+                    {"paragraph": text, "question": asked, "answer": answer, "idx": idx} | _only(option, "label")
+                )
         return answers
 
     def fields(self) -> list[str]:
         return [*super().fields(), "idx"]
+
+    def example_input(self) -> Row:
+        return dict.fromkeys(super().fields(), "A text.") | {"idx": {"paragraph": 0, "question": 0}}
 
     def unlabelled(self, row: Row) -> Example:
         paragraph, question = _parts(self.value(row, "idx"), "idx", "paragraph", "question")
@@ -97,7 +105,8 @@ class RecordTask(Task):
         for item in row["qas"]:
             (query,) = _parts(item, "query", "query")
             answers = [answer for found in item.get("answers", []) for answer in _parts(found, "answer", "text")]
-            rows.append({"passage": text, "query": query, "entities": entities, "answers": answers})
+            idx = {"passage": row.get("idx"), "query": item.get("idx")}
+            rows.append({"passage": text, "query": query, "entities": entities, "answers": answers, "idx": idx})
         return rows
 
     def is_unlabelled(self, row: Row) -> bool:
@@ -105,6 +114,9 @@ class RecordTask(Task):
 
     def fields(self) -> list[str]:
         return ["passage", "query", "entities"]
+
+    def example_input(self) -> Row:
+        return {"passage": "Ann met Bea.", "query": "@placeholder met Bea.", "entities": ["Ann", "Bea"]}
 
     def unlabelled(self, row: Row) -> Example:
         query, entities = self.text(row, "query"), list(dict.fromkeys(self.value(row, "entities")))
@@ -169,5 +181,6 @@ def _parts(item: Any, what: str, *names: str) -> list[Any]:
     return [item[name] for name in names]
 
 
-def _label(item: Row) -> Row:
-    return {"label": item["label"]} if "label" in item else {}
+def _only(item: Row, name: str, called: str | None = None) -> Row:
+    """A field of an object, where it has it, by another name where one is given."""
+    return {called or name: item[name]} if name in item else {}

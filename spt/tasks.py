@@ -104,6 +104,7 @@ class Task(ABC):
     target: ClassVar[str] = "label"  # where an example holds what is to be predicted
 
     def __post_init__(self) -> None:
+        self.name, self.labels = str(self.name), [label_name(label) for label in self.labels]
         if not self.metrics:
             raise SptError(f"{self.name} has no metric: task.metrics names at least one")
         self._check_labels()
@@ -119,7 +120,7 @@ class Task(ABC):
             )
 
     def _check_labels(self) -> None:
-        if len(set(map(str, self.labels))) < len(self.labels) or len(self.classes) < 2:
+        if len(set(self.labels)) < len(self.labels) or len(self.classes) < 2:
             raise SptError(f"task.labels must be at least two classes, each once, not {self.labels!r}")
 
     @property
@@ -206,7 +207,7 @@ class Task(ABC):
     def is_unlabelled(self, row: Row) -> bool:
         """Whether a row carries no public label: none at all, or the hub's -1."""
         label = self._label(row)
-        return label is None or (str(label) in ("", "-1") and str(label) not in map(str, self.labels))
+        return label is None or (str(label) in ("", "-1") and str(label) not in self.labels)
 
     def example(self, row: Row) -> Example:
         """What the task keeps of a row, its `label` as a class index."""
@@ -271,18 +272,21 @@ class Task(ABC):
 
     def label_index(self, label: Any) -> int:
         """The class index of a label: its name, true or false, or, where no name is a number, the index itself."""
-        name = str(label).lower() if isinstance(label, bool) else str(label)
-        names = [str(known) for known in self.labels]
-        if name in names:
-            return names.index(name)
-        numbered = any(re.fullmatch(r"-?[\d.]+", known) for known in names)
-        if not numbered and name.isdecimal() and int(name) < len(names):
+        name = label_name(label)
+        if name in self.labels:
+            return self.labels.index(name)
+        numbered = any(re.fullmatch(r"-?[\d.]+", known) for known in self.labels)
+        if not numbered and name.isdecimal() and int(name) < len(self.labels):
             return int(name)
-        raise SptError(f"label {label!r} is none of this task's: {nearest(name, names)}")
+        raise SptError(f"label {label!r} is none of this task's: {nearest(name, self.labels)}")
 
     @abstractmethod
     def fields(self) -> list[str]:
         """The fields that a row must have, but for the label, by the first of their names."""
+
+    def example_input(self) -> str | Row:
+        """Something made up that the task takes, to show how it is called."""
+        return dict.fromkeys(self.fields(), "A text.")
 
     def column(self, name: str) -> str:
         """The first of the names that a field has in the data."""
@@ -389,7 +393,7 @@ class RegressionTask(TextTask):
     """
 
     labels: list[str] = field(default_factory=list)
-    bounds: list[float] | None = None
+    bounds: list[int | float] | None = None
 
     task_type = "regression"
     known_metrics = OF_NUMBERS
@@ -397,8 +401,8 @@ class RegressionTask(TextTask):
     def _check_labels(self) -> None:
         if self.labels:
             raise SptError(f"{self.name} is a regression and has no classes: task.labels must be empty")
-        low, high = self.bounds or (0, 1)
-        if not is_number(low) or not is_number(high) or not low < high:
+        bounds = self.bounds or [0, 1]
+        if len(bounds) != 2 or not all(map(is_number, bounds)) or not bounds[0] < bounds[1]:
             raise SptError(f"task.bounds must be two numbers, the lesser first, or null, not {self.bounds!r}")
 
     @property
@@ -467,6 +471,10 @@ class ChoiceTask(Task):
             row = row | {name: words[value]}
         return {"context": self.fill(self.context, row), "choices": [self.fill(choice, row) for choice in self.choices]}
 
+    def example_input(self) -> Row:
+        named = {self.column(name): next(iter(words)) for name, words in self.words.items()}
+        return dict.fromkeys(self.fields(), "A text.") | named
+
     def _encode(self, examples: list[Example], tokenizer: PreTrainedTokenizerBase, limit: int | None) -> Split:
         count = len(self.choices)
         contexts = [example["context"] for example in examples for _ in range(count)]
@@ -532,6 +540,13 @@ class TokenTask(Task):
         if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
             raise SptError(f"tokens must be a list of words, not {tokens!r}")
         return {"tokens": tokens}
+
+    def has_words(self, row: Row) -> bool:
+        """Whether a row comes as words."""
+        return any(name in row for name in self._names("tokens"))
+
+    def example_input(self) -> str:
+        return "A sentence about Ann Lee in Rome."
 
     def example(self, row: Row) -> Example:
         example = self.unlabelled(row)
@@ -603,6 +618,11 @@ class TokenTask(Task):
     def only_class(self, predictions: list[list[str]]) -> str | None:
         kinds = {tag for tags in predictions for tag in tags}
         return kinds.pop() if len(kinds) == 1 else None
+
+
+def label_name(label: Any) -> str:
+    """A label as a name; true and false are written small, as JSON has them."""
+    return str(label).lower() if isinstance(label, bool) else str(label)
 
 
 def fields_of(*templates: str) -> list[str]:
