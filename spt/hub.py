@@ -52,8 +52,8 @@ def fetch(source: str | Path) -> Path:
 def push_adapter(source: str | Path, repository: str, private: bool = False) -> str:
     """Send an adapter to the hub, into `repository` ("user/name"), which is made where it is missing.
 
-    Its card is written anew, for that address. The paths of this machine's data do not go with it, and a base model that
-    is a folder stays here. Who may write there is the hub's to say: log in with `hf auth login`.
+    Its card is written anew, for that address. The paths of this machine's data do not go with it, and a base model
+    that is a folder stays here. Who may write there is the hub's to say: log in with `hf auth login`.
 
     Returns:
         The address of what was sent.
