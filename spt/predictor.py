@@ -102,9 +102,10 @@ class Predictor:
             batch_size: examples at a time, padded to the longest of them.
 
         Yields:
-            {"label", "probabilities"}; for numbers {"value"}; for ReCoRD {"answer", "probabilities"}; for entities
+            {"label", "probabilities"}; for choices {"choice", "probabilities"}, the choice from 0; for numbers {"value"};
+            for ReCoRD {"answer", "probabilities"}; for entities
             {"entities": [{"type", "start", "end", "text", "probability"}]}, where start and end (exclusive) count
-            characters of a text, or words of a list.
+            characters of a text, or words of a list, and the probability is the least of its words'.
 
         Raises:
             SptError: where an input is none that the task takes.
@@ -125,7 +126,7 @@ class Predictor:
         if isinstance(self.task, TokenTask) and not isinstance(item, list):
             text = item.get("text") if isinstance(item, dict) and not self.task.has_words(item) else item
             if isinstance(text, str):
-                words = [(word, span) for word, span in WORDS.pre_tokenize_str(text) if not word.isspace()]
+                words = words_of(text)
                 return [{"tokens": [word for word, _ in words], "text": text, "places": [span for _, span in words]}]
         return [self.task.unlabelled(row) for row in self.task.unfold(self._row(item))]
 
@@ -193,6 +194,11 @@ class Predictor:
         for name, kept in self._swapped.items():
             parameter = self.model.encoder.get_parameter(name)
             self._swapped[name], parameter.data = parameter.data, kept
+
+
+def words_of(text: str) -> list[tuple[str, tuple[int, int]]]:
+    """The words and signs of punctuation in a text, each with its first and last place (exclusive)."""
+    return [(word, span) for word, span in WORDS.pre_tokenize_str(text) if not word.isspace()]
 
 
 def _entities(example: Example, words: list[dict[str, Any]]) -> dict[str, Any]:
