@@ -102,8 +102,8 @@ class Predictor:
             batch_size: examples at a time, padded to the longest of them.
 
         Yields:
-            {"label", "probabilities"}; for choices {"choice", "probabilities"}, the choice from 0; for numbers {"value"};
-            for ReCoRD {"answer", "probabilities"}; for entities
+            {"label", "probabilities"}; for choices {"choice", "probabilities"}, the first choice being 0; for numbers
+            {"value"}; for ReCoRD {"answer", "probabilities"}; for entities
             {"entities": [{"type", "start", "end", "text", "probability"}]}, where start and end (exclusive) count
             characters of a text, or words of a list, and the probability is the least of its words'.
 
