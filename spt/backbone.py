@@ -1,5 +1,6 @@
 """A pretrained encoder and its tokenizer, from the hub or a local folder."""
 
+import re
 from inspect import signature
 from itertools import pairwise
 from pathlib import Path
@@ -72,9 +73,10 @@ def load_backbone(
             output_loading_info=True,
         )
     except Exception as error:
-        if isinstance(error, ValueError) and "attention implementation" in str(error):
+        if isinstance(error, ValueError) and re.search("attention implementation|attn_implementation", str(error)):
+            others = "eager" if attn_implementation == "sdpa" else "sdpa or eager"
             raise SptError(
-                f"{source!r} does not know model.attn_implementation={attn_implementation!r}: choose eager"
+                f"{source!r} does not know model.attn_implementation={attn_implementation!r}: choose {others}"
             ) from error
         raise _cannot_load("model", name_or_path, error) from error
     missing = sorted(name for name in info["missing_keys"] if not name.startswith("pooler."))

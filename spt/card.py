@@ -19,7 +19,7 @@ BODY = """---
 What `spt` (Selective Prefix Tuning; Zhang et al., Findings of ACL 2024) trained on {{ task }} ({{ task_type }}), to go
 on `{{ base_model }}`{{ revision }}: {{ size }} {{ whole }}.
 
-| metric | dev, best epoch |
+| metric | dev ({{ examples }} examples), best epoch |
 | --- | --- |
 {{ scores }}
 
@@ -56,7 +56,7 @@ def card_of(adapter: Adapter, source: str) -> ModelCard:
     about = adapter.about
     task, training, model = about["task"], about["training"], about["model"]
     base_model, revision = model["name_or_path"], model["revision"]
-    hub = task.get("hub") or {}
+    hub = (task.get("hub") or {}) if training["from_hub"] else {}
     on_hub = not is_local(base_model)
     data = ModelCardData(
         library_name="spt",
@@ -92,6 +92,7 @@ def card_of(adapter: Adapter, source: str) -> ModelCard:
         size=f"{sum(t.numel() * t.element_size() for t in adapter.weights.values()) / 2**20:.2f} MiB",
         whole=_whole(adapter),
         scores="\n".join(f"| {name} | {100 * score:.2f} |" for name, score in training["scores"].items()),
+        examples=training["examples"]["validation"],
         epoch=training["epoch"],
         seed=training["seed"],
         labels=f"\nLabels: {', '.join(f'`{label}`' for label in task['labels'])}.\n" if task.get("labels") else "",

@@ -12,7 +12,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, InstantiationException, MissingConfigException
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from spt.errors import SptError, nearest
@@ -44,6 +44,9 @@ def command(
             def job(config: DictConfig) -> None:
                 try:
                     main(config)
+                except BrokenPipeError:  # whoever read the output has enough of it
+                    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                    sys.exit(1)
                 except Exception as error:
                     if verbose:
                         raise
@@ -128,7 +131,11 @@ def _explain_config(error: BaseException) -> str:
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
     key, parent = getattr(cause, "full_key", None), getattr(cause, "parent_node", None)
     if key and isinstance(parent, DictConfig):
-        name = str(key).rpartition(".")[2]
+        outer, _, name = str(key).rpartition(".")
+        if OmegaConf.is_missing(parent, name):
+            return f"{key} is missing: add {key}=..."
+        if not parent:
+            return f"option {key!r} is not set in {outer}, and is added with a plus: +{key}=..."
         if name not in parent:
             return f"unknown option {key!r}: {nearest(name, map(str, parent))}"
     message = str(error).strip() + ("" if cause is error else f" ({str(cause).strip().splitlines()[0]})")

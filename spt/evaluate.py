@@ -30,8 +30,8 @@ def main(config: DictConfig) -> None:
         examples = examples_for(predictor, config.split, config.data_dir, config.file)
         fingerprint = data_fingerprint({config.split: examples})
         evaluation = evaluate(predictor, examples, config.batch_size)
-        same = config.file is None and training["data"].get(config.split) == fingerprint
-        recorded = training["scores"] if same and config.split == "validation" else None
+        same = training["data"].get(config.split) == fingerprint
+        recorded = recorded_scores(predictor, config.split) if same else None
         show_evaluation(predictor.task.name, config.file or config.split, len(examples), evaluation.scores, recorded)
         if config.output is not None:
             facts = {
@@ -63,6 +63,16 @@ def examples_for(predictor: "Predictor", split: str, data_dir: str | None, file:
     if not examples:
         raise SptError(f"{task.name} has no labelled {split} split there")
     return examples
+
+
+def recorded_scores(predictor: "Predictor", split: str) -> dict[str, float] | None:
+    """A split's scores as the run recorded them: the dev split's with the adapter, others' in the record beside it."""
+    from spt.record import RECORD, read_record
+
+    if split == "validation":
+        return training_of(predictor)["scores"]
+    path = predictor.adapter.folder.parent / RECORD
+    return read_record(path)["scores"].get(split) if path.is_file() else None
 
 
 def training_of(predictor: "Predictor") -> dict[str, Any]:

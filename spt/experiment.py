@@ -150,6 +150,8 @@ class Experiment:
                 "metric": self.metric,
                 "scores": epoch.dev.scores,
                 "data": self.fingerprints,
+                "examples": {name: len(split.examples) for name, split in self.splits.items()},
+                "from_hub": self.task.data_dir is None,
                 "versions": versions(),
             },
         }
@@ -161,7 +163,7 @@ class Experiment:
         trainer = config["trainer"]
         groups = parameter_groups(self.model)
         whole = backbone_size(self.model) + sum(groups[name] for name in ("prefix", "lora", "head"))
-        classes = "" if task.task_type == "regression" else f", {len(task.classes)} classes"
+        classes = "" if task.task_type == "regression" else f", {len(task.classes)} classes ({_names(task.labels)})"
         source = task.data_dir or (task.hub and task.hub["path"])
         return {
             "task": f"{task.name}, {task.task_type}{classes}, from {source}",
@@ -170,7 +172,7 @@ class Experiment:
             "method": " ".join([config["method"]["name"], *(f"{name}={value}" for name, value in method.items())]),
             "recipe": _describe_recipe(config),
             "training": (
-                f"{trainer['num_train_epochs']} epochs, batches of {trainer['per_device_train_batch_size']} x "
+                f"{_length(trainer)}, batches of {trainer['per_device_train_batch_size']} x "
                 f"{trainer['gradient_accumulation_steps']}, learning rate {trainer['learning_rate']} "
                 f"({trainer['lr_scheduler_type']}), seed {config['seed']}"
             ),
@@ -178,6 +180,15 @@ class Experiment:
             + f": {sum(groups.values()):,} of {whole:,} ({sum(groups.values()) / whole:.3%})",
             "folder": str(self.run.folder),
         }
+
+
+def _names(labels: list[str]) -> str:
+    """Labels, as far as a line has room for them."""
+    return ", ".join(labels[:10]) + (", ..." if len(labels) > 10 else "")
+
+
+def _length(trainer: dict[str, Any]) -> str:
+    return f"{trainer['max_steps']} steps" if trainer["max_steps"] != -1 else f"{trainer['num_train_epochs']} epochs"
 
 
 def parameter_groups(model: TaskModel) -> dict[str, int]:

@@ -110,6 +110,8 @@ class Predictor:
         Raises:
             SptError: where an input is none that the task takes.
         """
+        if isinstance(inputs, str):
+            raise SptError("inputs is one text: give a list of inputs, as in predict([text])")
         if not is_whole(batch_size) or batch_size < 1:
             raise SptError(f"batch_size must be a whole number of at least 1, not {batch_size!r}")
         waiting = self._numbered(inputs)

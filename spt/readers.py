@@ -100,7 +100,7 @@ def read_tsv(path: Path, header: list[str] | None = None, leave_out_short: bool 
         path: the file.
         header: the names of the columns, where the first line does not hold them.
         leave_out_short: leave out rows with fewer fields than there are columns, and say how many, instead of refusing
-            the file. Fields beyond the named columns are not read.
+            the file.
     """
     short: list[str] = []
     for number, line in read_lines(path):
@@ -111,12 +111,15 @@ def read_tsv(path: Path, header: list[str] | None = None, leave_out_short: bool 
         fields = line.split("\t")
         if header is None:
             header = _header(fields, where)
-        elif len(fields) >= len(header):
-            yield where, dict(zip(header, fields, strict=False))
-        elif leave_out_short:
+        elif len(fields) == len(header):
+            yield where, dict(zip(header, fields, strict=True))
+        elif leave_out_short and len(fields) < len(header):
             short.append(where)
         else:
-            raise SptError(f"{where}: expected {len(header)} fields separated by tabs, found {len(fields)}")
+            raise SptError(
+                f"{where}: expected {len(header)} fields separated by tabs, found {len(fields)} (quotes are text here, "
+                "as in GLUE's files: a text with a tab or a line break goes into a .csv)"
+            )
     if short:
         log.warning("%s: %d rows with too few fields left out, the first in %s", path, len(short), short[0])
 

@@ -184,12 +184,13 @@ class Task(ABC):
 
     def _examples(self, rows: Rows) -> tuple[list[Example], list[str]]:
         """The labelled rows' examples, and where the other rows stand."""
-        examples, unlabelled = [], []
+        examples: list[Example] = []
+        unlabelled: list[str] = []
         for where, row in rows:
             try:
                 for item in self.unfold(row):
                     if self.is_unlabelled(item):
-                        unlabelled.append(where)
+                        unlabelled.append(where if unlabelled else f"{where}: {self._without_label(item)}")
                     else:
                         examples.append(self.example(item))
             except SptError as error:
@@ -197,8 +198,7 @@ class Task(ABC):
         return examples, unlabelled
 
     def _no_label(self, unlabelled: list[str], of_what: str) -> str:
-        where = f"{unlabelled[0]}: field {self._called(self.target)} holds no label"
-        return f"{where} ({len(unlabelled)} {of_what} have no label, this one first)"
+        return f"{unlabelled[0]} ({len(unlabelled)} {of_what} have no label, this one first)"
 
     def unfold(self, row: Row) -> list[Row]:
         """The rows that a row of a file stands for, where a format nests them."""
@@ -265,7 +265,9 @@ class Task(ABC):
     def length_limit(self, limit: int | None) -> int | None:
         """The shorter of `max_length` and what the model takes."""
         if limit is not None and limit < SHORTEST:
-            raise SptError(f"the model takes {limit} tokens, which is no room for a text: shorten method.prefix_length")
+            raise SptError(
+                f"the model takes {max(limit, 0)} tokens, which is no room for a text: shorten method.prefix_length"
+            )
         if limit is not None and self.max_length is not None and self.max_length > limit:
             raise SptError(f"task.max_length={self.max_length} is more than the {limit} tokens that the model takes")
         return self.max_length or limit
@@ -315,7 +317,15 @@ class Task(ABC):
         for key in self._names(name):
             if key in row:
                 return key
-        raise SptError(f"no field {self._called(name)}: {nearest(self._names(name)[0], row)}")
+        raise SptError(self._absent(row, name))
+
+    def _without_label(self, row: Row) -> str:
+        if any(name in row for name in self._names(self.target)):
+            return f"field {self._called(self.target)} holds no label"
+        return self._absent(row, self.target)
+
+    def _absent(self, row: Row, name: str) -> str:
+        return f"no field {self._called(name)}: {nearest(self._names(name)[0], row)}"
 
     def _names(self, name: str) -> list[str]:
         return self.columns.get(name) or [name]

@@ -156,7 +156,7 @@ def test_the_columns_of_a_token_task_have_any_names(files):
         (["task.text=[review]", "task.label=star"], "train.csv, line 2: no field 'star': did you mean 'stars'"),
         (
             ["task.text=[review]", "task.label=star", "task.shape=regression"],
-            "train.csv, line 2: field 'star' holds no label (2 of the train split's rows",
+            "train.csv, line 2: no field 'star': did you mean 'stars'?",
         ),
         (["task.text=[review]", "task.shape=regression"], "train.csv, line 2: label 'x' is no number"),
         (["task.text=review"], "task.text must be a list, as in task.text=[review]"),

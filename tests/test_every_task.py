@@ -197,7 +197,7 @@ def test_a_file_without_labels_or_rows_is_refused(overrides, tmp_path):
     write_splits(tmp_path, [{"premise": A, "hypothesis": B}], ["bare.jsonl"])
     from spt.errors import SptError
 
-    with pytest.raises(SptError, match="bare.jsonl, line 1: field 'label' holds no label"):
+    with pytest.raises(SptError, match="bare.jsonl, line 1: no field 'label'"):
         rte.read_file(tmp_path / "bare.jsonl")
     (tmp_path / "empty.tsv").write_text("sentence1\tsentence2\tlabel\n")
     with pytest.raises(SptError, match="empty.tsv has no example"):

@@ -106,6 +106,9 @@ def test_other_data_other_splits_and_other_batches(runs, command, tmp_path):
     shutil.copytree(local_path("pkg://spt/demo/ner"), tmp_path / "data")
     code, out, err = command("evaluate", f"run={folder}", f"data_dir={tmp_path}/data", "batch_size=7")
     assert code == 0 and "demo_ner validation (150 examples)" in out, err
+    for same in ("split=test", f"file={tmp_path}/data/dev.txt"):
+        code, out, _ = command("evaluate", f"run={folder}", same)
+        assert code == 0 and "the recorded scores exactly" in out
     code, out, _ = command("evaluate", f"run={folder}", f"file={tmp_path}/data/test.txt")
     assert code == 0 and "no score of these examples is recorded" in out
     for arguments, message in (
@@ -428,6 +431,17 @@ def test_an_adapter_goes_to_the_hub_and_comes_back(runs, tmp_path):
 
 
 # --- the commands' configs
+
+
+def test_a_missing_option_is_called_missing(command):
+    for name, option in (("evaluate", "run"), ("predict", "run"), ("push", "run")):
+        code, _, err = command(name, *(["text=a"] if name == "predict" else []))
+        assert code == 1 and f"{option} is missing: add {option}=..." in err, err
+
+
+def test_one_text_is_no_list_of_inputs(runs):
+    with pytest.raises(spt.SptError, match="give a list of inputs"):
+        next(spt.load(runs["demo_pair", "spt"]).predict("a text"))
 
 
 @pytest.mark.parametrize("name", ["evaluate", "predict", "push"])

@@ -177,10 +177,17 @@ def test_tsv_takes_everything_but_tabs_and_line_ends_as_text(newline, tmp_path):
     ]
 
 
-def test_tsv_without_a_header_and_with_further_fields(tmp_path):
-    path = write(tmp_path, "gj04\t1\t\tA text.\ngj04\t0\t*\tAnother.\tsource\n")
+def test_tsv_without_a_header(tmp_path):
+    path = write(tmp_path, "gj04\t1\t\tA text.\ngj04\t0\t*\tAnother.\n")
     rows = [row for _, row in read_tsv(path, header=["source", "label", "mark", "sentence"])]
     assert [(row["label"], row["sentence"]) for row in rows] == [("1", "A text."), ("0", "Another.")]
+
+
+@pytest.mark.parametrize("leave_out_short", [False, True])
+def test_a_tab_too_many_is_refused(leave_out_short, tmp_path):
+    path = write(tmp_path, "text\tlabel\ngood\tI like\tit\n")
+    with pytest.raises(SptError, match="line 2: expected 2 fields separated by tabs, found 3 .quotes are text here"):
+        list(read_tsv(path, leave_out_short=leave_out_short))
 
 
 def test_short_tsv_rows_are_refused_or_left_out_and_counted(tmp_path, caplog):
