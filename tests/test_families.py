@@ -80,15 +80,16 @@ def test_padding_changes_nothing(name, task_type):
 def test_fused(name, alpha):
     """The fused path is the formula as it reads, where the model has one."""
     prefix = spt.PrefixConfig(prefix_length=5, alpha=alpha, **QUIET)
-    eager = task_model(name, prefix=prefix)
     if name in EAGER_ONLY:
         with pytest.raises(ValueError, match="scaled_dot_product_attention"):
             family(name, "sdpa")
         pytest.skip("no: transformers has no fused attention for it")
-    fused = task_model(name, prefix=prefix, attention="sdpa")
-    assert fused.encoder.config._attn_implementation == "spt_fused"
-    fused.load_state_dict(eager.state_dict())
-    torch.testing.assert_close(fused(**batch()).logits, eager(**batch()).logits, rtol=1e-5, atol=1e-5)
+    for task_type in TASK_TYPES:
+        eager, fused = (task_model(name, task_type, prefix, attention) for attention in ("eager", "sdpa"))
+        assert fused.encoder.config._attn_implementation == "spt_fused"
+        fused.load_state_dict(eager.state_dict())
+        logits = [model(**inputs_of(task_type)).logits for model in (eager, fused)]
+        torch.testing.assert_close(*logits, rtol=1e-5, atol=1e-5)
 
 
 @every_family
@@ -108,13 +109,14 @@ def test_a_closed_gate_leaves_the_models_own_output(name, attentions, monkeypatc
 
 @every_family
 def test_bf16(name):
-    model = spt.TaskModel(family(name).to(torch.bfloat16), "sentence", num_labels=3, pooling=FAMILIES[name][1])
-    spt.attach(model, spt.PrefixConfig(prefix_length=5)).train()
-    model(**batch(), labels=torch.tensor([0, 1, 2])).loss.backward()
-    for parameter in model.parameters():
-        assert not parameter.requires_grad or (
-            parameter.dtype == torch.float32 and parameter.grad.isfinite().all() and parameter.grad.abs().sum() > 0
-        )
+    for task_type in TASK_TYPES:
+        model = spt.TaskModel(family(name).to(torch.bfloat16), task_type, num_labels=3, pooling=FAMILIES[name][1])
+        spt.attach(model, spt.PrefixConfig(prefix_length=5)).train()
+        model(**inputs_of(task_type), labels=labels_of(task_type)).loss.backward()
+        for key, parameter in model.named_parameters():
+            if parameter.requires_grad:  # a choice's bias is the same for all choices: it has no gradient
+                assert parameter.dtype == torch.float32 and parameter.grad.isfinite().all()
+                assert key == "classifier.bias" or parameter.grad.abs().sum() > 0
     with torch.autocast("cpu", torch.bfloat16):
         assert task_model(name)(**batch()).logits.isfinite().all()
 
@@ -126,18 +128,19 @@ def test_checkpointing(name, attentions, reentrant):
     """Recomputing the layers keeps every prefix's gradient, or transformers refuses it."""
     still = {rate: 0.0 for rate in RATES if hasattr(family(name).config, rate)}
     chosen = "eager" if name in EAGER_ONLY else attentions
-    models = [task_model(name, attention=chosen, **still).train() for _ in range(2)]
     if name in NOT_CHECKPOINTED:
         with pytest.raises(spt.SptError, match="recomputes no layers"):
-            models[1].activation_checkpointing_enable()
+            task_model(name, attention=chosen).activation_checkpointing_enable()
         pytest.skip("refused: transformers does not checkpoint it")
-    models[1].activation_checkpointing_enable({"use_reentrant": reentrant})
-    for model in models:
-        model.dropout.p = 0.0
-        model(**batch(), labels=torch.tensor([0, 1, 2])).loss.backward()
-    for (key, plain), (_, checkpointed) in zip(*(m.named_parameters() for m in models), strict=True):
-        if plain.requires_grad:
-            torch.testing.assert_close(checkpointed.grad, plain.grad, rtol=1e-4, atol=1e-6, msg=key)
+    for task_type in TASK_TYPES:
+        models = [task_model(name, task_type, attention=chosen, **still).train() for _ in range(2)]
+        models[1].activation_checkpointing_enable({"use_reentrant": reentrant})
+        for model in models:
+            model.dropout.p = 0.0
+            model(**inputs_of(task_type), labels=labels_of(task_type)).loss.backward()
+        for (key, plain), (_, checkpointed) in zip(*(m.named_parameters() for m in models), strict=True):
+            if plain.requires_grad:
+                torch.testing.assert_close(checkpointed.grad, plain.grad, rtol=1e-4, atol=1e-6, msg=key)
 
 
 @every_family
