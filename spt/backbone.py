@@ -1,5 +1,6 @@
 """A pretrained encoder and its tokenizer, from the hub or a local folder."""
 
+import hashlib
 import re
 from inspect import signature
 from itertools import pairwise
@@ -149,6 +150,18 @@ def _separate_pairs(tokenizer: PreTrainedTokenizerBase) -> None:
 def is_local(name_or_path: str) -> bool:
     """Whether a name means a folder, not a model on the hub."""
     return name_or_path.startswith(("/", ".", "~", "pkg://")) or local_path(name_or_path).is_dir()
+
+
+def weights_hash(name_or_path: str) -> str | None:
+    """The SHA-256 of a local model's weights; None for one from the hub, whose commit says which they are."""
+    if not is_local(name_or_path):
+        return None
+    digest = hashlib.sha256()
+    for path in sorted(local_path(name_or_path).glob("*.safetensors")):
+        with path.open("rb") as file:
+            while chunk := file.read(1 << 20):
+                digest.update(chunk)
+    return digest.hexdigest()
 
 
 def commit_of(name_or_path: str, revision: str) -> str | None:

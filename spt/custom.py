@@ -28,6 +28,7 @@ def custom_task(
     labels: list[str] | None = None,
     metrics: list[str] | None = None,
     max_length: int | None = None,
+    held_out: float = 0.0,
 ) -> Task:
     """A task from files: .jsonl, .json, .csv or .tsv; for tokens .jsonl, .json or CoNLL columns.
 
@@ -44,6 +45,7 @@ def custom_task(
         labels: the classes, for tokens the entity types; None: those of the training file, in order.
         metrics: names in `spt.metrics`, the first of which selects epochs; None: the usual ones of the shape.
         max_length: tokens an input is truncated to; None: the model's maximum.
+        held_out: the share of train that is scored instead of trained on, as `spt.tasks.Task` has it.
     """
     text, choices, labels = _names("text", text), _names("choices", choices), _names("labels", labels)
     paths = {"train": _file("train", train), "validation": _file("validation", validation)}
@@ -61,6 +63,7 @@ def custom_task(
         "files": {split: [str(path)] for split, path in paths.items()},
         "metrics": _names("metrics", metrics) or METRICS[shape],
         "max_length": max_length,
+        "held_out": held_out,
     }
     if shape == "token":
         if len(text) > 1:

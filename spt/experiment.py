@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from spt.adapter import load_adapter, save_adapter
-from spt.backbone import commit_of
+from spt.backbone import commit_of, weights_hash
 from spt.card import write_card
 from spt.console import Bar
 from spt.loggers import RunFolderOnly
@@ -55,6 +55,7 @@ class Experiment:
         best: Epoch | None = None
         last: Epoch | None = None
         config = self.run.config
+        model = config["model"]
         arguments, schedule = training_arguments(config["trainer"], config["seed"], self.run.folder)
 
         def on_epoch(epoch: Epoch) -> None:
@@ -92,10 +93,15 @@ class Experiment:
             "last_dev": last and last.dev.scores,
             **dict.fromkeys([*further, "test"]),
         }
+        dev = {"best_dev": best, "last_dev": last}
+        outcomes = {name: epoch.dev.outcomes if epoch else None for name, epoch in dev.items()}
         if best is not None and further and diverged is None:
             load_adapter(self.model, self.run.adapter)
-            scores |= {name: trainer.examine(self.splits[name]).scores for name in further}
-        collapsed = None if best is None else best.only_class
+            found = {name: trainer.examine(self.splits[name]) for name in further}
+            scores |= {name: evaluation.scores for name, evaluation in found.items()}
+            outcomes |= {name: evaluation.outcomes for name, evaluation in found.items()}
+        self.run.keep(outcomes)
+        collapsed = None if best is None else best.dev.only_class
         warnings = [diverged] if diverged else []
         if collapsed is not None:
             warnings.append(
@@ -116,6 +122,7 @@ class Experiment:
             "trainable_by_group": parameters,
             "backbone_parameters": backbone_size(self.model),
             "model_revision": self.revision,
+            "model_sha256": weights_hash(model["name_or_path"]),
             "adapter_bytes": sum(f.stat().st_size for f in self.run.adapter.glob("*")) if best else None,
             "wall_seconds": time.perf_counter() - started,
             "peak_memory_bytes": memory.bytes(),

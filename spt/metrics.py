@@ -62,6 +62,24 @@ def _correlation(function: Callable, gold: Sequence[float], predicted: Sequence[
     return value if np.isfinite(value) else 0.0
 
 
+def correlation_terms(name: str, gold: Sequence[float], predicted: Sequence[float]) -> list[float]:
+    """What each example adds to "pearson" or "spearman": the product of standard scores (of ranks for "spearman")."""
+    from scipy.stats import rankdata, zscore
+
+    if not np.isfinite(predicted).all() or np.ptp(gold) == 0 or np.ptp(predicted) == 0:
+        return [0.0] * len(predicted)
+    a, b = (zscore(rankdata(values) if name == "spearman" else values) for values in (gold, predicted))
+    return np.round(a * b, 6).tolist()
+
+
+def entity_counts(gold: list[str], predicted: list[str]) -> list[int]:
+    """The entities of one sentence (seqeval, lenient): predicted and gold at once, predicted, gold."""
+    from seqeval.metrics.sequence_labeling import get_entities
+
+    right, found = set(get_entities(gold)), set(get_entities(predicted))
+    return [len(right & found), len(found), len(right)]
+
+
 def entity_f1(gold: Sequence[list[str]], predicted: Sequence[list[str]]) -> Scores:
     """Entity-level micro F1, precision and recall, and each entity type's F1 (seqeval, its default lenient mode)."""
     from seqeval.metrics import classification_report

@@ -5,6 +5,7 @@
     train.log       what the run said
     history.jsonl   one line an epoch
     adapter/        what was trained, at the best dev epoch
+    outcomes.json   how each example of each scored split came out, for paired tests
     record.json     written last, and whole: a folder without it is an unfinished run
 """
 
@@ -28,7 +29,8 @@ from omegaconf import DictConfig, OmegaConf
 from spt.errors import SptError, is_whole
 
 SCHEMA = 1
-RECORD, HISTORY, CONFIG, LOG, ADAPTER = "record.json", "history.jsonl", "config.yaml", "train.log", "adapter"
+RECORD, HISTORY, OUTCOMES = "record.json", "history.jsonl", "outcomes.json"
+CONFIG, LOG, ADAPTER = "config.yaml", "train.log", "adapter"
 PACKAGES = (
     *("torch", "transformers", "accelerate", "datasets", "tokenizers", "safetensors", "numpy"),
     *("huggingface_hub", "peft", "scikit-learn", "scipy", "seqeval", "hydra-core", "omegaconf"),
@@ -91,7 +93,7 @@ class Run:
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            for name in (RECORD, HISTORY):
+            for name in (RECORD, HISTORY, OUTCOMES):
                 (self.folder / name).unlink(missing_ok=True)
             shutil.rmtree(self.adapter, ignore_errors=True)
             write_atomically(self.folder / CONFIG, OmegaConf.to_yaml(self.config))
@@ -105,6 +107,10 @@ class Run:
         """Add a line to the history."""
         with (self.folder / HISTORY).open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
+
+    def keep(self, outcomes: dict[str, list | None]) -> None:
+        """Write how each example came out, by the names of the record's metrics."""
+        write_atomically(self.folder / OUTCOMES, json.dumps(outcomes, separators=(",", ":")) + "\n")
 
     def finish(self, results: dict[str, Any]) -> dict[str, Any]:
         """Write the record: the results, and all that is needed to know where they came from."""

@@ -35,7 +35,10 @@ class WinogradTask(SentenceTask):
         if not isinstance(index, int) or not 0 <= index < len(words):
             raise SptError(f"span2_index {index!r} is no word of the text")
         words[index] = f"*{words[index]}*"
-        return super().unlabelled(row | {"marked": " ".join(words)})
+        return super().unlabelled(row | {"marked": " ".join(words)}) | {"text": row["text"]}
+
+    def passage(self, example: Example) -> str:
+        return example["text"]
 
 
 @dataclass(kw_only=True)
@@ -75,6 +78,9 @@ class MultiRCTask(SentenceTask):
 
     def gold(self, examples: list[Example]) -> list[tuple[str, int]]:
         return [(example["question"], example["label"]) for example in examples]
+
+    def outcomes(self, predictions: list[int], examples: list[Example]) -> list[int]:
+        return [int(a == example["label"]) for a, example in zip(predictions, examples, strict=True)]
 
 
 @dataclass(kw_only=True)
@@ -158,9 +164,19 @@ class RecordTask(Task):
             for e, best, group in chosen
         ]
 
+    def passage(self, example: Example) -> str:
+        return example["passage"]
+
     def score(self, predictions: list[int], examples: list[Example]) -> Scores:
-        answers = [example["entities"][best] for example, best in zip(examples, predictions, strict=True)]
-        return super().score(answers, examples)
+        return super().score(self._answers(predictions, examples), examples)
+
+    def outcomes(self, predictions: list[int], examples: list[Example]) -> list[float]:
+        """Each query's headline score: the outcomes' mean is the split's."""
+        score, pairs = OF_TEXTS[self.metrics[0]], zip(examples, self._answers(predictions, examples), strict=True)
+        return [round(score([e[self.target]], [answer])[self.metrics[0]], 6) for e, answer in pairs]
+
+    def _answers(self, predictions: list[int], examples: list[Example]) -> list[str]:
+        return [example["entities"][best] for example, best in zip(examples, predictions, strict=True)]
 
     def only_class(self, predictions: list[int]) -> str | None:
         kinds = set(predictions)

@@ -11,6 +11,7 @@ import math
 import re
 import string
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import chain
@@ -28,7 +29,17 @@ from transformers import (
 )
 
 from spt.errors import SptError, is_number, is_whole, nearest
-from spt.metrics import OF_CLASSES, OF_ENTITIES, OF_NUMBERS, Score, Scores, binary_f1, metric
+from spt.metrics import (
+    OF_CLASSES,
+    OF_ENTITIES,
+    OF_NUMBERS,
+    Score,
+    Scores,
+    binary_f1,
+    correlation_terms,
+    entity_counts,
+    metric,
+)
 from spt.model import IGNORED, TaskType
 from spt.readers import (
     Row,
@@ -47,6 +58,7 @@ from spt.readers import (
 log = logging.getLogger(__name__)
 
 REQUIRED = ("train", "validation")
+HELD_OUT = "held_out"
 NO_WORD = -1
 SHORTEST = 4  # tokens: two special ones, and a word in each of two texts
 CHUNK = 250  # examples tokenised at a time
@@ -87,6 +99,9 @@ class Task(ABC):
         columns: for a field, the names it has in the data; the first that is there is taken.
         sizes: the published number of examples of each split; a different count is reported.
         max_length: tokens an input is truncated to; None: the model's maximum.
+        held_out: the share of train that is left out of training and becomes the split "held_out", which selects
+            nothing and is scored once, as a test split is. It is the same at every seed. Examples on one text stay
+            together.
     """
 
     name: str
@@ -98,6 +113,7 @@ class Task(ABC):
     columns: dict[str, list[str]] = field(default_factory=dict)
     sizes: dict[str, int] = field(default_factory=dict)
     max_length: int | None = None
+    held_out: float = 0.0
 
     task_type: ClassVar[TaskType]
     known_metrics: ClassVar[dict[str, Score]] = OF_CLASSES
@@ -118,6 +134,9 @@ class Task(ABC):
             raise SptError(
                 f"task.max_length must be a whole number of at least {SHORTEST} tokens, or null, not {limit!r}"
             )
+        if not is_number(self.held_out) or not 0 <= self.held_out < 1:
+            raise SptError(f"task.held_out must be a share of train, from 0 to below 1, not {self.held_out!r}")
+        self.held_out = float(self.held_out)
 
     def _check_labels(self) -> None:
         if len(set(self.labels)) < len(self.labels) or len(self.classes) < 2:
@@ -130,13 +149,34 @@ class Task(ABC):
 
     def load(self) -> dict[str, list[Example]]:
         """The examples of every labelled split: train and validation always, others where they have public labels."""
-        data = {split: self.read(split) for split in self.files}
+        data = {split: self._read(split) for split in self.files}
+        if self.held_out:
+            data["train"], data[HELD_OUT] = self._hold_out(data["train"])
         return {split: examples for split, examples in data.items() if examples}
 
     def read(self, split: str) -> list[Example]:
         """The examples of one split; none where a split beside train and validation is missing or has no labels."""
-        if split not in self.files:
-            raise SptError(f"{self.name} has no split {split!r}: {nearest(split, self.files)}")
+        splits = [*self.files, *([HELD_OUT] if self.held_out else [])]
+        if split not in splits:
+            raise SptError(f"{self.name} has no split {split!r}: {nearest(split, splits)}")
+        if self.held_out and split in ("train", HELD_OUT):
+            return self._hold_out(self._read("train"))[split == HELD_OUT]
+        return self._read(split)
+
+    def _hold_out(self, examples: list[Example]) -> tuple[list[Example], list[Example]]:
+        """What stays for training, and the held-out split: all examples on some texts, in the order of their hashes."""
+        sizes = Counter(map(self.passage, examples))
+        wanted, held = round(self.held_out * len(examples)), set[str]()
+        for text in sorted(sizes, key=lambda text: hashlib.sha256(text.encode()).digest()):
+            if sizes[text] <= wanted:
+                held.add(text)
+                wanted -= sizes[text]
+        left = [example for example in examples if self.passage(example) not in held]
+        if not held or not left:
+            raise SptError(f"task.held_out={self.held_out} of {len(examples)} examples leaves one side empty")
+        return left, [example for example in examples if self.passage(example) in held]
+
+    def _read(self, split: str) -> list[Example]:
         examples, unlabelled = self._examples(self._rows(split))
         if unlabelled and (examples or split in REQUIRED):
             raise SptError(self._no_label(unlabelled, f"of the {split} split's rows"))
@@ -230,6 +270,10 @@ class Task(ABC):
         )
 
     @abstractmethod
+    def passage(self, example: Example) -> str:
+        """The text that an example is on, and may have in common with others."""
+
+    @abstractmethod
     def _encode(self, examples: list[Example], tokenizer: PreTrainedTokenizerBase, limit: int | None) -> Split:
         """Tokenise a chunk."""
 
@@ -256,6 +300,10 @@ class Task(ABC):
         """All the task's metrics, as fractions."""
         gold, known = self.gold(examples), self.known_metrics
         return {name: value for m in self.metrics for name, value in known[m](gold, predictions).items()}
+
+    def outcomes(self, predictions: list, examples: list[Example]) -> list:
+        """How each example came out, without its gold label: 1 for a right class, 0 for a wrong one."""
+        return [int(a == b) for a, b in zip(predictions, self.gold(examples), strict=True)]
 
     def only_class(self, predictions: list) -> str | None:
         """The one class that all predictions are, None where they differ."""
@@ -374,6 +422,9 @@ class TextTask(Task):
     def unlabelled(self, row: Row) -> Example:
         return {"texts": [self.fill(text, row) for text in self.templates[self.template]]}
 
+    def passage(self, example: Example) -> str:
+        return max(example["texts"], key=len)
+
     def _encode(self, examples: list[Example], tokenizer: PreTrainedTokenizerBase, limit: int | None) -> Split:
         texts = zip(*(example["texts"] for example in examples), strict=True)
         encoded = tokenizer(*map(list, texts), truncation=True, max_length=limit)
@@ -444,6 +495,10 @@ class RegressionTask(TextTask):
     def describe(self, logits: np.ndarray, split: Split) -> list[dict[str, Any]]:
         return [{"value": value} for value in self.predictions(logits, split)]
 
+    def outcomes(self, predictions: list[float], examples: list[Example]) -> list[float]:
+        """What each example adds to the headline correlation: the outcomes' mean is the score."""
+        return correlation_terms(self.metrics[0], self.gold(examples), predictions)
+
     def only_class(self, predictions: list[float]) -> str | None:
         return f"{predictions[0]:.4f}" if np.ptp(predictions) <= SAME else None
 
@@ -480,6 +535,9 @@ class ChoiceTask(Task):
                 raise SptError(f"{name} is {value!r}: {nearest(str(value), words)}")
             row = row | {name: words[value]}
         return {"context": self.fill(self.context, row), "choices": [self.fill(choice, row) for choice in self.choices]}
+
+    def passage(self, example: Example) -> str:
+        return example["context"]
 
     def example_input(self) -> Row:
         named = {self.column(name): next(iter(words)) for name, words in self.words.items()}
@@ -550,6 +608,9 @@ class TokenTask(Task):
         if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
             raise SptError(f"tokens must be a list of words, not {tokens!r}")
         return {"tokens": tokens}
+
+    def passage(self, example: Example) -> str:
+        return " ".join(example["tokens"])
 
     def has_words(self, row: Row) -> bool:
         """Whether a row comes as words."""
@@ -624,6 +685,10 @@ class TokenTask(Task):
                 }
             )
         return described
+
+    def outcomes(self, predictions: list[list[str]], examples: list[Example]) -> list[list[int]]:
+        """The numbers of entities in each sentence: found and right, predicted, gold. Their sums give micro F1."""
+        return [entity_counts(gold, found) for gold, found in zip(self.gold(examples), predictions, strict=True)]
 
     def only_class(self, predictions: list[list[str]]) -> str | None:
         kinds = {tag for tags in predictions for tag in tags}

@@ -59,19 +59,21 @@ class Diverged(SptError):
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One look at a split: its mean loss (with the penalty, as published), the penalty, all scores, predictions."""
+    """One look at a split: its mean loss (with the penalty, as published), the penalty, all scores, each example's
+    outcome (see `Task.outcomes`), and the one class that all examples were given, if so."""
 
     loss: float
     penalty: float
     scores: Scores
-    predictions: list
+    outcomes: list
+    only_class: str | None
 
 
 @dataclass(frozen=True)
 class Epoch:
     """What an epoch left.
 
-    `learning_rate` is its last step's, `dev` its evaluation, `only_class` the one class that all of dev was given.
+    `learning_rate` is its last step's, `dev` its evaluation.
     """
 
     epoch: int
@@ -79,7 +81,6 @@ class Epoch:
     train_loss: float
     learning_rate: float
     dev: Evaluation
-    only_class: str | None
     seconds: float
 
     @property
@@ -98,7 +99,7 @@ class Epoch:
             "penalty": self.penalty,
             "dev_loss": self.dev.loss,
             **{f"dev_{name}": value for name, value in self.dev.scores.items()},
-            "only_class": self.only_class,
+            "only_class": self.dev.only_class,
             "seconds": self.seconds,
         }
 
@@ -184,7 +185,13 @@ class TaskTrainer(Trainer):
         with torch.no_grad():
             penalty = 0.0 if self.penalty is None else float(self.penalty(self.task_model))
         loss = (output.metrics or {})["test_loss"] + penalty
-        return Evaluation(loss, penalty, self.task.score(predictions, split.examples), predictions)
+        return Evaluation(
+            loss,
+            penalty,
+            self.task.score(predictions, split.examples),
+            self.task.outcomes(predictions, split.examples),
+            self.task.only_class(predictions),
+        )
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         train_loss = self.mean_loss()
@@ -196,7 +203,6 @@ class TaskTrainer(Trainer):
             train_loss=train_loss,
             learning_rate=self.last_rate,
             dev=dev,
-            only_class=self.task.only_class(dev.predictions),
             seconds=time.perf_counter() - self.epoch_started,
         )
         self.on_epoch(epoch)

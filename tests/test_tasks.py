@@ -47,7 +47,7 @@ ROWS = {
             "target": {"span1_index": 0, "span1_text": "Ann", "span2_index": 4, "span2_text": "she"},
             "label": True,
         },
-        {"texts": ["she: Ann saw Bea, so she ran.", "Ann"], "label": 1},
+        {"texts": ["she: Ann saw Bea, so she ran.", "Ann"], "text": "Ann saw Bea, so she ran.", "label": 1},
     ),
     "wsc task.template=1": (
         {
@@ -55,7 +55,7 @@ ROWS = {
             "target": {"span1_index": 0, "span1_text": "Ann", "span2_index": 4, "span2_text": "she"},
             "label": True,
         },
-        {"texts": ["Ann saw Bea, so *she* ran.", "Ann"], "label": 1},
+        {"texts": ["Ann saw Bea, so *she* ran.", "Ann"], "text": "Ann saw Bea, so she ran.", "label": 1},
     ),
 }
 HUB_LABELS = {"boolq": 1, "cb": 2, "rte": 1, "copa": 1, "wic": 0, "wsc": 1}

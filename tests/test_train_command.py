@@ -52,7 +52,8 @@ def test_every_method_runs_on_every_shape(sweep):
 def test_a_run_folder_holds_all_that_was(sweep):
     folder, _ = sweep
     (path,) = folder.glob("demo_ner.demo.spt_sl.*")
-    assert {p.name for p in path.iterdir()} == {"config.yaml", "record.json", "history.jsonl", "adapter", "train.log"}
+    left = {"config.yaml", "record.json", "history.jsonl", "outcomes.json", "adapter", "train.log"}
+    assert {p.name for p in path.iterdir()} == left
     record = json.loads((path / "record.json").read_text())
     assert {
         "task", "model", "method", "seed", "status", "metrics", "best_epoch", "trainable_parameters", "wall_seconds",
