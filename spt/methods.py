@@ -82,7 +82,7 @@ def selective_prefix_tuning(
     model: TaskModel,
     name: str,
     prefix_length: int,
-    alpha: float,
+    alpha: float | None,
     sl_weight: float,
     key_dropout: float,
     score_dropout: float,
@@ -92,8 +92,11 @@ def selective_prefix_tuning(
         raise SptError(f"sl_weight must be a finite number of at least 0, not {sl_weight!r}")
     if name == "spt" and sl_weight > 0:
         raise SptError(f"method=spt has no selective loss, and sl_weight is {sl_weight}: that is method=spt_sl")
-    if alpha is None:
-        raise SptError("SPT has a gate, and alpha is null: without one it is method=prefix_tuning")
+    if name in ("spt", "spt_sl") and alpha is None:
+        raise SptError(
+            "SPT has a gate, and alpha is null: without one it is method=prefix_tuning, or an ablation, which takes a "
+            "name of its own (method.name=ungated)"
+        )
     attach(
         model,
         PrefixConfig(prefix_length=prefix_length, alpha=alpha, key_dropout=key_dropout, score_dropout=score_dropout),

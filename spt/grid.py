@@ -1,0 +1,177 @@
+"""The grid behind the tables: which runs make a number, what each of them is called on the command line, and which
+records are theirs. Tables and profiles are in `conf/table` and `conf/profile`.
+"""
+
+import hashlib
+import itertools
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from hydra import compose
+from omegaconf import DictConfig, OmegaConf
+
+from spt.errors import SptError, nearest
+from spt.published import recipes
+from spt.record import NOT_IN_FINGERPRINT
+
+# Where data and weights lie does not change a result; their hashes are in the record.
+PLACES = {"task": ("data_dir", "hub"), "model": ("name_or_path", "revision")}
+ROW_KEYS = {"method", "recipe", "set"}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One number of a table: a row on a task with a model, over seeds.
+
+    Attributes:
+        table, profile, task, model, row: names of conf/table, conf/profile, conf/task, conf/model and the table's rows.
+        point: where the table sweeps something, the setting and its value here.
+        overrides: of `spt.train`, all but seed and learning rate.
+        seeds: of the runs; the first is the one that learning rates are tried with.
+        learning_rates: the candidates; none where the config's own is taken.
+    """
+
+    table: str
+    profile: str
+    task: str
+    model: str
+    row: str
+    point: tuple[str, Any] | None
+    overrides: tuple[str, ...]
+    seeds: tuple[int, ...]
+    learning_rates: tuple[float, ...]
+
+    @property
+    def name(self) -> str:
+        """The cell's name on the command line: table/task/model/row, with the swept value at its end."""
+        return "/".join([self.table, self.task, self.model, self.row, *([str(self.point[1])] if self.point else [])])
+
+    @property
+    def trials(self) -> list["Job"]:
+        """One run for each learning rate that is tried."""
+        return [Job(self, self.seeds[0], rate) for rate in self.learning_rates]
+
+    def jobs(self, learning_rate: float | None) -> list["Job"]:
+        """One run for each seed, with the learning rate that was chosen."""
+        return [Job(self, seed, learning_rate) for seed in self.seeds]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of a cell."""
+
+    cell: Cell
+    seed: int
+    learning_rate: float | None
+
+    @property
+    def overrides(self) -> list[str]:
+        """The command line of the run, after `python -m spt.train`."""
+        rate = [] if self.learning_rate is None else [f"trainer.learning_rate={self.learning_rate}"]
+        return [*self.cell.overrides, *rate, f"seed={self.seed}"]
+
+
+def cells(config: DictConfig) -> list[Cell]:
+    """All cells of the tables and profiles of a config of `spt.reproduce` or `spt.report`.
+
+    Raises:
+        SptError: where a table or a profile does not say what it must.
+    """
+    settings: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+    found = []
+    for name, table in settings["tables"].items():
+        for profile_name, profile in settings["profiles"].items():
+            part = table["profiles"].get(profile_name)
+            if part is not None:
+                found += _cells(name, table, profile_name, profile, part)
+    return found
+
+
+def _cells(
+    name: str, table: dict[str, Any], profile_name: str, profile: dict[str, Any], part: dict[str, Any]
+) -> list[Cell]:
+    rows = table["rows"]
+    sweep = part.get("sweep", table.get("sweep")) or {}
+    if len(sweep) > 1:
+        raise SptError(f"table {name} sweeps {', '.join(sweep)}: a table sweeps one setting")
+    swept = [(key, value) for key, values in sweep.items() for value in values]
+    points: list[tuple[str, Any] | None] = [*swept] or [None]
+    found = []
+    for model, task, row in itertools.product(part["models"], part["tasks"], part.get("rows", list(rows))):
+        if row not in rows:
+            raise SptError(f"table {name} has no row {row!r}: {nearest(row, rows)}")
+        for point in points:
+            found.append(
+                Cell(
+                    table=name,
+                    profile=profile_name,
+                    task=task,
+                    model=model,
+                    row=row,
+                    point=point,
+                    overrides=_overrides(name, row, rows[row], task, model, profile, point),
+                    seeds=tuple(part.get("seeds", profile["seeds"])),
+                    learning_rates=_learning_rates(table, rows[row], profile),
+                )
+            )
+    return found
+
+
+def _overrides(
+    table: str,
+    row: str,
+    spec: dict[str, Any],
+    task: str,
+    model: str,
+    profile: dict[str, Any],
+    point: tuple[str, Any] | None,
+) -> tuple[str, ...]:
+    unknown = spec.keys() - ROW_KEYS
+    if unknown or "method" not in spec:
+        raise SptError(f"row {row!r} of table {table} needs method, and takes recipe and set, not {sorted(unknown)}")
+    recipe = f"{spec['recipe']}/{task}/{model}" if "recipe" in spec else None
+    return (
+        f"task={task}",
+        f"model={model}",
+        f"method={spec['method']}",
+        *([f"recipe={recipe}"] if recipe in recipes() else []),
+        *profile["set"],
+        *profile["tasks"].get(task, []),
+        *spec.get("set", []),
+        *([f"{point[0]}={point[1]}"] if point else []),
+    )
+
+
+def _learning_rates(table: dict[str, Any], spec: dict[str, Any], profile: dict[str, Any]) -> tuple[float, ...]:
+    rates = tuple(profile["learning_rates"].get(spec["method"], ()))
+    return rates if table.get("search", True) else rates[:1]
+
+
+def identity(config: dict[str, Any]) -> str:
+    """A hash of a resolved config of `spt.train` that does not depend on where the data and the weights lie."""
+    kept = {key: value for key, value in config.items() if key not in NOT_IN_FINGERPRINT}
+    for group, places in PLACES.items():
+        kept[group] = {key: value for key, value in kept[group].items() if key not in places}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
+
+
+class Composer:
+    """The resolved configs of jobs. Hydra composes one a cell: its jobs differ in seed and learning rate only."""
+
+    def __init__(self) -> None:
+        self.composed: dict[tuple[str, ...], dict[str, Any]] = {}
+
+    def config(self, job: Job) -> dict[str, Any]:
+        """The resolved config of `spt.train` with the job's overrides."""
+        overrides = job.cell.overrides
+        if overrides not in self.composed:
+            resolved = OmegaConf.to_container(compose("train", list(overrides)), resolve=True)
+            self.composed[overrides] = resolved  # type: ignore[assignment]
+        config = self.composed[overrides]
+        rate = config["trainer"]["learning_rate"] if job.learning_rate is None else job.learning_rate
+        return config | {"seed": job.seed, "trainer": config["trainer"] | {"learning_rate": rate}}
+
+    def identity(self, job: Job) -> str:
+        """The identity of the job's config."""
+        return identity(self.config(job))

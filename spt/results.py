@@ -1,0 +1,160 @@
+"""The finished runs behind the tables: which belong to which cell, and what is still missing."""
+
+import json
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from spt.errors import SptError
+from spt.grid import Cell, Composer, Job, identity
+from spt.record import HISTORY, OUTCOMES, RECORD, read_record
+
+FAILURE = "failure.json"
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A finished run: its record, and the files beside it."""
+
+    record: dict[str, Any]
+    folder: Path
+
+    @cached_property
+    def history(self) -> list[dict[str, Any]]:
+        """One row an epoch."""
+        return [json.loads(line) for line in (self.folder / HISTORY).read_text(encoding="utf-8").splitlines()]
+
+    @cached_property
+    def outcomes(self) -> dict[str, list | None]:
+        """How each example came out, by the names of the record's metrics; see `spt.tasks.Task.outcomes`."""
+        return json.loads((self.folder / OUTCOMES).read_text(encoding="utf-8"))
+
+
+class Records:
+    """All records, and notes of failed runs, in some folders of runs, by the identity of their configs.
+
+    Where several are of one identity, that of the first folder counts.
+    """
+
+    def __init__(self, *folders: Path):
+        self.finished: dict[str, Finished] = {}
+        self.failures: dict[str, dict[str, Any]] = {}
+        self.seen: set[tuple[str, str]] = set()
+        for folder in folders:
+            for path in sorted(folder.glob(f"*/{RECORD}")):
+                record = read_record(path)
+                self._see(record)
+                self.finished.setdefault(identity(record["config"]), Finished(record, path.parent))
+            for path in sorted(folder.glob(f"*/{FAILURE}")):
+                failure = read_record(path)
+                self._see(failure)
+                self.failures.setdefault(identity(failure["config"]), failure)
+
+    def _see(self, record: dict[str, Any]) -> None:
+        self.seen.add((record["task"], record["model"]))
+
+
+@dataclass
+class Result:
+    """A cell and its runs.
+
+    Attributes:
+        learning_rate: the one chosen, None where the config's own is taken, or where not all trials are done.
+        trials: the run of each learning rate that was tried, None where it is missing.
+        runs: the run of each seed with the learning rate chosen, None where it is missing.
+        failures: what failed, by seed and learning rate.
+    """
+
+    cell: Cell
+    learning_rate: float | None = None
+    trials: dict[float, Finished | None] = field(default_factory=dict)
+    runs: dict[int, Finished | None] = field(default_factory=dict)
+    failures: dict[tuple[int, float | None], str] = field(default_factory=dict)
+
+    @property
+    def done(self) -> dict[int, Finished]:
+        """The runs that are there, by seed."""
+        return {seed: run for seed, run in self.runs.items() if run is not None}
+
+    @property
+    def state(self) -> str:
+        """`done`, `partly` (some of its runs), `failed` (none, and a failure is known) or `not run`."""
+        if self.runs and all(run is not None for run in self.runs.values()):
+            return "done"
+        if self.done:
+            return "partly"
+        return "failed" if self.failures else "not run"
+
+    @property
+    def selection(self) -> dict[str, Any] | None:
+        """How the learning rate was chosen, for the record."""
+        if not self.trials:
+            return None
+        return {
+            "setting": "trainer.learning_rate",
+            "chosen": self.learning_rate,
+            "by": "best_dev, the first of equals",
+            "seed": self.cell.seeds[0],
+            "best_dev": {str(rate): run and run.record["metrics"]["best_dev"] for rate, run in self.trials.items()},
+        }
+
+
+def collect(cells: Iterable[Cell], records: Records, composer: Composer) -> list[Result]:
+    """Each cell with the records that are its own."""
+    return [_collect(cell, records, composer) for cell in cells]
+
+
+def _collect(cell: Cell, records: Records, composer: Composer) -> Result:
+    result = Result(cell, runs=dict.fromkeys(cell.seeds), trials=dict.fromkeys(cell.learning_rates))
+    if (cell.task, cell.model) not in records.seen:
+        return result
+
+    def find(job: Job) -> Finished | None:
+        key = composer.identity(job)
+        run = records.finished.get(key)
+        if run is None and key in records.failures:
+            result.failures[job.seed, job.learning_rate] = records.failures[key]["error"]
+        return run
+
+    result.trials = {rate: find(Job(cell, cell.seeds[0], rate)) for rate in cell.learning_rates}
+    result.learning_rate = choose(result)
+    if result.learning_rate is not None or not cell.learning_rates:
+        result.runs = {job.seed: find(job) for job in cell.jobs(result.learning_rate)}
+    return result
+
+
+def choose(result: Result) -> float | None:
+    """The learning rate with the best dev score, the first of equals; None while a trial is neither done nor failed.
+
+    A trial that failed, or whose loss diverged, is out of the running.
+    """
+    seed = result.cell.seeds[0]
+    if any(run is None and (seed, rate) not in result.failures for rate, run in result.trials.items()):
+        return None
+    scores = {
+        rate: run.record["metrics"]["best_dev"]
+        for rate, run in result.trials.items()
+        if run is not None and run.record["status"] == "finished"
+    }
+    return max(scores, key=scores.__getitem__) if scores else None
+
+
+def publish(run: Finished, folder: Path, selection: dict[str, Any] | None) -> Path:
+    """Copy what the report needs of a run (not its weights) to `folder`, with how its learning rate was chosen."""
+    there = folder / run.folder.name
+    try:
+        there.mkdir(parents=True, exist_ok=True)
+        for name in (HISTORY, OUTCOMES):
+            if run.folder != there:
+                shutil.copyfile(run.folder / name, there / name)
+        record = run.record | ({} if selection is None else {"selection": selection})
+        text = json.dumps(record, indent=2) + "\n"
+        path = there / RECORD
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise SptError(f"cannot write {error.filename or there}: {error.strerror}") from error
+    return there
