@@ -66,6 +66,13 @@ class Job:
     learning_rate: float | None
 
     @property
+    def name(self) -> str:
+        """The run for people."""
+        point = [f"{self.cell.point[0].rpartition('.')[2]}={self.cell.point[1]}"] if self.cell.point else []
+        rate = [] if self.learning_rate is None else [f"lr {self.learning_rate:g}"]
+        return ", ".join([f"{self.cell.task} {self.cell.model} {self.cell.row}", *point, *rate, f"seed {self.seed}"])
+
+    @property
     def overrides(self) -> list[str]:
         """The command line of the run, after `python -m spt.train`."""
         rate = [] if self.learning_rate is None else [f"trainer.learning_rate={self.learning_rate}"]
@@ -101,7 +108,16 @@ def _cells(
     for model, task, row in itertools.product(part["models"], part["tasks"], part.get("rows", list(rows))):
         if row not in rows:
             raise SptError(f"table {name} has no row {row!r}: {nearest(row, rows)}")
+        rates = tuple(profile["learning_rates"].get(rows[row].get("method"), ()))
+        is_searched = len(rates) > 1 and table.get("search", True)
         for point in points:
+            settings = [
+                *profile["set"],
+                *profile["tasks"].get(task, []),
+                *(f"trainer.learning_rate={rate}" for rate in rates[:1] if not is_searched),
+                *rows[row].get("set", []),
+                *([f"{point[0]}={point[1]}"] if point else []),
+            ]
             found.append(
                 Cell(
                     table=name,
@@ -110,42 +126,21 @@ def _cells(
                     model=model,
                     row=row,
                     point=point,
-                    overrides=_overrides(name, row, rows[row], task, model, profile, point),
+                    overrides=(*_groups(name, row, rows[row], task, model), *settings),
                     seeds=tuple(part.get("seeds", profile["seeds"])),
-                    learning_rates=_learning_rates(table, rows[row], profile),
+                    learning_rates=rates if is_searched else (),
                 )
             )
     return found
 
 
-def _overrides(
-    table: str,
-    row: str,
-    spec: dict[str, Any],
-    task: str,
-    model: str,
-    profile: dict[str, Any],
-    point: tuple[str, Any] | None,
-) -> tuple[str, ...]:
+def _groups(table: str, row: str, spec: dict[str, Any], task: str, model: str) -> list[str]:
     unknown = spec.keys() - ROW_KEYS
     if unknown or "method" not in spec:
         raise SptError(f"row {row!r} of table {table} needs method, and takes recipe and set, not {sorted(unknown)}")
     recipe = f"{spec['recipe']}/{task}/{model}" if "recipe" in spec else None
-    return (
-        f"task={task}",
-        f"model={model}",
-        f"method={spec['method']}",
-        *([f"recipe={recipe}"] if recipe in recipes() else []),
-        *profile["set"],
-        *profile["tasks"].get(task, []),
-        *spec.get("set", []),
-        *([f"{point[0]}={point[1]}"] if point else []),
-    )
-
-
-def _learning_rates(table: dict[str, Any], spec: dict[str, Any], profile: dict[str, Any]) -> tuple[float, ...]:
-    rates = tuple(profile["learning_rates"].get(spec["method"], ()))
-    return rates if table.get("search", True) else rates[:1]
+    groups = [f"task={task}", f"model={model}", f"method={spec['method']}"]
+    return [*groups, *([f"recipe={recipe}"] if recipe in recipes() else [])]
 
 
 def identity(config: dict[str, Any]) -> str:

@@ -7,6 +7,7 @@
     adapter/        what was trained, at the best dev epoch
     outcomes.json   how each example of each scored split came out, for paired tests
     record.json     written last, and whole: a folder without it is an unfinished run
+    failure.json    in its place, where a run of a grid failed: why
 """
 
 import hashlib
@@ -29,7 +30,7 @@ from omegaconf import DictConfig, OmegaConf
 from spt.errors import SptError, is_whole
 
 SCHEMA = 1
-RECORD, HISTORY, OUTCOMES = "record.json", "history.jsonl", "outcomes.json"
+RECORD, HISTORY, OUTCOMES, FAILURE = "record.json", "history.jsonl", "outcomes.json", "failure.json"
 CONFIG, LOG, ADAPTER = "config.yaml", "train.log", "adapter"
 PACKAGES = (
     *("torch", "transformers", "accelerate", "datasets", "tokenizers", "safetensors", "numpy"),
@@ -61,8 +62,7 @@ class Run:
         if not isinstance(self.config["force"], bool):
             raise SptError(f"force must be true or false, not {self.config['force']!r}")
         self.fingerprint = fingerprint(self.config)
-        name = ".".join(self.config[group]["name"] for group in ("task", "model", "method"))
-        self.folder = Path(self.config["output_dir"]) / f"{name}.{self.fingerprint}"
+        self.folder = folder_of(self.config)
 
     @property
     def command(self) -> str:
@@ -93,7 +93,7 @@ class Run:
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            for name in (RECORD, HISTORY, OUTCOMES):
+            for name in (RECORD, HISTORY, OUTCOMES, FAILURE):
                 (self.folder / name).unlink(missing_ok=True)
             shutil.rmtree(self.adapter, ignore_errors=True)
             write_atomically(self.folder / CONFIG, OmegaConf.to_yaml(self.config))
@@ -114,7 +114,17 @@ class Run:
 
     def finish(self, results: dict[str, Any]) -> dict[str, Any]:
         """Write the record: the results, and all that is needed to know where they came from."""
-        record = {
+        record = self._of(results)
+        write_atomically(self.folder / RECORD, json.dumps(record, indent=2) + "\n")
+        return record
+
+    def fail(self, error: str) -> None:
+        """Leave a note of why there is no record."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.folder / FAILURE, json.dumps(self._of({"error": error}), indent=2) + "\n")
+
+    def _of(self, results: dict[str, Any]) -> dict[str, Any]:
+        return {
             "schema": SCHEMA,
             **{group: self.config[group]["name"] for group in ("task", "model", "method")},
             "seed": self.config["seed"],
@@ -127,14 +137,18 @@ class Run:
             "git": git_state(),
             "hardware": hardware(),
         }
-        write_atomically(self.folder / RECORD, json.dumps(record, indent=2) + "\n")
-        return record
 
 
 def fingerprint(config: dict[str, Any]) -> str:
     """A hash of everything in a resolved config that can change a result. The data itself has its own."""
     kept = {key: value for key, value in config.items() if key not in NOT_IN_FINGERPRINT}
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def folder_of(config: dict[str, Any]) -> Path:
+    """The folder of the run that a resolved config describes."""
+    names = (config[group]["name"] for group in ("task", "model", "method"))
+    return Path(config["output_dir"]) / ".".join([*names, fingerprint(config)])
 
 
 def read_record(path: Path) -> dict[str, Any]:

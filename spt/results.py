@@ -10,17 +10,20 @@ from typing import Any
 
 from spt.errors import SptError
 from spt.grid import Cell, Composer, Job, identity
-from spt.record import HISTORY, OUTCOMES, RECORD, read_record
-
-FAILURE = "failure.json"
+from spt.record import FAILURE, HISTORY, OUTCOMES, RECORD, read_record, write_atomically
 
 
 @dataclass(frozen=True)
 class Finished:
-    """A finished run: its record, and the files beside it."""
+    """A finished run: its record, and the files beside it. Of one that failed, the note of it."""
 
     record: dict[str, Any]
     folder: Path
+
+    @cached_property
+    def identity(self) -> str:
+        """What was run, wherever its data and its weights lay."""
+        return identity(self.record["config"])
 
     @cached_property
     def history(self) -> list[dict[str, Any]]:
@@ -41,20 +44,17 @@ class Records:
 
     def __init__(self, *folders: Path):
         self.finished: dict[str, Finished] = {}
-        self.failures: dict[str, dict[str, Any]] = {}
+        self.failures: dict[str, Finished] = {}
         self.seen: set[tuple[str, str]] = set()
         for folder in folders:
             for path in sorted(folder.glob(f"*/{RECORD}")):
-                record = read_record(path)
-                self._see(record)
-                self.finished.setdefault(identity(record["config"]), Finished(record, path.parent))
+                run = Finished(read_record(path), path.parent)
+                self.finished.setdefault(run.identity, run)
             for path in sorted(folder.glob(f"*/{FAILURE}")):
-                failure = read_record(path)
-                self._see(failure)
-                self.failures.setdefault(identity(failure["config"]), failure)
-
-    def _see(self, record: dict[str, Any]) -> None:
-        self.seen.add((record["task"], record["model"]))
+                note = Finished(read_record(path), path.parent)
+                self.failures.setdefault(note.identity, note)
+        for run in (*self.finished.values(), *self.failures.values()):
+            self.seen.add((run.record["task"], run.record["model"]))
 
 
 @dataclass
@@ -116,7 +116,7 @@ def _collect(cell: Cell, records: Records, composer: Composer) -> Result:
         key = composer.identity(job)
         run = records.finished.get(key)
         if run is None and key in records.failures:
-            result.failures[job.seed, job.learning_rate] = records.failures[key]["error"]
+            result.failures[job.seed, job.learning_rate] = records.failures[key].record["error"]
         return run
 
     result.trials = {rate: find(Job(cell, cell.seeds[0], rate)) for rate in cell.learning_rates}
@@ -142,19 +142,25 @@ def choose(result: Result) -> float | None:
     return max(scores, key=scores.__getitem__) if scores else None
 
 
-def publish(run: Finished, folder: Path, selection: dict[str, Any] | None) -> Path:
-    """Copy what the report needs of a run (not its weights) to `folder`, with how its learning rate was chosen."""
+def publish(run: Finished, folder: Path, selection: dict[str, Any] | None = None) -> None:
+    """Copy what the report needs of a run (not its weights) to `folder`, with how its learning rate was chosen.
+
+    What was published of the same run before goes.
+    """
     there = folder / run.folder.name
+    record = run.record | ({} if selection is None else {"selection": selection})
+    files = {RECORD if "metrics" in record else FAILURE: json.dumps(record, indent=2) + "\n"}
+    for name in (HISTORY, OUTCOMES) if RECORD in files else ():
+        files[name] = (run.folder / name).read_text(encoding="utf-8")
     try:
+        for path in (*folder.glob(f"*/{RECORD}"), *folder.glob(f"*/{FAILURE}")):
+            if path.parent != there and Finished(read_record(path), path.parent).identity == run.identity:
+                shutil.rmtree(path.parent)
         there.mkdir(parents=True, exist_ok=True)
-        for name in (HISTORY, OUTCOMES):
-            if run.folder != there:
-                shutil.copyfile(run.folder / name, there / name)
-        record = run.record | ({} if selection is None else {"selection": selection})
-        text = json.dumps(record, indent=2) + "\n"
-        path = there / RECORD
-        if not path.exists() or path.read_text(encoding="utf-8") != text:
-            path.write_text(text, encoding="utf-8")
+        for name, text in files.items():
+            if not (there / name).exists() or (there / name).read_text(encoding="utf-8") != text:
+                write_atomically(there / name, text)
+        if RECORD in files:
+            (there / FAILURE).unlink(missing_ok=True)
     except OSError as error:
         raise SptError(f"cannot write {error.filename or there}: {error.strerror}") from error
-    return there

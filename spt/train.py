@@ -9,8 +9,7 @@ from spt.published import published
 from spt.record import LOG, Run
 
 
-@command("train")
-def main(config: DictConfig) -> None:
+def run_or_show(config: DictConfig) -> None:
     """Train what the config says, or show the result of the same run where it is finished."""
     from spt.console import logged, show_result
     from spt.training import Diverged
@@ -64,6 +63,8 @@ def train(run: Run, config: DictConfig) -> dict[str, Any]:
     tracker.finish(record, run.adapter)
     return record
 
+
+main = command("train")(run_or_show)
 
 if __name__ == "__main__":
     main()

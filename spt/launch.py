@@ -1,0 +1,43 @@
+"""Runs of a grid through one of Hydra's launchers, as `spt.train --multirun` would start them."""
+
+from collections.abc import Sequence
+from contextlib import redirect_stderr, redirect_stdout, suppress
+from io import StringIO
+
+from hydra._internal.callbacks import Callbacks
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
+from hydra.types import HydraContext, RunMode
+from omegaconf import DictConfig
+
+from spt.command import explain
+from spt.record import Run
+from spt.train import run_or_show
+
+
+def launch(jobs: Sequence[Sequence[str]]) -> None:
+    """Run each job (overrides of `spt.train`) through the launcher that the present command names.
+
+    A job that fails leaves a note in its folder, and the others go on. Without `hydra/launcher=...` they run in this
+    process, one after the other.
+    """
+    hydra = GlobalHydra.instance().hydra
+    assert hydra is not None
+    overrides = list(HydraConfig.get().overrides.hydra)
+    config = hydra.compose_config("train", overrides, RunMode.MULTIRUN, with_log_configuration=False)
+    context = HydraContext(config_loader=hydra.config_loader, callbacks=Callbacks(config))
+    launcher = Plugins.instance().instantiate_launcher(hydra_context=context, task_function=quietly, config=config)
+    launcher.launch(jobs, initial_job_idx=0)
+
+
+def quietly(config: DictConfig) -> None:
+    """A run of `spt.train` whose words go to its own log alone; where it fails, a note in its folder says why."""
+    run = Run(config)
+    with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
+        try:
+            run_or_show(config)
+        except Exception as error:
+            if run.record is None:
+                with suppress(OSError):
+                    run.fail(explain(error))

@@ -1,0 +1,89 @@
+"""Make the tables: `python -m spt.reproduce table=ner profile=cpu` plans the grid, runs what is missing, reports."""
+
+from typing import TYPE_CHECKING
+
+from omegaconf import DictConfig
+
+from spt.command import command
+from spt.errors import SptError
+
+if TYPE_CHECKING:
+    from spt.plan import Costs, Plan
+
+
+@command("reproduce")
+def main(config: DictConfig) -> None:
+    """Show the plan and its cost, run what is missing or stale, publish the records, write the report."""
+    from spt.plan import Costs, Plan
+
+    if "smoke" in config.profiles and len(config.profiles) > 1:
+        raise SptError("the smoke profile is a demo, whose numbers stand in no table with others: give it alone")
+    plan = Plan(config)
+    costs = Costs(plan.records.finished.values())
+    show(plan, costs)
+    if config.dry_run:
+        return
+    try:
+        run(plan, costs)
+    finally:
+        plan.look()
+        plan.publish()
+        # report
+    failures = plan.failures()
+    if failures:
+        raise SptError(f"{len(failures)} runs failed, the others are done:\n  " + "\n  ".join(failures))
+
+
+def run(plan: "Plan", costs: "Costs") -> None:
+    """Run what is missing: first what can start, then the seeds whose learning rate that chose."""
+    from spt.launch import launch
+    from spt.progress import Watch, Watched
+    from spt.record import folder_of
+
+    if not plan.pending():
+        return
+    with Watch(len(plan.missing())) as watch:
+        while jobs := plan.pending():
+            for job in jobs.values():
+                config = plan.config(job)
+                epochs, metric = config["trainer"]["num_train_epochs"], config["task"]["metrics"][0]
+                watch.add(Watched(job.name, folder_of(config), metric, epochs, costs.of(config)))
+            plan.tried |= jobs.keys()
+            launch([plan.command(key, job) for key, job in jobs.items()])
+            plan.look()
+
+
+def show(plan: "Plan", costs: "Costs") -> None:
+    """The plan as a table, and what it will cost."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    from spt.progress import duration
+
+    console = Console(soft_wrap=True, highlight=False)
+    table = Table("table", "model", "tasks", "done", "stale", "to run", "examples to see", box=box.SIMPLE)
+    for part in plan.parts():
+        seen = "unknown" if part.examples is None else f"{part.examples:,.0f}"
+        table.add_row(
+            part.table, part.model, ", ".join(part.tasks), *map(str, (part.done, part.stale, part.to_run)), seen
+        )
+    console.print(table)
+    missing = plan.missing().values()
+    if not missing:
+        console.print("nothing to run: every run has its record")
+        return
+    known = [seconds for job in missing if (seconds := costs.of(plan.config(job))) is not None]
+    words = [f"{len(missing)} runs to do"]
+    if known:
+        words.append(
+            f"{len(known)} of them take about {duration(sum(known))} one after the other, by finished ones "
+            f"like them on {'; '.join(sorted(costs.machines))}"
+        )
+    if len(known) < len(missing):
+        words.append(f"nothing like {len(missing) - len(known)} of them has been measured yet")
+    console.print("; ".join(words))
+
+
+if __name__ == "__main__":
+    main()
