@@ -1,0 +1,106 @@
+"""`python -m spt.reproduce`, as real processes on the demo: what it runs, and what it does not run again."""
+
+import json
+import shutil
+
+import pytest
+
+from tests.conftest import run
+
+SMALL = ("table=ner", "profiles.smoke.set=['trainer.num_train_epochs=1','trainer.per_device_train_batch_size=64']")
+ROWS = "+tables.ner.profiles.smoke.rows"
+
+
+def reproduce(folder, *overrides):
+    return run("-m", "spt.reproduce", *SMALL, f"output_dir={folder}", *overrides)
+
+
+def records(folder):
+    found = [json.loads(path.read_text()) for path in sorted(folder.glob("smoke/records/*/record.json"))]
+    return {(r["method"], r["config"]["trainer"]["learning_rate"], r["seed"]): r for r in found}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("grid")
+    done = reproduce(folder, f"{ROWS}=[spt,spt_sl]")
+    assert done.returncode == 0, done.stderr
+    return folder, done
+
+
+def test_it_runs_the_grid_and_publishes_records(made):
+    folder, done = made
+    found = records(folder)
+    assert {(method, seed) for method, _, seed in found} == {(m, s) for m in ("spt", "spt_sl") for s in (11, 12)}
+    tried = {rate: r for (method, rate, seed), r in found.items() if (method, seed) == ("spt_sl", 11)}
+    assert tried.keys() == {0.01, 0.02}
+    (chosen,) = [rate for method, rate, seed in found if (method, seed) == ("spt_sl", 12)]
+    scores = {str(rate): r["metrics"]["best_dev"] for rate, r in tried.items()}
+    assert chosen == max(tried, key=lambda rate: tried[rate]["metrics"]["best_dev"])
+    for (method, _, _), record in found.items():
+        if method == "spt_sl":
+            assert record["selection"]["chosen"] == chosen and record["selection"]["best_dev"] == scores
+        else:
+            assert "selection" not in record
+    assert "5 runs to do" in done.stdout and "5/5" in done.stdout
+    published = next((folder / "smoke" / "records").iterdir())
+    assert {path.name for path in published.iterdir()} == {"record.json", "history.jsonl", "outcomes.json"}
+
+
+def test_again_it_does_nothing(made):
+    folder, _ = made
+    before = {path: path.stat().st_mtime_ns for path in folder.glob("**/*") if path.name == "record.json"}
+    done = reproduce(folder, f"{ROWS}=[spt,spt_sl]")
+    assert done.returncode == 0 and "nothing to run" in done.stdout, done.stderr
+    assert before == {path: path.stat().st_mtime_ns for path in folder.glob("**/*") if path.name == "record.json"}
+
+
+def test_published_records_are_enough(made, tmp_path):
+    folder, _ = made
+    shutil.copytree(folder / "smoke", tmp_path / "smoke")
+    done = reproduce(tmp_path, f"{ROWS}=[spt,spt_sl]")
+    assert done.returncode == 0 and "nothing to run" in done.stdout, done.stderr
+
+
+def test_dry_run_runs_nothing(tmp_path):
+    done = reproduce(tmp_path / "none", "--dry-run")
+    assert done.returncode == 0 and "12 runs to do" in done.stdout, done.stderr
+    assert not (tmp_path / "none").exists()
+
+
+def test_other_data_makes_a_record_stale(made, tmp_path):
+    shutil.copytree(made[0], tmp_path, dirs_exist_ok=True)
+    path = sorted(tmp_path.glob("demo_ner.demo.spt.*/record.json"))[0]
+    record = json.loads(path.read_text())
+    record["data"]["fingerprint"] = "of other data"
+    path.write_text(json.dumps(record))
+    done = reproduce(tmp_path, f"{ROWS}=[spt,spt_sl]", "dry_run=true")
+    assert "1 runs to do" in done.stdout, done.stdout
+    done = reproduce(tmp_path, f"{ROWS}=[spt,spt_sl]")
+    assert done.returncode == 0 and "1/1" in done.stdout, done.stderr
+    assert json.loads(path.read_text())["data"]["fingerprint"] != "of other data"
+
+
+def test_a_failed_cell_is_told_at_the_end_and_stops_nothing(made, tmp_path):
+    shutil.copytree(made[0], tmp_path, dirs_exist_ok=True)
+    broken = "+tables.ner.rows.broken={method: spt, set: ['method.alpha=-1']}"
+    command = (f"{ROWS}=[broken,linear_probe]", broken, "profiles.smoke.seeds=[11]")
+    done = reproduce(tmp_path, *command)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "1 runs failed, the others are done" in done.stderr
+    assert "demo_ner demo broken, seed 11: alpha must be a finite number above 0" in done.stderr
+    assert ("linear_probe", 0.01, 11) in records(tmp_path)
+    (note,) = (tmp_path / "smoke" / "records").glob("*/failure.json")
+    assert "alpha must be" in json.loads(note.read_text())["error"]
+    assert "1 runs to do" in reproduce(tmp_path, *command, "dry_run=true").stdout  # it is tried again
+
+
+def test_demo_and_real_stand_apart(tmp_path):
+    done = reproduce(tmp_path, "profile=[smoke,cpu]")
+    assert done.returncode == 1 and "give it alone" in done.stderr
+
+
+def test_the_same_grid_side_by_side(tmp_path):
+    done = reproduce(tmp_path, f"{ROWS}=[linear_probe,spt]", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
+    assert done.returncode == 0, done.stderr
+    assert len(records(tmp_path)) == 4
