@@ -1,11 +1,11 @@
-"""The finished runs in a folder, as a table: `python -m spt.report output_dir=runs`."""
+"""The finished runs in a folder, as a table: `python -m spt.runs output_dir=runs`."""
 
 from omegaconf import DictConfig
 
 from spt.command import command
 
 
-@command("report")
+@command("runs")
 def main(config: DictConfig) -> None:
     """Print a line for each record, ordered by task, model and method."""
     from rich import box
