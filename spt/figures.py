@@ -18,7 +18,7 @@ from spt.tables import NAMES
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = "osD^vPX"
 DASHES = ("-", "--", ":")
-STYLE = {
+STYLE: dict[Any, Any] = {
     "svg.hashsalt": "spt",
     "svg.fonttype": "path",
     "font.family": "DejaVu Sans",
@@ -30,6 +30,7 @@ STYLE = {
 }
 ROOM = {"loc": "center left", "bbox_to_anchor": (1.01, 0.5)}
 Results = Sequence[Result]
+Looks = dict[str, dict[str, Any]]
 
 
 def figures(titles: dict[str, str], results: Results) -> dict[str, bytes]:
@@ -44,14 +45,15 @@ def figures(titles: dict[str, str], results: Results) -> dict[str, bytes]:
         own = [result for result in results if result.cell.table == table and result.done]
         if not own:
             continue
+        looks = _looks(result.cell.row for result in results if result.cell.table == table)
         with _style():
             for (task, model), group in _by_place(own):
                 heading = f"{title}: {task}, {model}" + (" (a demo, not a result)" if model == "demo" else "")
                 if group[0].cell.point is None:
-                    drawn |= _files(f"{table}.{task}.{model}.curves", _curves(heading, group))
+                    drawn |= _files(f"{table}.{task}.{model}.curves", _curves(heading, group, looks))
                 else:
-                    drawn |= _files(f"{table}.{task}.{model}.sensitivity", _sensitivity(heading, group))
-            drawn |= _files(f"{table}.cost", _costs(title, own))
+                    drawn |= _files(f"{table}.{task}.{model}.sensitivity", _sensitivity(heading, group, looks))
+            drawn |= _files(f"{table}.cost", _costs(title, own, looks))
     return drawn
 
 
@@ -86,11 +88,11 @@ def _figure(rows: int, columns: int) -> tuple[Any, Any]:
     """An empty figure of its own, which no global state knows of, and its axes."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(4.2 * columns, 3.1 * rows), layout="constrained")
+    figure = Figure(figsize=(1.4 + 4 * columns, 3.2 * rows), layout="constrained")
     return figure, figure.subplots(rows, columns, squeeze=False)
 
 
-def _looks(rows: Iterable[str]) -> dict[str, dict[str, Any]]:
+def _looks(rows: Iterable[str]) -> Looks:
     """Colour, marker and dashes of each row: no two alike, and in grey as well."""
     names = list(dict.fromkeys(rows))
     looks = zip(names, cycle(COLOURS), cycle(MARKERS), strict=False)
@@ -100,17 +102,17 @@ def _looks(rows: Iterable[str]) -> dict[str, dict[str, Any]]:
     }
 
 
-def _curves(title: str, group: Results) -> Any:
+def _curves(title: str, group: Results, looks: Looks) -> Any:
     """The dev score of each epoch: thin lines are seeds, thick ones their mean; the authors' released runs are grey."""
     task, model = group[0].cell.task, group[0].cell.model
     metric = headline(task)
     figure, ((axes,),) = _figure(1, 1)
-    released = [curve(task, model, result.cell.row, metric) for result in group]
-    for result, points in zip(group, released, strict=True):
-        if points:
+    for result in group:
+        look = looks[result.cell.row]
+        released = curve(task, model, result.cell.row, metric)
+        if released:
             label = f"{result.cell.row}, the authors' released run"
-            axes.plot(*zip(*points, strict=True), color="#999999", linewidth=2.5, label=label, zorder=1)
-    for result, look in zip(group, _looks(result.cell.row for result in group).values(), strict=True):
+            axes.plot(*zip(*released, strict=True), color="#999999", linewidth=2.5, label=label, zorder=1)
         runs = [[100 * row[f"dev_{metric}"] for row in run.history] for run in result.done.values()]
         runs = [run for run in runs if run]
         for run in runs:
@@ -126,10 +128,9 @@ def _curves(title: str, group: Results) -> Any:
     return figure
 
 
-def _sensitivity(title: str, group: Results) -> Any:
-    """The score at each point of a sweep, mean and standard deviation over seeds: best dev, and what selected nothing."""
+def _sensitivity(title: str, group: Results, looks: Looks) -> Any:
+    """The score at each point of a sweep, mean ± standard deviation: best dev, and of a split that selected nothing."""
     figure, (panels,) = _figure(1, len(_shown(group)))
-    looks = _looks(result.cell.row for result in group)
     values = sorted({float(result.cell.point[1]) for result in group if result.cell.point})
     key = next(result.cell.point[0] for result in group if result.cell.point)
     for axes, quantity in zip(panels, _shown(group), strict=True):
@@ -155,11 +156,10 @@ def _sensitivity(title: str, group: Results) -> Any:
     return figure
 
 
-def _costs(title: str, results: Results) -> Any:
+def _costs(title: str, results: Results, looks: Looks) -> Any:
     """The score, of a split that selected nothing where there is one, against trained numbers and seconds."""
     places = _by_place(results)
     figure, panels = _figure(len(places), 2)
-    looks = _looks(result.cell.row for result in results)
     for (left, right), ((task, model), group) in zip(panels, places, strict=True):
         quantity = _shown(group)[-1]
         for row, look in looks.items():

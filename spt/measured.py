@@ -133,8 +133,10 @@ def _lines(result: Result) -> list[Line]:
 
 def quantities(result: Result, expected: Iterable[str] = ()) -> list[str]:
     """The names of what the runs of a cell give, or would give: dev first, test last."""
-    further = [name for name in expected if name not in DEV]
-    further += [name for name in task_config(result.cell.task)["sizes"] if name not in ("train", "validation")]
+    task = task_config(result.cell.task)
+    further = [name for name in (*expected, *task["sizes"]) if name not in (*DEV, "train", "validation")]
+    if task["_target_"].endswith(".TokenTask"):  # of the others no test labels are public
+        further.append("test")
     if any(override.startswith("task.held_out=") for override in result.cell.overrides):
         further.append("held_out")
     for run in result.done.values():

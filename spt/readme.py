@@ -114,9 +114,9 @@ def _run(titles: dict[str, str], results: Sequence[Result]) -> list[str]:
     said = [
         f"{len(runs)} runs in all, {sum(record['wall_seconds'] for record in records) / 3600:.2f} hours; a run may "
         "stand in several tables. Runs that tried a learning rate are among them.",
-        f"- On: {'; '.join(sorted({hardware(record) for record in records}))}.",
-        f"- Commits: {', '.join(f'{name} ({count} runs)' for name, count in sorted(commits.items()))}.",
-        f"- Versions: {', '.join(f'{name} {_listed(found)}' for name, found in versions.items())}.",
+        f"On: {'; '.join(sorted({hardware(record) for record in records}))}.",
+        f"Commits: {', '.join(f'{name} ({count} runs)' for name, count in sorted(commits.items()))}.",
+        f"Versions: {', '.join(f'{name} {_listed(found)}' for name, found in versions.items())}.",
     ]
     if any(record["model"] == "demo" for record in records):
         said.append("`demo` is the embedded demo: its numbers say nothing about the methods.")
@@ -168,8 +168,8 @@ def _again(profiles: Sequence[str], results: Sequence[Result]) -> list[str]:
         f"    {command}\n    {command} cell={name}",
         wrapped(
             "The first writes these files again, byte for byte, with the versions in `requirements.txt`. The second "
-            "tells of a cell (the column `cell` of the CSV files; a run's folder in `records/` is in `runs`) its runs, each "
-            "with command, commit, data fingerprint, hardware and versions, or the commands that would make it. "
+            "tells of a cell (the column `cell` of the CSV files; a run's folder in `records/` is in `runs`) its runs, "
+            "each with command, commit, data fingerprint, hardware and versions, or the commands that would make it. "
             "`python -m spt.reproduce` makes what is missing."
         ),
     ]

@@ -145,13 +145,13 @@ def _facts(record: dict[str, Any]) -> list[str]:
 def show(results: Sequence[Result], folder: Path, written: Iterable[Path]) -> None:
     """What was written, and the main numbers, on the terminal."""
     from rich import box
-    from rich.table import Table
+    from rich.table import Column, Table
 
     from spt.console import console
     from spt.measured import lines, unselected
     from spt.tables import number
 
-    table = Table("cell", "of", "ours", "seeds", "published", box=box.SIMPLE)
+    table = Table(Column("cell", overflow="fold"), "of", "ours", "seeds", "published", box=box.SIMPLE)
     for result in results:
         every = {line.quantity: line for line in lines([result]) if line.ours}
         for name in dict.fromkeys(["best_dev", unselected(list(every))]) if every else ():

@@ -107,7 +107,10 @@ def _block(heading: str, results: list[Result]) -> Section:
         return section
     names = list(dict.fromkeys([*DEV, *(line.quantity for line in every)]))
     for name in sorted(names, key=lambda name: (name not in DEV, name == "test")):
-        section.tables.append(_scores(name, [line for line in every if line.quantity == name]))
+        there = {line.cell: line for line in every if line.quantity == name}
+        tasks = {cell.task for cell in there}
+        shown = [there.get(result.cell) or Line(result, name, ()) for result in results if result.cell.task in tasks]
+        section.tables.append(_scores(name, shown))
     return section
 
 
@@ -133,22 +136,27 @@ def _listed(names: Iterable[str]) -> str:
 
 
 def _scores(quantity: str, every: list[Line]) -> Table:
-    """Rows by methods, columns by tasks: published, ours, Δ."""
+    """Rows by methods, columns by tasks: ours, and where something is published for the task, that and Δ."""
     tasks = list(dict.fromkeys(line.cell.task for line in every))
+    known = {line.cell.task for line in every if line.published}
     places = dict.fromkeys((line.cell.row, line.cell.point) for line in every)
     by_place = {(line.cell.row, line.cell.point, line.cell.task): line for line in every}
     swept = next((line.cell.point[0] for line in every if line.cell.point), None)
     footnotes: dict[str, int] = {}
     columns = [Column("row"), *([Column(swept)] if swept else [])]
-    columns += [Column(label, task) for task in tasks for label in ("published", "ours", "Δ")]
+    for task in tasks:
+        columns += [Column(label, task) for label in (("published", "ours", "Δ") if task in known else ("ours",))]
     rows = []
     for row, point in places:
         texts = [row, *([str(point[1])] if point else [])]
         for task in tasks:
-            line = by_place.get((row, point, task))
-            texts += [_published(line, footnotes), _ours(line), _delta(line)] if line else [NOT_APPLICABLE] * 3
+            line = by_place[row, point, task]
+            texts += [_published(line, footnotes), _ours(line), _delta(line)] if task in known else [_ours(line)]
         rows.append(texts)
-    return Table(NAMES.get(quantity, quantity), columns, rows, _notes(quantity, every, footnotes))
+    notes = _notes(quantity, every, footnotes)
+    if len(known) < len(tasks):
+        notes.append(f"Nothing is published for {_listed(task for task in tasks if task not in known)}.")
+    return Table(NAMES.get(quantity, quantity), columns, rows, notes)
 
 
 def _published(line: Line, footnotes: dict[str, int]) -> str:
@@ -188,12 +196,13 @@ def _delta(line: Line) -> str:
 
 def _notes(quantity: str, every: list[Line], footnotes: dict[str, int]) -> list[str]:
     meaning = MEANINGS.get(quantity, f"The further split {quantity}, at the best dev epoch: it selects nothing")
-    splits = list(dict.fromkeys(_split(line) for line in every))
+    splits = {line.cell.task: _split(line) for line in every}
+    splits |= {line.cell.task: _split(line) for line in every if line.ours}
     metrics = dict.fromkeys(line.metric for line in every)
     tasks = {name: _listed(line.cell.task for line in every if line.metric == name) for name in metrics}
     notes = [
         f"{meaning}. Percent: {'; '.join(f'{METRICS[name]} on {on}' for name, on in tasks.items())}.",
-        f"Examples: {', '.join(splits)}.",
+        f"Examples: {', '.join(splits.values())}.",
     ]
     if any(line.ours for line in every):
         notes.append("ours: mean ± sample standard deviation (number of seeds).")
@@ -230,7 +239,7 @@ def _significance(results: list[Result]) -> list[Section]:
         if examples is None:
             row += ["other data"] * 3
         elif examples.identical:
-            row += [f"identical {_measure(cell.task, examples.kind)}", "identical", "identical"]
+            row += ["identical"] * 3
         else:
             mean, low, high = (number(100 * x, sign=True) for x in (examples.difference, examples.low, examples.high))
             row += [f"{mean} [{low}, {high}] {_measure(cell.task, examples.kind)}", p_value(examples.p), p_value(boot)]
