@@ -80,8 +80,8 @@ class Line:
 
     @property
     def tolerance(self) -> float | None:
-        """See `spt.statistics.tolerance`."""
-        return tolerance(self.ours, self.one_example) if self.ours else None
+        """Of the difference; see `spt.statistics.tolerance`."""
+        return tolerance(self.ours, self.one_example) if self.ours and self.published else None
 
     @property
     def within(self) -> bool | None:

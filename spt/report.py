@@ -30,7 +30,7 @@ def main(config: DictConfig) -> None:
     if config.cell is not None:
         names = [cell.name for cell in wanted]
         if config.cell not in names:
-            raise SptError(f"unknown cell {str(config.cell)!r}: {nearest(str(config.cell), names)}")
+            raise SptError(f"unknown cell {str(config.cell)!r}: {_hint(str(config.cell), names)}")
         wanted = [cell for cell in wanted if cell.name == config.cell]
     results = collect(wanted, Records(folder / RECORDS), Composer())
     if config.cell is not None:
@@ -98,23 +98,32 @@ def trace(result: Result) -> list[str]:
     if result.trials:
         chosen = "not chosen yet" if result.learning_rate is None else f"{result.learning_rate:g}"
         text.append(f"learning rate {chosen}, of {', '.join(f'{rate:g}' for rate in result.trials)}")
-    runs = {(seed, result.learning_rate): run for seed, run in result.runs.items()}
-    trials = {(cell.seeds[0], rate): run for rate, run in result.trials.items()}
-    for (seed, rate), run in (trials | runs).items():
-        role = "" if (seed, rate) in runs and seed in result.done else ", a try of a learning rate"
+    decided = result.learning_rate is not None or not result.trials
+    runs = {(seed, result.learning_rate): run for seed, run in result.runs.items() if decided}
+    tries = {(cell.seeds[0], rate): run for rate, run in result.trials.items()}
+    for (seed, rate), run in (runs | tries).items():
+        role = "" if (seed, rate) in runs else ", a try of a learning rate"
         if run is not None:
             text += ["", f"seed {seed}{role}: {run.folder.name}", *_facts(run.record)]
-        elif (seed, rate) in result.failures:
-            text += ["", f"seed {seed}: failed: {result.failures[seed, rate]}", f"  {_command(result, seed, rate)}"]
-        elif rate is not None or not result.trials:
-            text += [
-                "",
-                f"seed {seed}{role if rate in result.trials else ''}: not run",
-                f"  {_command(result, seed, rate)}",
-            ]
-    if result.trials and result.learning_rate is None:
+        else:
+            error = result.failures.get((seed, rate))
+            said = "not run" if error is None else f"failed: {error}"
+            text += ["", f"seed {seed}{role}: {said}", f"  {_command(result, seed, rate)}"]
+    if not decided:
         text += ["", f"then seeds {', '.join(map(str, cell.seeds[1:]))} with the learning rate that is chosen"]
     return text
+
+
+def _hint(wanted: str, names: Sequence[str]) -> str:
+    """What could stand where the name of a cell is no longer one."""
+    parts, known, before = [*wanted.split("/"), ""], [name.split("/") for name in names], list[str]()
+    while parts[0] in (following := {name[0] for name in known if name}):
+        before.append(parts.pop(0))
+        known = [name[1:] for name in known if name[:1] == before[-1:]]
+    if not following:
+        return f"did you mean {'/'.join(before)!r}?"
+    place = f"after {'/'.join(before)}/" if before else "table/task/model/row"
+    return f"{place}: {nearest(parts[0], following)}"
 
 
 def _command(result: Result, seed: int, rate: float | None) -> str:
