@@ -95,7 +95,7 @@ def _within(group: list[Result]) -> list[Comparison]:
         return [Comparison(result, group[0]) for result in group[1:]]
     reference = REFERENCE if REFERENCE in rows else rows[0]
     pairs = [(row, reference) for row in rows if row != reference]
-    pairs += [pair for pair in FURTHER if set(pair) <= set(rows) and pair not in pairs]
+    pairs += [pair for pair in FURTHER if set(pair) <= set(rows) and reference not in pair]
     by_place = {(result.cell.row, result.cell.point): result for result in group}
     points = dict.fromkeys(result.cell.point for result in group)
     return [

@@ -8,11 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from spt.measured import METRICS, cost, headline, lines, unselected
+from spt.measured import METRICS, NAMES, cost, headline, lines, unselected
 from spt.published import curve
 from spt.results import Result
 from spt.statistics import summary
-from spt.tables import NAMES
 
 # Okabe and Ito's colours, which the colour-blind can tell apart; grey is left for what is published.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -53,7 +52,8 @@ def figures(titles: dict[str, str], results: Results) -> dict[str, bytes]:
                     drawn |= _files(f"{table}.{task}.{model}.curves", _curves(heading, group, looks))
                 else:
                     drawn |= _files(f"{table}.{task}.{model}.sensitivity", _sensitivity(heading, group, looks))
-            drawn |= _files(f"{table}.cost", _costs(title, own, looks))
+            if len({run.record["trainable_parameters"] for result in own for run in result.done.values()}) > 1:
+                drawn |= _files(f"{table}.cost", _costs(title, own, looks))
     return drawn
 
 
@@ -121,7 +121,8 @@ def _curves(title: str, group: Results, looks: Looks) -> Any:
             together = min(map(len, runs))
             mean = np.mean([run[:together] for run in runs], axis=0)
             label = f"{result.cell.row} (n = {len(runs)})"
-            axes.plot(range(1, together + 1), mean, **look, linewidth=1.5, markersize=3.5, label=label, zorder=3)
+            style = look | {"linewidth": 1.5, "markersize": 3.5, "markevery": max(1, together // 10)}
+            axes.plot(range(1, together + 1), mean, **style, label=label, zorder=3)
     axes.set(title=title, xlabel="epoch", ylabel=f"dev {METRICS[metric]}, %")
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.legend(**ROOM)

@@ -11,6 +11,7 @@ from spt.results import Finished, Result
 from spt.statistics import Summary, summary, tolerance
 
 DEV = ("best_dev", "last_dev")  # of the split that selects; all other quantities are of splits that selected nothing
+NAMES = {"best_dev": "Best dev", "last_dev": "Last epoch on dev", "held_out": "Held out", "test": "Test"}
 METRICS = {
     "accuracy": "accuracy",
     "f1": "F1",

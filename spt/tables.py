@@ -6,11 +6,10 @@ from typing import Any
 
 from spt.comparisons import RULE, comparisons
 from spt.markup import Column, Section, Table
-from spt.measured import COLLAPSED, DEV, DIRTY, DIVERGED, METRICS, Line, cost, headline, lines, marks
+from spt.measured import COLLAPSED, DEV, DIRTY, DIVERGED, METRICS, NAMES, Line, cost, headline, lines, marks
 from spt.results import Result
-from spt.statistics import CONFIDENCE, RESAMPLES, holm
+from spt.statistics import CONFIDENCE, RESAMPLES, holm, summary
 
-NAMES = {"best_dev": "Best dev", "last_dev": "Last epoch on dev", "held_out": "Held out", "test": "Test"}
 MEANINGS = {
     "best_dev": (
         "Dev split, the best epoch: the maximum over epochs, on the split that selects the epoch and the learning rate"
@@ -95,7 +94,7 @@ def sections(results: Sequence[Result]) -> list[Section]:
     for (profile, model), group in groupby(results, key=lambda result: (result.cell.profile, result.cell.model)):
         found.append(_block(f"{model} (profile {profile})", list(group)))
     done = [result for result in results if result.done]
-    return [*found, *_significance(done), *_learning_rates(results), *_costs(done)]
+    return [*found, *_selection(results), *_significance(done), *_learning_rates(results), *_costs(done)]
 
 
 def _block(heading: str, results: list[Result]) -> Section:
@@ -221,6 +220,45 @@ def _split(line: Line) -> str:
 
 def _signs(found: str) -> list[str]:
     return [f"{sign} {text}." for sign, text in SIGNS.items() if sign in found]
+
+
+def _selection(results: Iterable[Result]) -> list[Section]:
+    """What selecting the epoch on dev does, to ours and to the published numbers."""
+    rows = []
+    for result in results:
+        every = {line.quantity: line for line in lines([result])}
+        best, last = (every[name] for name in DEV)
+        further = [line for name, line in every.items() if name not in DEV and line.ours]
+        released = [(a, b) for a in best.published for b in last.published if _of_one_run(a, b)]
+        said = [NONE] * 3
+        if released:
+            highest, final = (float(row["value"]) for row in released[0])
+            said = [number(highest), number(final), number(highest - final, sign=True)]
+        ours = [best.state] * 3
+        if best.ours and last.ours:
+            gaps = summary([score - last.scores[seed] for seed, score in best.scores.items()])
+            spread = "" if gaps.std is None else f" ± {number(gaps.std)}"
+            ours = [number(best.ours.mean), number(last.ours.mean), f"{number(gaps.mean, sign=True)}{spread}"]
+        if released or best.ours:
+            others = ", ".join(f"{line.quantity} {number(line.ours.mean)}" for line in further if line.ours)
+            rows.append([*_place(result), *said, *ours, others or NONE])
+    if not rows:
+        return []
+    labels = ("best dev", "last epoch", "best − last")
+    columns = [
+        *(Column(label) for label in ("model", "task", "row")),
+        *(Column(label, group) for group in ("published", "ours") for label in labels),
+        Column("at the best dev epoch", "ours"),
+    ]
+    notes = [
+        "best − last: what reporting the maximum over epochs adds, on the split that it was selected on; ours is its "
+        "mean ± sample standard deviation over seeds. The last column is of splits that selected nothing.",
+    ]
+    return [Section("What selecting on dev does", tables=[Table("Best and last epoch", columns, rows, notes)])]
+
+
+def _of_one_run(one: dict[str, str], other: dict[str, str]) -> bool:
+    return all(one[name] == other[name] for name in ("source", "seed"))
 
 
 def _significance(results: list[Result]) -> list[Section]:

@@ -104,7 +104,9 @@ def rte(demo, tmp_path):
     for seed, right in ((11, 200), (12, 204), (13, 206)):
         made.run("superglue/rte/bert-base-cased/spt_sl", seed, outcomes(right))
     for seed in (11, 12, 13, 14, 15):
-        made.run("superglue/rte/bert-base-cased/spt", seed, outcomes(200), wall_seconds=60.0 * seed)
+        made.run(
+            "superglue/rte/bert-base-cased/spt", seed, outcomes(200), wall_seconds=60.0 * seed, trainable_parameters=99
+        )
     made.run("superglue/rte/bert-base-cased/prefix_tuning", 11, outcomes(200), collapsed=True)
     made.fail("superglue/rte/bert-base-cased/fine_tuning", 11, "out of memory")
     return made
@@ -165,6 +167,14 @@ def test_differences_say_identical_and_have_corrected_p(rte):
     assert "Each of the two tests is made 3 times in this table" in text
 
 
+def test_what_selecting_on_dev_does_stands_side_by_side(rte):
+    text = rte.report()["tables/superglue.md"].partition("### Best and last epoch")[2].partition("## Diff")[0]
+    lines = [line.removeprefix("| bert-base-cased | ") for line in text.splitlines()]
+    assert "rte | spt | none | none | none | 72.20 | 36.10 | +36.10 ± 0.00 | none |" in lines
+    assert any(line.startswith("rte | spt_sl | 74.37 | 68.59 | +5.78 | 73.41 | 36.70 |") for line in lines)
+    assert f"wsc | spt_sl | 65.38 | 58.65 | +6.73{3 * ' | published only'} | none |" in lines
+
+
 def test_runs_of_other_data_are_not_compared_by_example(demo, tmp_path):
     made = Made(demo, tmp_path, "table=superglue", "profile=paper")
     made.run("superglue/rte/bert-base-cased/spt_sl", 11, outcomes(200))
@@ -217,7 +227,7 @@ def test_a_sweep_has_a_line_a_point_and_a_figure(demo, tmp_path):
     text = texts["tables/sl_weight.md"]
     assert "| spt_sl | 0.0 | 72.74 ± 0.26 (2 of 5) | none | not run | n/a |" in text
     assert "spt_sl, method.sl_weight: 0.001 − 0.0" in text
-    assert "figures/sl_weight.rte.bert-base-cased.sensitivity.svg" in texts and "figures/sl_weight.cost.svg" in texts
+    assert "figures/sl_weight.rte.bert-base-cased.sensitivity.svg" in texts
     # copa's published run has a weight of the sweep, rte's has none of it
     lines = csv.DictReader(texts["tables/sl_weight.csv"].splitlines())
     assert {(line["task"], line["value"]) for line in lines if line["published"]} == {("copa", "0.0001")}
