@@ -4,23 +4,30 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import PurePath
 
-from spt.comparisons import RULE, comparisons
+from spt.comparisons import RULE, Comparison
 from spt.markup import Column, Table, bullets, markdown_table, wrapped
 from spt.measured import hardware, headline, published_for
-from spt.published import COMPARES_WITH, CURVES, NUMBERS, REPOSITORY, read_numbers
+from spt.published import COMPARES_WITH, CONF, CURVES, NUMBERS, REPOSITORY, read_numbers
 from spt.results import Finished, Result
 from spt.tables import TOLERANCE, extents, number
 
 USUAL = ["cpu", "paper"]
 
 
-def readme(titles: dict[str, str], profiles: Sequence[str], results: Sequence[Result], figures: Sequence[str]) -> str:
+def readme(
+    titles: dict[str, str],
+    profiles: Sequence[str],
+    results: Sequence[Result],
+    compared: dict[str, list[Comparison]],
+    figures: Sequence[str],
+) -> str:
     """The README of a folder of results.
 
     Args:
         titles: of the tables, by name.
         profiles: whose cells these are.
         results: of all cells.
+        compared: the comparisons of each table.
         figures: the names of the figures' files.
     """
     parts = [
@@ -30,11 +37,11 @@ def readme(titles: dict[str, str], profiles: Sequence[str], results: Sequence[Re
             "a change goes there, not here. Scores are in percent."
         ),
         *_tables(titles, results),
-        *_findings(titles, results),
+        *_findings(titles, compared),
         *_figures(figures),
         *_run(titles, results),
         *_not_run(results),
-        *_again(profiles, results),
+        *_again(titles, profiles, results),
         *_rules(),
     ]
     if any(published_for(result.cell) for result in results):
@@ -54,11 +61,11 @@ def _tables(titles: dict[str, str], results: Sequence[Result]) -> list[str]:
     return ["## Tables", markdown_table(Table("", columns, rows))]
 
 
-def _findings(titles: dict[str, str], results: Sequence[Result]) -> list[str]:
+def _findings(titles: dict[str, str], compared: dict[str, list[Comparison]]) -> list[str]:
     rows = []
     for name, title in titles.items():
         tally: dict[str, list[int]] = {}
-        for comparison in comparisons(result for result in results if result.cell.table == name and result.done):
+        for comparison in compared[name]:
             found = comparison.over_examples
             if found is None:
                 continue
@@ -159,9 +166,13 @@ def _not_run(results: Sequence[Result]) -> list[str]:
     return ["## What was not run", bullets(sorted(entries)), *failed]
 
 
-def _again(profiles: Sequence[str], results: Sequence[Result]) -> list[str]:
-    usual = profiles == USUAL
-    command = "python -m spt.report" + ("" if usual else f" profile=[{','.join(profiles)}] results_dir=<this folder>")
+def _again(titles: Iterable[str], profiles: Sequence[str], results: Sequence[Result]) -> list[str]:
+    choices = []
+    if sorted(titles) != sorted(path.stem for path in (CONF / "table").glob("*.yaml")):
+        choices.append(f"'table=[{','.join(titles)}]'")
+    if profiles != USUAL:
+        choices.append(f"'profile=[{','.join(profiles)}]'")
+    command = " ".join(["python -m spt.report", *choices, *(["results_dir=..."] if choices else [])])
     name = next((result.cell.name for result in results if result.done), results[0].cell.name if results else "")
     return [
         "## Again, and where a number comes from",

@@ -53,22 +53,25 @@ def write_report(config: DictConfig, results: Sequence[Result], folder: Path) ->
     Returns:
         The report's files.
     """
+    from spt.comparisons import Comparison, comparisons
     from spt.figures import figures
     from spt.markup import csv_text, latex, markdown
     from spt.readme import readme
     from spt.tables import COLUMNS, csv_rows, sections
 
     tables: dict[str, bytes] = {}
+    compared: dict[str, list[Comparison]] = {}
     for name, table in config.tables.items():
         own = [result for result in results if result.cell.table == name]
         if own:
-            found = sections(own)
+            compared[name] = comparisons(own)
+            found = sections(own, compared[name])
             tables[f"{name}.md"] = markdown(table.title, found).encode()
             tables[f"{name}.tex"] = latex(table.title, found).encode()
             tables[f"{name}.csv"] = csv_text(COLUMNS, csv_rows(own)).encode()
     titles = {str(name): str(table.title) for name, table in config.tables.items() if f"{name}.md" in tables}
     drawn = figures(titles, results)
-    text = readme(titles, list(config.profiles), results, sorted(drawn))
+    text = readme(titles, list(config.profiles), results, compared, sorted(drawn))
     try:
         written = _write(folder / TABLES, tables) + _write(folder / FIGURES, drawn)
         return [*_write(folder, {README: text.encode()}, only=False), *written]
@@ -154,13 +157,13 @@ def _facts(record: dict[str, Any]) -> list[str]:
 def show(results: Sequence[Result], folder: Path, written: Iterable[Path]) -> None:
     """What was written, and the main numbers, on the terminal."""
     from rich import box
-    from rich.table import Column, Table
+    from rich.console import Console
+    from rich.table import Table
 
-    from spt.console import console
     from spt.measured import lines, unselected
     from spt.tables import number
 
-    table = Table(Column("cell", overflow="fold"), "of", "ours", "seeds", "published", box=box.SIMPLE)
+    table = Table("cell", "of", "ours", "seeds", "published", box=box.SIMPLE)
     for result in results:
         every = {line.quantity: line for line in lines([result]) if line.ours}
         for name in dict.fromkeys(["best_dev", unselected(list(every))]) if every else ():
@@ -170,12 +173,13 @@ def show(results: Sequence[Result], folder: Path, written: Iterable[Path]) -> No
             ours = f"{number(line.ours.mean)}{spread}{line.marks}"
             beside = line.published[0]["value"] if line.published else "none"
             table.add_row(result.cell.name, name, ours, f"{line.ours.n} of {len(result.cell.seeds)}", beside)
+    console = Console(width=200)  # a narrow terminal may wrap the lines
     if table.row_count:
         console.print(table)
     files = list(written)
     states = [result.state for result in results]
     counts = ", ".join(f"{states.count(word)} {word}" for word in dict.fromkeys(states))
-    console.print(f"{len(results)} cells: {counts}", highlight=False, soft_wrap=True)
+    console.print(f"{len(results)} cells: {counts}", highlight=False)
     console.print(f"{len(files)} files: {folder / README} has them all", highlight=False, soft_wrap=True)
 
 

@@ -119,19 +119,20 @@ def over_examples(first: Sequence[Sequence[Any]], second: Sequence[Sequence[Any]
     a, b = np.array(first, dtype=float), np.array(second, dtype=float)
     if np.array_equal(a, b):
         return OverExamples(kind, 0.0, 0.0, 0.0, 1.0, identical=True)
-    if kind != "f1":  # the mean over seeds can be taken before the one over examples
-        a, b = a.mean(0, keepdims=True), b.mean(0, keepdims=True)
     score = _micro_f1 if kind == "f1" else _mean
+    if kind != "f1":
+        a, b = a[..., None], b[..., None]
+    examples = a.shape[1]
 
     def difference(index: np.ndarray, axis: int = -1) -> np.ndarray:
-        return score(a[:, index]) - score(b[:, index])
+        times = np.stack([np.bincount(drawn, minlength=examples) for drawn in index.reshape(-1, examples)])
+        return (score(times @ a / examples) - score(times @ b / examples)).reshape(index.shape[:-1])
 
-    examples = a.shape[1]
     found = bootstrap(
         (np.arange(examples),),
         difference,
         n_resamples=RESAMPLES,
-        batch=max(1, 2**18 // examples),
+        batch=max(1, 2**20 // examples),
         vectorized=True,
         confidence_level=CONFIDENCE,
         method="percentile",
@@ -144,14 +145,14 @@ def over_examples(first: Sequence[Sequence[Any]], second: Sequence[Sequence[Any]
     return OverExamples(kind, float(difference(np.arange(examples))), low, high, p, identical=False)
 
 
-def _mean(outcomes: np.ndarray) -> np.ndarray:
-    """Of [seeds, ..., examples], over seeds and examples."""
-    return outcomes.mean(-1).mean(0)
+def _mean(means: np.ndarray) -> np.ndarray:
+    """Of means over examples, [seeds, draws, 1]: averaged over seeds."""
+    return means[..., 0].mean(0)
 
 
 def _micro_f1(counts: np.ndarray) -> np.ndarray:
-    """Of [seeds, ..., examples, 3] (right, predicted, gold): F1 of the summed counts, averaged over seeds."""
-    right, predicted, gold = np.moveaxis(counts.sum(-2), -1, 0)
+    """Of counts, [seeds, draws, 3] (right, predicted, gold): F1, averaged over seeds."""
+    right, predicted, gold = np.moveaxis(counts, -1, 0)
     either = predicted + gold
     return np.divide(2 * right, either, out=np.zeros_like(either), where=either > 0).mean(0)
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby
 from typing import Any
 
-from spt.comparisons import RULE, comparisons
+from spt.comparisons import RULE, Comparison
 from spt.markup import Column, Section, Table
 from spt.measured import COLLAPSED, DEV, DIRTY, DIVERGED, METRICS, NAMES, Line, cost, headline, lines, marks
 from spt.results import Result
@@ -88,13 +88,13 @@ def _plain(value: float | None) -> str | None:
     return None if value is None else f"{value:.4f}"
 
 
-def sections(results: Sequence[Result]) -> list[Section]:
-    """A section for each model of a table, then what its methods differ by, their learning rates and their cost."""
+def sections(results: Sequence[Result], compared: Sequence[Comparison]) -> list[Section]:
+    """A section for each model of a table, then what its rows differ by, their learning rates and their cost."""
     found = []
     for (profile, model), group in groupby(results, key=lambda result: (result.cell.profile, result.cell.model)):
         found.append(_block(f"{model} (profile {profile})", list(group)))
     done = [result for result in results if result.done]
-    return [*found, *_selection(results), *_significance(done), *_learning_rates(results), *_costs(done)]
+    return [*found, *_selection(results), *_significance(compared), *_learning_rates(results), *_costs(done)]
 
 
 def _block(heading: str, results: list[Result]) -> Section:
@@ -261,8 +261,7 @@ def _of_one_run(one: dict[str, str], other: dict[str, str]) -> bool:
     return all(one[name] == other[name] for name in ("source", "seed"))
 
 
-def _significance(results: list[Result]) -> list[Section]:
-    found = comparisons(results)
+def _significance(found: Sequence[Comparison]) -> list[Section]:
     if not found:
         return []
     by_t = holm([comparison.over_seeds.p for comparison in found])
@@ -300,7 +299,7 @@ def _significance(results: list[Result]) -> list[Section]:
         "of the difference of the seed-averaged scores, for these runs: what other seeds would do is not in it. A mean "
         "of terms (correlations) is resampled with the standard scores that it has in the whole split.",
         "McNemar: the exact test on right and wrong classes (scipy.stats.binomtest), a p for each seed, not corrected.",
-        f"Each of the two tests is made {len(found)} times in this table: p (Holm) is corrected for that.",
+        f"Number of comparisons in this table: {len(found)}. For each of the two tests p (Holm) is corrected for that.",
         "identical: the same score at every seed, or the same outcome on every example. other data: the runs did not "
         "see the same examples.",
     ]

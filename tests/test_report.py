@@ -10,22 +10,27 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
 from spt import report
 from spt.errors import SptError
-from spt.grid import Composer, Job, cells
+from spt.grid import Composer, Job, cells, identity
 from spt.markup import Column, Section, Table, csv_text, latex, markdown
 from spt.published import COLUMNS, CONF, CURVES, NUMBERS, curve, published, read_numbers
 from spt.results import Records, collect
 from spt.statistics import summary
-from tests.conftest import DEMO, REPO, SHARED, run
+from tests.conftest import REPO, SHARED, run
+
+SMOKE = "superglue/demo_pair/demo/fine_tuning"
 
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
-    """The folder of a real run."""
+    """The folder of a real run, of a cell of the smoke profile."""
     folder = tmp_path_factory.mktemp("demo")
-    done = run("-m", "spt.train", "task=demo_pair", "method=prefix_tuning", *DEMO, f"output_dir={folder}")
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        (cell,) = (cell for cell in cells(compose("report", ["profile=smoke"])) if cell.name == SMOKE)
+    done = run("-m", "spt.train", *cell.jobs(None)[0].overrides, f"output_dir={folder}")
     assert done.returncode == 0, done.stderr
     (path,) = folder.glob("*/record.json")
     return path.parent
@@ -164,7 +169,7 @@ def test_differences_say_identical_and_have_corrected_p(rte):
     assert lines["spt − prefix_tuning"][4:] == ["1", "0.00", *["identical"] * 5, "1.000"]
     assert lines["spt_sl − spt"][3:6] == ["best_dev", "3", "+1.20"]
     assert "identical" not in lines["spt_sl − spt"] and "[" in lines["spt_sl − spt"][8]
-    assert "Each of the two tests is made 3 times in this table" in text
+    assert "Number of comparisons in this table: 3." in text
 
 
 def test_what_selecting_on_dev_does_stands_side_by_side(rte):
@@ -262,6 +267,7 @@ def test_the_readme_says_what_was_run_and_what_not(rte):
     assert "3 of 5 seeds: superglue, bert-base-cased: rte: spt_sl" in flat
     assert "57 numbers" in flat and "copa on bert-large-cased 80.00 best, 73.00 last" in flat
     assert "printed paper's own table is not among them" in flat
+    assert "    python -m spt.report 'table=[superglue]' 'profile=[paper]' results_dir=...\n" in text
 
 
 @pytest.fixture
@@ -290,6 +296,28 @@ def test_a_cell_is_traced_to_its_commands(rte, command):
     assert "seed 14: not run" in out and "torch 2" in out
     assert not (rte.folder / "README.md").exists()
     assert "seed 11: failed: out of memory" in command(*here, "cell=superglue/rte/bert-base-cased/fine_tuning")[1]
+
+
+def test_a_real_run_of_the_demo_is_found_and_called_a_demo(demo, tmp_path, command):
+    shutil.copytree(demo, tmp_path / "records" / demo.name)
+    here = (f"results_dir={tmp_path}", "profile=smoke", "table=superglue")
+    code, out = command(*here)
+    assert code is None and SMOKE in out and "1 of 2" in out and "1 partly" in out
+    assert "its numbers say nothing about the methods" in (tmp_path / "README.md").read_text()
+    assert (tmp_path / "figures" / "superglue.demo_pair.demo.curves.png").exists()
+    assert "Known deviations" not in (tmp_path / "README.md").read_text()
+    score = json.loads((demo / "record.json").read_text())["metrics"]["best_dev"]
+    text = (tmp_path / "tables" / "superglue.md").read_text()
+    assert row(text, "fine_tuning", "demo_pair ours") == f"{100 * score:.2f} (1 of 2)" + "§" * ("§" in out)
+    assert demo.name in command(*here, f"cell={SMOKE}")[1]
+
+
+def test_a_whole_number_and_its_float_are_one_setting():
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        configs = [OmegaConf.to_container(compose("train", ["method=spt", *more]), resolve=True) for more in (
+            [], ["method.sl_weight=0"], ["method.sl_weight=0.0"], ["method.sl_weight=1e-4"], ["trainer.bf16=true"]
+        )]  # fmt: skip
+    assert len({identity(config) for config in configs[:3]}) == 1 and len({identity(config) for config in configs}) == 3
 
 
 def test_a_cell_of_rates_that_are_not_tried(tmp_path, command):
@@ -344,9 +372,12 @@ def test_latex_and_markdown_show_text_as_it_is():
     assert csv_text(["a", "b"], [{"a": 'x, "y"', "b": None}]) == 'a,b\n"x, ""y""",\n'
 
 
-def test_latex_is_ascii():
-    tex = "".join(path.read_text(encoding="utf-8") for path in (REPO / "results" / "tables").glob("*.tex"))
-    assert tex.isascii()
+def test_committed_latex_is_ascii_with_its_braces_closed():
+    for path in (REPO / "results" / "tables").glob("*.tex"):
+        text = path.read_text(encoding="utf-8")
+        assert text.isascii() and len(re.findall(r"(?<!\\)\{", text)) == len(re.findall(r"(?<!\\)\}", text))
+        for name in ("table", "tabular", "minipage"):
+            assert text.count(f"\\begin{{{name}}}") == text.count(f"\\end{{{name}}}")
 
 
 GOOD = {
