@@ -12,6 +12,11 @@ from spt.results import Finished, Result
 from spt.tables import TOLERANCE, extents, number
 
 USUAL = ["cpu", "paper"]
+RELEASED = frozenset({"authors-release@a7b9e97", "P-tuning-v2-README@b1520c9"})
+PRINTED = (
+    " **The printed paper's own table is not among them**: they are of the authors' released runs and of the README of "
+    "P-tuning v2."
+)
 
 
 def readme(
@@ -234,16 +239,15 @@ def _deviations(results: Sequence[Result]) -> list[str]:
     curves = len(list(CURVES.glob("*.csv")))
     said = [
         f"`{NUMBERS.relative_to(REPOSITORY)}` has {len(rows)} numbers, each with its source, split, what selected the "
-        f"epoch, and seed where it is known: {_listed(sources)}. {len(unseen)} of them stand in no table here. **The "
-        "printed paper's own table is not among them**: they are of the authors' released runs and of the README of "
-        "P-tuning v2. Rows can be added; the columns are checked.",
+        f"epoch, and seed where it is known: {_listed(sources)}. {len(unseen)} of them stand in no table here. Rows "
+        f"can be added; the columns are checked.{PRINTED if RELEASED.issuperset(sources) else ''}",
         f"`{CURVES.relative_to(REPOSITORY)}` has the dev scores of each epoch of {curves} of the authors' released "
         "runs (authors-release@a7b9e97), as they are.",
         "**Dev-selected maxima.** The released SuperGLUE numbers are the best dev score over epochs; there is no test. "
         f"Where the last epoch is known too ({len(gaps)} runs), best is {number(mean)} points above last on average; "
         f"most for {worst}. NER numbers are of test at the best dev epoch.",
         f"**Single seeds.** Number of cells by seed: {'; '.join(seeds)}.",
-        *(f"{note[0].upper()}{note[1:]}: {_listed(cells)}." for note, cells in notes.items()),
+        *(f"{_listed(cells)}: {note}." for note, cells in notes.items()),
         "A released script passes `hidden_dropout_prob` 0.2 for CoNLL04, which its code never applies: 0.1 is what "
         "ran. The scheduler of NER never steps where gradient accumulation does not divide the steps of an epoch. "
         "Neither is repeated here.",

@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import sys
+from copy import copy
 from pathlib import Path
 
 import numpy as np
@@ -102,10 +103,10 @@ def outcomes(right: int, of: int = 277) -> list[int]:
     return [1] * right + [0] * (of - right)
 
 
-@pytest.fixture
-def rte(demo, tmp_path):
+@pytest.fixture(scope="module")
+def rte(demo, tmp_path_factory):
     """RTE with the settings of the published run: three seeds of five with the gate and SL, others otherwise."""
-    made = Made(demo, tmp_path, "table=superglue", "profile=paper")
+    made = Made(demo, tmp_path_factory.mktemp("rte"), "table=superglue", "profile=paper")
     for seed, right in ((11, 200), (12, 204), (13, 206)):
         made.run("superglue/rte/bert-base-cased/spt_sl", seed, outcomes(right))
     for seed in (11, 12, 13, 14, 15):
@@ -115,6 +116,12 @@ def rte(demo, tmp_path):
     made.run("superglue/rte/bert-base-cased/prefix_tuning", 11, outcomes(200), collapsed=True)
     made.fail("superglue/rte/bert-base-cased/fine_tuning", 11, "out of memory")
     return made
+
+
+@pytest.fixture(scope="module")
+def texts(rte):
+    """The report of them."""
+    return rte.report()
 
 
 def row(text: str, start: str, column: str) -> str:
@@ -127,8 +134,7 @@ def row(text: str, start: str, column: str) -> str:
     raise AssertionError(f"no {start} with {column}")
 
 
-def test_the_tables_have_numbers_where_there_are_some_and_words_elsewhere(rte):
-    texts = rte.report()
+def test_the_tables_have_numbers_where_there_are_some_and_words_elsewhere(texts):
     text = texts["tables/superglue.md"]
     ours = summary([100 * right / 277 for right in (200, 204, 206)])
     assert row(text, "spt_sl", "rte published") == "74.37 [2]"
@@ -145,8 +151,8 @@ def test_the_tables_have_numbers_where_there_are_some_and_words_elsewhere(rte):
     assert not re.search(r"\bnan\b|None", "".join(text for name, text in texts.items() if not name.endswith(".svg")))
 
 
-def test_the_csv_has_every_line_and_where_it_came_from(rte):
-    lines = list(csv.DictReader(rte.report()["tables/superglue.csv"].splitlines()))
+def test_the_csv_has_every_line_and_where_it_came_from(rte, texts):
+    lines = list(csv.DictReader(texts["tables/superglue.csv"].splitlines()))
     assert len(lines) == 3 * 5 * 4 * 2  # models, tasks, rows, best and last dev
     by_cell = {(line["cell"], line["quantity"]): line for line in lines}
     line = by_cell["superglue/rte/bert-base-cased/spt_sl", "best_dev"]
@@ -163,8 +169,8 @@ def test_the_csv_has_every_line_and_where_it_came_from(rte):
     assert by_cell["superglue/rte/bert-base-cased/fine_tuning", "best_dev"]["state"] == "failed"
 
 
-def test_differences_say_identical_and_have_corrected_p(rte):
-    text = rte.report()["tables/superglue.md"].partition("### Paired tests")[2].partition("## Cost")[0]
+def test_differences_say_identical_and_have_corrected_p(texts):
+    text = texts["tables/superglue.md"].partition("### Paired tests")[2].partition("## Cost")[0]
     lines = {line.split(" | ")[2]: line.strip("| ").split(" | ") for line in text.splitlines() if "| rte |" in line}
     assert lines["spt − prefix_tuning"][4:] == ["1", "0.00", *["identical"] * 5, "1.000"]
     assert lines["spt_sl − spt"][3:6] == ["best_dev", "3", "+1.20"]
@@ -172,8 +178,8 @@ def test_differences_say_identical_and_have_corrected_p(rte):
     assert "Number of comparisons in this table: 3." in text
 
 
-def test_what_selecting_on_dev_does_stands_side_by_side(rte):
-    text = rte.report()["tables/superglue.md"].partition("### Best and last epoch")[2].partition("## Diff")[0]
+def test_what_selecting_on_dev_does_stands_side_by_side(texts):
+    text = texts["tables/superglue.md"].partition("### Best and last epoch")[2].partition("## Diff")[0]
     lines = [line.removeprefix("| bert-base-cased | ") for line in text.splitlines()]
     assert "rte | spt | none | none | none | 72.20 | 36.10 | +36.10 ± 0.00 | none |" in lines
     assert any(line.startswith("rte | spt_sl | 74.37 | 68.59 | +5.78 | 73.41 | 36.70 |") for line in lines)
@@ -238,28 +244,31 @@ def test_a_sweep_has_a_line_a_point_and_a_figure(demo, tmp_path):
     assert {(line["task"], line["value"]) for line in lines if line["published"]} == {("copa", "0.0001")}
 
 
-def test_the_same_records_give_the_same_bytes_and_what_is_stale_goes(rte):
-    first = rte.report()
+def test_the_same_records_give_the_same_bytes_and_what_is_stale_goes(rte, texts):
     before = {path: path.read_bytes() for path in rte.folder.rglob("*") if path.is_file()}
     times = {path: path.stat().st_mtime_ns for path in before}
     for name in ("tables/old.md", "figures/old.svg"):
         (rte.folder / name).write_text("stale")
-    assert rte.report() == first
+    assert rte.report() == texts
     assert {path: path.read_bytes() for path in rte.folder.rglob("*") if path.is_file()} == before
     assert {path: path.stat().st_mtime_ns for path in before} == times  # nothing is written that would not change
-    assert {name for name in first if name.startswith("figures")} == {
+    assert {name for name in texts if name.startswith("figures")} == {
         "figures/superglue.rte.bert-base-cased.curves.svg",
         "figures/superglue.cost.svg",
     }
-    for name in (name for name in first if name.endswith(".svg")):
-        assert name in first["README.md"] and "<dc:date>" not in first[name] and "<text" not in first[name]
-    shutil.rmtree(rte.folder / "records")
-    assert not any(name.startswith("figures") for name in rte.report())
-    assert not (rte.folder / "figures").exists()
+    for name in (name for name in texts if name.endswith(".svg")):
+        assert name in texts["README.md"] and "<dc:date>" not in texts[name] and "<text" not in texts[name]
 
 
-def test_the_readme_says_what_was_run_and_what_not(rte):
-    text = rte.report()["README.md"]
+def test_figures_go_with_the_runs(rte, texts, tmp_path):
+    there = copy(rte)
+    there.folder = tmp_path
+    shutil.copytree(rte.folder / "figures", tmp_path / "figures")
+    assert not any(name.startswith("figures") for name in there.report()) and not (tmp_path / "figures").exists()
+
+
+def test_the_readme_says_what_was_run_and_what_not(texts):
+    text = texts["README.md"]
     flat = " ".join(text.split())
     assert "| SuperGLUE | 1 of 60 | 9 | 11, 12, 13, 14, 15 | bert-base-cased | 1.0" in text
     assert "9 runs in all" in flat and "c0ffee000000 (9 runs)" in flat
@@ -286,15 +295,16 @@ def command(monkeypatch, capsys):
     return call
 
 
-def test_a_cell_is_traced_to_its_commands(rte, command):
-    here = (f"results_dir={rte.folder}", "profile=paper", "table=superglue")
+def test_a_cell_is_traced_to_its_commands(rte, tmp_path, command):
+    shutil.copytree(rte.folder / "records", tmp_path / "records")
+    here = (f"results_dir={tmp_path}", "profile=paper", "table=superglue")
     code, out = command(*here, "cell=superglue/rte/bert-base-cased/spt_sl")
     assert (
         code is None and "partly" in out and "72.20" in out and "c0ffee" in out and "0123" in out and "(clean)" in out
     )
     assert "python -m spt.train task=rte model=bert-base-cased method=spt_sl seed=12" in out
     assert "seed 14: not run" in out and "torch 2" in out
-    assert not (rte.folder / "README.md").exists()
+    assert not (tmp_path / "README.md").exists()
     assert "seed 11: failed: out of memory" in command(*here, "cell=superglue/rte/bert-base-cased/fine_tuning")[1]
 
 
