@@ -19,7 +19,7 @@ quickstart: setup
 	$(RUN) -m spt.train --multirun task=demo_pair,demo_choice,demo_ner model=demo \
 		method=fine_tuning,prefix_tuning,spt,spt_sl \
 		trainer.num_train_epochs=15 output_dir=runs/demo
-	$(RUN) -m spt.report output_dir=runs/demo
+	$(RUN) -m spt.runs output_dir=runs/demo
 
 test: setup
 	$(RUN) -m pytest -n auto --dist loadfile

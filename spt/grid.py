@@ -11,7 +11,7 @@ from typing import Any
 from hydra import compose
 from omegaconf import DictConfig, OmegaConf
 
-from spt.errors import SptError, nearest
+from spt.errors import SptError, is_whole, nearest
 from spt.published import recipes
 from spt.record import NOT_IN_FINGERPRINT
 
@@ -148,7 +148,16 @@ def identity(config: dict[str, Any]) -> str:
     kept = {key: value for key, value in config.items() if key not in NOT_IN_FINGERPRINT}
     for group, places in PLACES.items():
         kept[group] = {key: value for key, value in kept[group].items() if key not in places}
-    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(_as_floats(kept), sort_keys=True).encode()).hexdigest()
+
+
+def _as_floats(value: Any) -> Any:
+    """A setting with whole numbers as floats: `method.sl_weight=0` and a default of 0.0 are the same."""
+    if isinstance(value, dict):
+        return {key: _as_floats(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_as_floats(item) for item in value]
+    return float(value) if is_whole(value) else value
 
 
 class Composer:

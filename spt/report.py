@@ -1,44 +1,186 @@
-"""The finished runs in a folder, as a table: `python -m spt.report output_dir=runs`."""
+"""The report: tables, figures and a README of the committed records, `python -m spt.report`, and where a cell's numbers
+come from, `python -m spt.report cell=superglue/cb/minilm/spt`.
+"""
+
+import shlex
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig
 
 from spt.command import command
+from spt.errors import SptError, nearest
+from spt.results import Result
+
+RECORDS, TABLES, FIGURES, README = "records", "tables", "figures", "README.md"
 
 
 @command("report")
 def main(config: DictConfig) -> None:
-    """Print a line for each record, ordered by task, model and method."""
+    """Write the report of the records in `results_dir`, or tell of one cell."""
+    from spt.console import console
+    from spt.grid import Composer, cells
+    from spt.results import Records, collect
+
+    if not isinstance(config.results_dir, str) or not config.results_dir:
+        raise SptError(f"results_dir must be a folder, not {config.results_dir!r}")
+    folder = Path(config.results_dir)
+    wanted = cells(config)
+    if config.cell is not None:
+        names = [cell.name for cell in wanted]
+        if config.cell not in names:
+            raise SptError(f"unknown cell {str(config.cell)!r}: {_hint(str(config.cell), names)}")
+        wanted = [cell for cell in wanted if cell.name == config.cell]
+    results = collect(wanted, Records(folder / RECORDS), Composer())
+    if config.cell is not None:
+        for result in results:
+            console.print("\n".join(trace(result)), soft_wrap=True, markup=False, highlight=False)
+        return
+    show(results, folder, write_report(config, results, folder))
+
+
+def write_report(config: DictConfig, results: Sequence[Result], folder: Path) -> list[Path]:
+    """Write the tables, figures and README of some results.
+
+    Files of an earlier report that this one does not have are removed; one that would not change is not written.
+
+    Args:
+        config: of `spt.report` or `spt.reproduce`: its tables have titles, its profiles names.
+        results: of its cells.
+        folder: where `tables/`, `figures/` and `README.md` go.
+
+    Returns:
+        The report's files.
+    """
+    from spt.comparisons import Comparison, comparisons
+    from spt.figures import figures
+    from spt.markup import csv_text, latex, markdown
+    from spt.readme import readme
+    from spt.tables import COLUMNS, csv_rows, sections
+
+    tables: dict[str, bytes] = {}
+    compared: dict[str, list[Comparison]] = {}
+    for name, table in config.tables.items():
+        own = [result for result in results if result.cell.table == name]
+        if own:
+            compared[name] = comparisons(own)
+            found = sections(own, compared[name])
+            tables[f"{name}.md"] = markdown(table.title, found).encode()
+            tables[f"{name}.tex"] = latex(table.title, found).encode()
+            tables[f"{name}.csv"] = csv_text(COLUMNS, csv_rows(own)).encode()
+    titles = {str(name): str(table.title) for name, table in config.tables.items() if f"{name}.md" in tables}
+    drawn = figures(titles, results)
+    text = readme(titles, list(config.profiles), results, compared, sorted(drawn))
+    try:
+        written = _write(folder / TABLES, tables) + _write(folder / FIGURES, drawn)
+        return [*_write(folder, {README: text.encode()}, only=False), *written]
+    except OSError as error:
+        raise SptError(f"cannot write {error.filename or folder}: {error.strerror}. Set results_dir") from error
+
+
+def _write(folder: Path, files: dict[str, bytes], only: bool = True) -> list[Path]:
+    """Write files where they differ, and where the folder is to hold `only` them, remove the others."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in folder.iterdir() if only else ():
+        if path.is_file() and path.name not in files:
+            path.unlink()
+    for name, content in files.items():
+        path = folder / name
+        if not path.exists() or path.read_bytes() != content:
+            path.write_bytes(content)
+    if not files and only:
+        folder.rmdir()
+    return [folder / name for name in sorted(files)]
+
+
+def trace(result: Result) -> list[str]:
+    """Where a cell's numbers come from: its runs with all that made them; for what is not run, the commands."""
+    cell = result.cell
+    text = [f"{cell.name} (profile {cell.profile}): {result.state}"]
+    if result.trials:
+        chosen = "not chosen yet" if result.learning_rate is None else f"{result.learning_rate:g}"
+        text.append(f"learning rate {chosen}, of {', '.join(f'{rate:g}' for rate in result.trials)}")
+    decided = result.learning_rate is not None or not result.trials
+    runs = {(seed, result.learning_rate): run for seed, run in result.runs.items() if decided}
+    tries = {(cell.seeds[0], rate): run for rate, run in result.trials.items()}
+    for (seed, rate), run in (runs | tries).items():
+        role = "" if (seed, rate) in runs else ", a try of a learning rate"
+        if run is not None:
+            text += ["", f"seed {seed}{role}: {run.folder.name}", *_facts(run.record)]
+        else:
+            error = result.failures.get((seed, rate))
+            said = "not run" if error is None else f"failed: {error}"
+            text += ["", f"seed {seed}{role}: {said}", f"  {_command(result, seed, rate)}"]
+    if not decided:
+        text += ["", f"then seeds {', '.join(map(str, cell.seeds[1:]))} with the learning rate that is chosen"]
+    return text
+
+
+def _hint(wanted: str, names: Sequence[str]) -> str:
+    """What could stand where the name of a cell is no longer one."""
+    parts, known, before = [*wanted.split("/"), ""], [name.split("/") for name in names], list[str]()
+    while parts[0] in (following := {name[0] for name in known if name}):
+        before.append(parts.pop(0))
+        known = [name[1:] for name in known if name[:1] == before[-1:]]
+    if not following:
+        return f"did you mean {'/'.join(before)!r}?"
+    place = f"after {'/'.join(before)}/" if before else "table/task/model/row"
+    return f"{place}: {nearest(parts[0], following)}"
+
+
+def _command(result: Result, seed: int, rate: float | None) -> str:
+    from spt.grid import Job
+
+    return shlex.join(["python", "-m", "spt.train", *Job(result.cell, seed, rate).overrides])
+
+
+def _facts(record: dict[str, Any]) -> list[str]:
+    from spt.console import percent
+    from spt.measured import hardware
+
+    git = record["git"]
+    tree = {None: "", True: " (uncommitted changes)", False: " (clean)"}[git["dirty"]]
+    scores = ", ".join(f"{name} {percent(score)}" for name, score in record["metrics"].items() if score is not None)
+    facts = {
+        "scores": f"{record['metric']}: {scores or 'none'}; best epoch {record['best_epoch']}, {record['status']}",
+        "command": record["command"],
+        "commit": f"{git['commit'] or 'not in a repository'}{tree}",
+        "data": record["data"]["fingerprint"],
+        "weights": record["model_sha256"],
+        "hardware": hardware(record),
+        "versions": ", ".join(f"{name} {version}" for name, version in record["versions"].items()),
+    }
+    return [f"  {name:<10}{value}" for name, value in facts.items()] + [f"  {text}" for text in record["warnings"]]
+
+
+def show(results: Sequence[Result], folder: Path, written: Iterable[Path]) -> None:
+    """What was written, and the main numbers, on the terminal."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
 
-    from spt.console import percent
-    from spt.errors import SptError
-    from spt.record import read_records
+    from spt.measured import lines, unselected
+    from spt.tables import number
 
-    records = read_records(config.output_dir)
-    if not records:
-        raise SptError(f"{config.output_dir!r} holds no finished run: python -m spt.train output_dir=... makes some")
-    known = ("best_dev", "last_dev", "test")
-    further = list(dict.fromkeys(name for record in records for name in record["metrics"] if name not in known))
-    dev = ("best dev", "last dev", *further, "test")
-    columns = ("task", "model", "method", "seed", "metric", *dev, "trained", "s", "")
-    table = Table(*columns, box=box.SIMPLE)
-    for record in sorted(records, key=lambda r: (r["task"], r["model"], r["method"], r["seed"], r["fingerprint"])):
-        metrics = record["metrics"]
-        table.add_row(
-            *(record["task"], record["model"], record["method"], str(record["seed"]), record["metric"]),
-            *(f"{percent(metrics['best_dev'])} @{record['best_epoch']}", percent(metrics["last_dev"])),
-            *(percent(metrics.get(name)) for name in (*further, "test")),
-            *(f"{record['trainable_parameters']:,}", f"{record['wall_seconds']:.0f}"),
-            "collapsed" if record["collapsed"] else "" if record["status"] == "finished" else record["status"],
-        )
-    console = Console(width=200)  # a narrow terminal may wrap the lines: cut off they would be no table
-    console.print(table)
-    console.print(
-        "best dev: the maximum over epochs @epoch, on the split that chose it; test and further splits: at that epoch; "
-        "s: seconds"
-    )
+    table = Table("cell", "of", "ours", "seeds", "published", box=box.SIMPLE)
+    for result in results:
+        every = {line.quantity: line for line in lines([result]) if line.ours}
+        for name in dict.fromkeys(["best_dev", unselected(list(every))]) if every else ():
+            line = every[name]
+            assert line.ours is not None
+            spread = "" if line.ours.std is None else f" ± {number(line.ours.std)}"
+            ours = f"{number(line.ours.mean)}{spread}{line.marks}"
+            beside = line.published[0]["value"] if line.published else "none"
+            table.add_row(result.cell.name, name, ours, f"{line.ours.n} of {len(result.cell.seeds)}", beside)
+    console = Console(width=200)  # a narrow terminal may wrap the lines
+    if table.row_count:
+        console.print(table)
+    files = list(written)
+    states = [result.state for result in results]
+    counts = ", ".join(f"{states.count(word)} {word}" for word in dict.fromkeys(states))
+    console.print(f"{len(results)} cells: {counts}", highlight=False)
+    console.print(f"{len(files)} files: {folder / README} has them all", highlight=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

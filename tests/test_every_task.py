@@ -185,7 +185,7 @@ def test_further_splits_are_in_what_is_said_and_reported(overrides, train, tmp_p
     _, out, _ = train("task=mnli", *DEMO, *settings, "trainer.max_steps=1")
     assert "3 validation_mismatched" in out and "validation_mismatched 33.33 (at the best dev epoch)" in out
     train("task=demo_choice", *DEMO, "trainer.max_steps=1")
-    done = run("-m", "spt.report", f"output_dir={tmp_path / 'runs'}")
+    done = run("-m", "spt.runs", f"output_dir={tmp_path / 'runs'}")
     header = next(line for line in done.stdout.splitlines() if "best dev" in line)
     (line,) = (line for line in done.stdout.splitlines() if " mnli " in line)
     assert "validation_mismatched" in header and line.count("33.33") == 3

@@ -1,4 +1,4 @@
-"""`python -m spt.train` and `python -m spt.report`, as a user calls them, on the embedded demo."""
+"""`python -m spt.train` and `python -m spt.runs`, as a user calls them, on the embedded demo."""
 
 import json
 import os
@@ -75,9 +75,9 @@ def test_a_run_folder_holds_all_that_was(sweep):
         assert said in log
 
 
-def test_the_report_has_a_line_a_run(sweep):
+def test_the_list_of_runs_has_a_line_a_run(sweep):
     folder, _ = sweep
-    done = run("-m", "spt.report", f"output_dir={folder}", env=os.environ | {"COLUMNS": "40"})
+    done = run("-m", "spt.runs", f"output_dir={folder}", env=os.environ | {"COLUMNS": "40"})
     assert done.returncode == 0, done.stderr
     for record in records(folder):
         line = next(x for x in done.stdout.splitlines() if record["task"] in x and f" {record['method']} " in x)
@@ -322,6 +322,6 @@ def test_help_and_cfg_load_no_torch():
         assert done.returncode == 0 and "prefix_length" in done.stdout, done.stderr
 
 
-def test_the_report_of_nothing_says_so():
-    done = run("-m", "spt.report", "output_dir=/no/such/folder")
+def test_the_list_of_no_runs_says_so():
+    done = run("-m", "spt.runs", "output_dir=/no/such/folder")
     assert done.returncode == 1 and "holds no finished run" in done.stderr and "Traceback" not in done.stderr
