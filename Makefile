@@ -23,3 +23,6 @@ quickstart: setup
 
 test: setup
 	$(RUN) -m pytest -n auto --dist loadfile
+
+reproduce: setup
+	$(RUN) -m spt.reproduce profile=$(PROFILE) $(ARGS)

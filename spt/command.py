@@ -3,9 +3,10 @@
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import hydra
@@ -22,19 +23,20 @@ TRACEBACK = "HYDRA_FULL_ERROR"
 
 
 def command(
-    config_name: str, verbatim: tuple[str, ...] = ()
+    config_name: str, verbatim: tuple[str, ...] = (), flags: Mapping[str, str] = MappingProxyType({})
 ) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
     """Make a function of a config a command: `python -m spt.<module> key=value ...`.
 
     An error ends in one message on standard error and exit code 1; with `-v`, or HYDRA_FULL_ERROR=1, in a traceback.
-    The values of `verbatim` keys are text as the shell gives it, with none of Hydra's grammar in it.
+    The values of `verbatim` keys are text as the shell gives it, with none of Hydra's grammar in it. `flags` are short
+    for overrides.
     """
 
     def decorate(main: Callable[[DictConfig], Any]) -> Callable[[], None]:
         def run() -> None:
             before = os.environ.get(TRACEBACK)
             verbose = "-v" in sys.argv or before not in (None, "", "0")
-            program, *arguments = (quoted(argument, verbatim) for argument in sys.argv if argument != "-v")
+            program, *arguments = (quoted(flags.get(word, word), verbatim) for word in sys.argv if word != "-v")
             # argparse takes options before or after all overrides, but not between them.
             sys.argv = [program, *sorted(arguments, key=lambda argument: argument not in ("-m", "--multirun"))]
             os.environ[TRACEBACK] = "1"  # Hydra then hands its errors on to us

@@ -11,7 +11,8 @@ from omegaconf import DictConfig
 
 from spt.command import command
 from spt.errors import SptError, nearest
-from spt.results import Result
+from spt.grid import Cell, Composer, cells
+from spt.results import Records, Result, collect
 
 RECORDS, TABLES, FIGURES, README = "records", "tables", "figures", "README.md"
 
@@ -19,25 +20,39 @@ RECORDS, TABLES, FIGURES, README = "records", "tables", "figures", "README.md"
 @command("report")
 def main(config: DictConfig) -> None:
     """Write the report of the records in `results_dir`, or tell of one cell."""
-    from spt.console import console
-    from spt.grid import Composer, cells
-    from spt.results import Records, collect
+    if config.cell is None:
+        report(config)
+    else:
+        tell(config)
 
+
+def report(config: DictConfig) -> None:
+    """Write the report of the records in `results_dir`, and show the main numbers."""
+    folder = _folder(config)
+    results = _collected(cells(config), folder)
+    show(results, folder, write_report(config, results, folder))
+
+
+def tell(config: DictConfig) -> None:
+    """Print where the numbers of a cell come from."""
+    from spt.console import console
+
+    folder, every = _folder(config), cells(config)
+    wanted = [cell for cell in every if cell.name == config.cell]
+    if not wanted:
+        raise SptError(f"unknown cell {str(config.cell)!r}: {_hint(str(config.cell), [cell.name for cell in every])}")
+    for result in _collected(wanted, folder):
+        console.print("\n".join(trace(result)), soft_wrap=True, markup=False, highlight=False)
+
+
+def _folder(config: DictConfig) -> Path:
     if not isinstance(config.results_dir, str) or not config.results_dir:
         raise SptError(f"results_dir must be a folder, not {config.results_dir!r}")
-    folder = Path(config.results_dir)
-    wanted = cells(config)
-    if config.cell is not None:
-        names = [cell.name for cell in wanted]
-        if config.cell not in names:
-            raise SptError(f"unknown cell {str(config.cell)!r}: {_hint(str(config.cell), names)}")
-        wanted = [cell for cell in wanted if cell.name == config.cell]
-    results = collect(wanted, Records(folder / RECORDS), Composer())
-    if config.cell is not None:
-        for result in results:
-            console.print("\n".join(trace(result)), soft_wrap=True, markup=False, highlight=False)
-        return
-    show(results, folder, write_report(config, results, folder))
+    return Path(config.results_dir)
+
+
+def _collected(wanted: Iterable[Cell], folder: Path) -> list[Result]:
+    return collect(wanted, Records(folder / RECORDS), Composer())
 
 
 def write_report(config: DictConfig, results: Sequence[Result], folder: Path) -> list[Path]:

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from spt.command import command
 from spt.errors import SptError
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from spt.plan import Costs, Plan
 
 
-@command("reproduce")
+@command("reproduce", flags={"--dry-run": "dry_run=true"})
 def main(config: DictConfig) -> None:
     """Show the plan and its cost, run what is missing or stale, publish the records, write the report."""
     from spt.plan import Costs, Plan
@@ -28,7 +28,7 @@ def main(config: DictConfig) -> None:
     finally:
         plan.look()
         plan.publish()
-        # report
+        report(config)
     failures = plan.failures()
     if failures:
         raise SptError(f"{len(failures)} runs failed, the others are done:\n  " + "\n  ".join(failures))
@@ -51,6 +51,21 @@ def run(plan: "Plan", costs: "Costs") -> None:
             plan.tried |= jobs.keys()
             launch([plan.command(key, job) for key, job in jobs.items()])
             plan.look()
+
+
+def report(config: DictConfig) -> None:
+    """The report of all that is published beside the records of this grid: of real runs, or of the demo's."""
+    from hydra import compose
+    from omegaconf import open_dict
+
+    from spt.report import report as write
+
+    whole = compose("report", ["profile=smoke"] if "smoke" in config.profiles else [])
+    with open_dict(whole):
+        whole.results_dir = config.results_dir
+        for group in ("tables", "profiles"):
+            whole[group] = OmegaConf.merge(whole[group], config[group])
+    write(whole)
 
 
 def show(plan: "Plan", costs: "Costs") -> None:
