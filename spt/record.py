@@ -114,7 +114,10 @@ class Run:
                 raise SptError(f"another process is at work on {self.folder}: wait for it, or stop it") from error
             except OSError as error:
                 log.warning("%s cannot be locked (%s): let no other process run the same", self.folder, error.strerror)
-            yield
+            try:
+                yield
+            finally:
+                fcntl.flock(file, fcntl.LOCK_UN)  # worker processes may have it open still
 
     def start(self) -> "Checkpoint | None":
         """Make the folder ready: with what an interrupted try left, where the run can go on from there, else without.
