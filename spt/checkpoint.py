@@ -49,7 +49,13 @@ class Checkpoint:
     def save(self, path: Path) -> None:
         """Write it to `path`."""
         about = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "tensors"}
-        save_file(self.tensors, path, metadata={"format": "pt", "spt": json.dumps({"format": FORMAT, **about})})
+        try:
+            text = json.dumps({"format": FORMAT, **about})
+        except TypeError as error:
+            raise SptError(
+                f"trainer.optim or lr_scheduler_type keeps what a checkpoint cannot hold ({error}): choose another"
+            ) from error
+        save_file(self.tensors, path, metadata={"format": "pt", "spt": text})
 
     def fits(self, model: nn.Module) -> bool:
         """Whether `model` trains the parameters that this one trained."""

@@ -57,7 +57,9 @@ def logged(path: Path | None = None, terminal: Console = console) -> Iterator[No
 class _File(logging.FileHandler):
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
         error = sys.exc_info()[1]
-        raise cannot_write(self.baseFilename, error or OSError()) from error
+        if isinstance(error, OSError):
+            raise cannot_write(self.baseFilename, error) from error
+        super().handleError(record)
 
 
 class _Terminal(logging.Handler):

@@ -175,8 +175,8 @@ class Experiment:
         with written(self.run.adapter):
             save_adapter(self.model, self.run.adapter, self.about(epoch))
             write_card(self.run.adapter)
-            for file in self.run.adapter.iterdir():
-                flush(file)
+            for path in (*self.run.adapter.iterdir(), self.run.adapter):
+                flush(path)
 
     def take_up(self) -> list[Epoch]:
         """Bring model, adapter and tracker to where an interrupted run was, and return its epochs, none without."""

@@ -117,7 +117,8 @@ class Run:
             try:
                 yield
             finally:
-                fcntl.flock(file, fcntl.LOCK_UN)  # worker processes may have it open still
+                with suppress(OSError):
+                    fcntl.flock(file, fcntl.LOCK_UN)  # worker processes may have it open still
 
     def start(self) -> "Checkpoint | None":
         """Make the folder ready: with what an interrupted try left, where the run can go on from there, else without.

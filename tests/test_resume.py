@@ -235,12 +235,8 @@ def test_a_killed_process_is_taken_up_and_a_second_one_refused(start, data, stra
     assert code == 0 and "finished before" in out
 
 
-def test_time_and_memory_add_up(start, cut_off, tmp_path):
-    def slow_record(run, results):
-        (folder,) = (tmp_path / "runs").iterdir()
-        assert (folder / "checkpoint.safetensors").exists()
-
-    cut_off(*SPT_SL, at=(Run, "finish"), time=1, instead=slow_record)
+def test_the_time_of_all_parts_counts(start, cut_off, tmp_path):
+    cut_off(*SPT_SL, at=(Run, "finish"), time=1)
     start(*SPT_SL)
     (path,) = (tmp_path / "runs").glob("*/record.json")
     record = json.loads(path.read_text())
@@ -407,3 +403,9 @@ def test_a_checkpoint_is_read_as_it_was_written(tmp_path):
         assert again.state[ours].keys() == optimizer.state[theirs].keys()
         assert all(torch.equal(again.state[ours][key], value) for key, value in optimizer.state[theirs].items())
     assert not read.fits(torch.nn.Linear(3, 3))
+
+
+def test_a_state_that_json_cannot_hold_is_refused(tmp_path):
+    checkpoint = Checkpoint("abc", {}, 4, [], 0, 1.5, 10, {"optimizer": object()}, {})
+    with pytest.raises(SptError, match="trainer.optim or .* choose another"):
+        checkpoint.save(tmp_path / "file")
