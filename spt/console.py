@@ -1,8 +1,9 @@
 """What a run says: to the terminal, and with times to its log file."""
 
 import logging
+import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,6 +18,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from spt.errors import SptError, cannot_write
+
 log = logging.getLogger("spt")
 Item = TypeVar("Item")
 console = Console()
@@ -28,7 +31,7 @@ def logged(path: Path | None = None, terminal: Console = console) -> Iterator[No
     """Send what `spt` logs to the terminal, and to a file where one is named."""
     handlers: list[logging.Handler] = []
     if path is not None:
-        handlers.append(logging.FileHandler(path, mode="w", encoding="utf-8"))
+        handlers.append(_File(path, encoding="utf-8"))
         handlers[0].setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     handlers.append(_Terminal(terminal))
     log.setLevel(logging.INFO)
@@ -39,13 +42,24 @@ def logged(path: Path | None = None, terminal: Console = console) -> Iterator[No
         yield
     except Exception as error:
         if path is not None:
-            handlers[0].handle(logging.makeLogRecord({"levelname": "ERROR", "msg": f"{type(error).__name__}: {error}"}))
+            failed = logging.makeLogRecord({"levelname": "ERROR", "msg": f"{type(error).__name__}: {error}"})
+            with suppress(SptError):  # the log itself cannot be written, and `error` is of more use
+                handlers[0].handle(failed)
         raise
     finally:
         for handler in handlers:
             log.removeHandler(handler)
-            handler.close()
+            with suppress(OSError):  # what cannot be written was said before
+                handler.close()
         log.propagate = True
+
+
+class _File(logging.FileHandler):
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        error = sys.exc_info()[1]
+        if isinstance(error, OSError):
+            raise cannot_write(self.baseFilename, error) from error
+        super().handleError(record)
 
 
 class _Terminal(logging.Handler):

@@ -9,6 +9,15 @@ class SptError(ValueError):
     """Bad input. The message names the thing and the remedy; commands print it alone and exit with code 1."""
 
 
+def cannot_write(path: object, error: BaseException) -> SptError:
+    """What to say of a file that a run could not write."""
+    why = getattr(error, "strerror", None) or str(error)
+    return SptError(
+        f"cannot write {path}: {why}. Put that right (where the disk is full, make room), and the same command goes on "
+        "after the last finished epoch"
+    )
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """A hint that ends an error message: the known names closest to `name`, and all of them where they are few."""
     names = sorted(str(item) for item in known)

@@ -1,27 +1,33 @@
 """A run between its inputs and its record: train, keep the best epoch, score further splits, say what happened."""
 
+import logging
+import shutil
 import time
 from dataclasses import dataclass
 from typing import Any
 
-from spt.adapter import load_adapter, save_adapter
+from spt.adapter import load_adapter, read_adapter, save_adapter
 from spt.backbone import commit_of, weights_hash
 from spt.card import write_card
+from spt.checkpoint import Checkpoint
 from spt.console import Bar
+from spt.errors import SptError
 from spt.loggers import RunFolderOnly
 from spt.lora import is_lora
 from spt.methods import Penalty
 from spt.model import TaskModel, is_head
 from spt.prefix import is_prefix
 from spt.published import recipes
-from spt.record import PeakMemory, Run, versions
+from spt.record import PeakMemory, Run, flush, versions, written
 from spt.tasks import REQUIRED, Split, Task, data_fingerprint, describe_task
 from spt.training import Diverged, Epoch, TaskTrainer, training_arguments
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
 class Experiment:
-    """All that a run is made of."""
+    """All that a run is made of. It goes on from `checkpoint`, where that is of the same data and parameters."""
 
     run: Run
     task: Task
@@ -30,11 +36,19 @@ class Experiment:
     tokenizer: Any
     penalty: Penalty | None
     tracker: RunFolderOnly
+    checkpoint: Checkpoint | None = None
 
     def __post_init__(self) -> None:
         model = self.run.config["model"]
         self.revision = commit_of(model["name_or_path"], model["revision"])
         self.fingerprints = {name: data_fingerprint({name: split.examples}) for name, split in self.splits.items()}
+        if self.checkpoint is not None:
+            try:
+                self._check(self.checkpoint)
+            except SptError as error:
+                log.warning("%s: the run starts anew", error)
+                self.run.clear()
+                self.checkpoint = None
 
     @property
     def metric(self) -> str:
@@ -52,21 +66,37 @@ class Experiment:
         """
         started, memory = time.perf_counter(), PeakMemory()
         parameters = parameter_groups(self.model)
-        best: Epoch | None = None
-        last: Epoch | None = None
         config = self.run.config
         model = config["model"]
         arguments, schedule = training_arguments(config["trainer"], config["seed"], self.run.folder)
+        resume, epochs = self.checkpoint, self.take_up()
+
+        def spent() -> dict[str, Any]:
+            return {
+                "resumed": 0 if resume is None else resume.resumed + 1,
+                "seconds": time.perf_counter() - started + (resume.seconds if resume else 0),
+                "peak_memory_bytes": max(memory.bytes(), resume.peak_memory_bytes if resume else 0),
+            }
 
         def on_epoch(epoch: Epoch) -> None:
-            nonlocal best, last
-            last = epoch
-            is_best = best is None or epoch.dev.scores[self.metric] > best.dev.scores[self.metric]
-            if is_best:
-                best = epoch
-                save_adapter(self.model, self.run.adapter, self.about(epoch))
-                write_card(self.run.adapter)
+            epochs.append(epoch)
             self.run.append(epoch.row)
+            facts, tensors = trainer.parts.state()
+            self.run.keep(
+                Checkpoint(
+                    fingerprint=self.run.fingerprint,
+                    data=self.fingerprints,
+                    max_steps=trainer.state.max_steps,
+                    history=[epoch.row for epoch in epochs],
+                    outcomes={str(kept.epoch): kept.dev.outcomes for kept in (self.best(epochs), epoch) if kept},
+                    **spent(),
+                    facts=facts,
+                    tensors=tensors,
+                )
+            )
+            is_best = self.best(epochs) is epoch
+            if is_best:
+                self.keep_adapter(epoch)
             self.tracker.epoch(epoch.row)
             bar.epoch(epoch.row, is_best)
 
@@ -81,12 +111,14 @@ class Experiment:
                 self.penalty,
                 bar.step,
                 on_epoch,
+                resume,
             )
             diverged = None
             try:
                 trainer.train()
             except Diverged as error:
                 diverged = str(error)
+        best, last = self.best(epochs), epochs[-1] if epochs else None
         further = [name for name in self.splits if name not in REQUIRED]
         scores = {
             "best_dev": best and best.dev.scores,
@@ -100,7 +132,7 @@ class Experiment:
             found = {name: trainer.examine(self.splits[name]) for name in further}
             scores |= {name: evaluation.scores for name, evaluation in found.items()}
             outcomes |= {name: evaluation.outcomes for name, evaluation in found.items()}
-        self.run.keep(outcomes)
+        self.run.keep_outcomes(outcomes)
         collapsed = None if best is None else best.dev.only_class
         warnings = [diverged] if diverged else []
         if collapsed is not None:
@@ -108,6 +140,7 @@ class Experiment:
                 f"collapsed: at its best epoch the model gives {collapsed!r} to every dev example, "
                 "so its score shows nothing learned"
             )
+        took = spent()
         return {
             "status": "diverged" if diverged else "finished",
             "metric": self.metric,
@@ -124,8 +157,9 @@ class Experiment:
             "model_revision": self.revision,
             "model_sha256": weights_hash(model["name_or_path"]),
             "adapter_bytes": sum(f.stat().st_size for f in self.run.adapter.glob("*")) if best else None,
-            "wall_seconds": time.perf_counter() - started,
-            "peak_memory_bytes": memory.bytes(),
+            "resumed": took["resumed"],
+            "wall_seconds": took["seconds"],
+            "peak_memory_bytes": took["peak_memory_bytes"],
             "data": {
                 "revision": self.task.commit(),
                 "fingerprint": data_fingerprint({name: split.examples for name, split in self.splits.items()}),
@@ -139,6 +173,46 @@ class Experiment:
                 },
             },
         }
+
+    def best(self, epochs: list[Epoch]) -> Epoch | None:
+        """The best epoch, the first of equals."""
+        return max(epochs, key=lambda epoch: epoch.dev.scores[self.metric], default=None)
+
+    def keep_adapter(self, epoch: Epoch) -> None:
+        """Save what is trained as the adapter of `epoch`."""
+        with written(self.run.adapter):
+            save_adapter(self.model, self.run.adapter, self.about(epoch))
+            write_card(self.run.adapter)
+            for path in (*self.run.adapter.iterdir(), self.run.adapter):
+                flush(path)
+
+    def take_up(self) -> list[Epoch]:
+        """Bring model, adapter and tracker to where an interrupted run was, and return its epochs, none without."""
+        if self.checkpoint is None:
+            return []
+        outcomes = self.checkpoint.outcomes
+        epochs = [Epoch.from_row(row, outcomes.get(str(row["epoch"]), [])) for row in self.checkpoint.history]
+        log.info("goes on after epoch %d (interrupted before; force=true starts anew)", len(epochs))
+        self.checkpoint.load_weights(self.model)
+        if self.best(epochs) is epochs[-1]:  # the interruption may have come before its adapter was whole
+            shutil.rmtree(self.run.adapter, ignore_errors=True)
+            self.keep_adapter(epochs[-1])
+        for epoch in epochs:
+            self.tracker.epoch(epoch.row)
+        return epochs
+
+    def _check(self, checkpoint: Checkpoint) -> None:
+        """Whether the run can go on from `checkpoint`."""
+        if checkpoint.data != self.fingerprints:
+            raise SptError("the interrupted run had other data")
+        if not checkpoint.fits(self.model):
+            raise SptError("the interrupted run trained other parameters")
+        epochs = [Epoch.from_row(row, []) for row in checkpoint.history]
+        best = self.best(epochs)
+        if best is not None and best is not epochs[-1]:
+            kept = read_adapter(self.run.adapter).about.get("training", {}).get("epoch")
+            if kept != best.epoch:
+                raise SptError(f"{self.run.adapter} is of epoch {kept}, not of the best one, {best.epoch}")
 
     def about(self, epoch: Epoch) -> dict[str, Any]:
         """What the adapter of an epoch says of itself: enough to use it, and to make it again."""

@@ -8,11 +8,17 @@
     outcomes.json   how each example of each scored split came out, for paired tests
     record.json     written last, and whole: a folder without it is an unfinished run
     failure.json    in its place, where a run of a grid failed: why
+    checkpoint.safetensors  where an unfinished run goes on, replaced at once after every epoch
+
+An epoch is over once its checkpoint is there: its history line is written before, its adapter (where it is the best)
+after, and the checkpoint holds what makes both again.
 """
 
+import fcntl
 import hashlib
 import importlib.metadata
 import json
+import logging
 import os
 import platform
 import re
@@ -20,22 +26,29 @@ import shlex
 import shutil
 import subprocess
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
+from safetensors import SafetensorError
 
-from spt.errors import SptError, is_whole
+from spt.errors import SptError, cannot_write, is_whole
 
+if TYPE_CHECKING:
+    from spt.checkpoint import Checkpoint
+
+log = logging.getLogger(__name__)
 SCHEMA = 1
 RECORD, HISTORY, OUTCOMES, FAILURE = "record.json", "history.jsonl", "outcomes.json", "failure.json"
-CONFIG, LOG, ADAPTER = "config.yaml", "train.log", "adapter"
+CONFIG, LOG, ADAPTER, CHECKPOINT = "config.yaml", "train.log", "adapter", "checkpoint.safetensors"
 PACKAGES = (
     *("torch", "transformers", "accelerate", "datasets", "tokenizers", "safetensors", "numpy"),
     *("huggingface_hub", "peft", "scikit-learn", "scipy", "seqeval", "hydra-core", "omegaconf"),
 )
+PARTIAL = ".partial"  # ends the name of a folder with files that are being written
 NOT_IN_FINGERPRINT = ("output_dir", "logger", "force", "recipe")
 
 
@@ -85,37 +98,90 @@ class Run:
         """Where the adapter goes."""
         return self.folder / ADAPTER
 
-    def start(self) -> None:
-        """Make the folder, without what an earlier try left of results in it.
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Make the folder, and keep other processes out of it until this one is done with it or gone.
+
+        Raises:
+            SptError: where one is at work in it, or it cannot be written.
+        """
+        with self._writable():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            file = (self.folder / LOG).open("a")
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise SptError(f"another process is at work on {self.folder}: wait for it, or stop it") from error
+            except OSError as error:
+                log.warning("%s cannot be locked (%s): let no other process run the same", self.folder, error.strerror)
+            try:
+                yield
+            finally:
+                with suppress(OSError):
+                    fcntl.flock(file, fcntl.LOCK_UN)  # worker processes may have it open still
+
+    def start(self) -> "Checkpoint | None":
+        """Make the folder ready: with what an interrupted try left, where the run can go on from there, else without.
+
+        Returns:
+            Where the run goes on; None where it starts anew.
 
         Raises:
             SptError: where the folder cannot be written.
         """
-        try:
+        from spt.checkpoint import read_checkpoint
+
+        path = self.folder / CHECKPOINT
+        with self._writable():
             self.folder.mkdir(parents=True, exist_ok=True)
-            for name in (RECORD, HISTORY, OUTCOMES, FAILURE):
-                (self.folder / name).unlink(missing_ok=True)
-            shutil.rmtree(self.adapter, ignore_errors=True)
+            if self.config["force"] or not path.exists():
+                self.clear()
+                (self.folder / LOG).write_text("")
+            for leftover in self.folder.glob(f".*{PARTIAL}"):
+                shutil.rmtree(leftover)
+            (self.folder / FAILURE).unlink(missing_ok=True)
             write_atomically(self.folder / CONFIG, OmegaConf.to_yaml(self.config))
-        except OSError as error:
-            raise SptError(
-                f"cannot write to {error.filename or self.folder}: {error.strerror}. "
-                "Set output_dir to a folder that can be written"
-            ) from error
+            if not path.exists():
+                return None
+            try:
+                checkpoint = read_checkpoint(path, self.fingerprint)
+            except SptError as error:
+                log.warning("%s: the run starts anew", error)
+                self.clear()
+                return None
+            lines = [json.dumps(row) + "\n" for row in checkpoint.history]
+            write_atomically(self.folder / HISTORY, "".join(lines))
+            return checkpoint
+
+    def clear(self) -> None:
+        """Remove the results of an earlier try."""
+        for name in (CHECKPOINT, RECORD, HISTORY, OUTCOMES):
+            (self.folder / name).unlink(missing_ok=True)
+        shutil.rmtree(self.adapter, ignore_errors=True)
 
     def append(self, row: dict[str, Any]) -> None:
         """Add a line to the history."""
-        with (self.folder / HISTORY).open("a", encoding="utf-8") as file:
+        with written(self.folder / HISTORY), (self.folder / HISTORY).open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
 
-    def keep(self, outcomes: dict[str, list | None]) -> None:
+    def keep(self, checkpoint: "Checkpoint") -> None:
+        """Put a checkpoint in the place of the one before."""
+        path = self.folder / CHECKPOINT
+        with written(path), replacing(path) as partial:
+            checkpoint.save(partial)
+
+    def keep_outcomes(self, outcomes: dict[str, list | None]) -> None:
         """Write how each example came out, by the names of the record's metrics."""
-        write_atomically(self.folder / OUTCOMES, json.dumps(outcomes, separators=(",", ":")) + "\n")
+        with written(self.folder / OUTCOMES):
+            write_atomically(self.folder / OUTCOMES, json.dumps(outcomes, separators=(",", ":")) + "\n")
 
     def finish(self, results: dict[str, Any]) -> dict[str, Any]:
         """Write the record: the results, and all that is needed to know where they came from."""
         record = self._of(results)
-        write_atomically(self.folder / RECORD, json.dumps(record, indent=2) + "\n")
+        with written(self.folder / RECORD):
+            write_atomically(self.folder / RECORD, json.dumps(record, indent=2) + "\n")
+        (self.folder / CHECKPOINT).unlink(missing_ok=True)
         return record
 
     def fail(self, error: str) -> None:
@@ -137,6 +203,16 @@ class Run:
             "git": git_state(),
             "hardware": hardware(),
         }
+
+    @contextmanager
+    def _writable(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise SptError(
+                f"cannot write to {error.filename or self.folder}: {error.strerror}. "
+                "Set output_dir to a folder that can be written"
+            ) from error
 
 
 def fingerprint(config: dict[str, Any]) -> str:
@@ -173,12 +249,44 @@ def read_records(output_dir: str | Path) -> list[dict[str, Any]]:
 
 def write_atomically(path: Path, text: str) -> None:
     """Write a file so that a reader sees all of it or none, whatever happens meanwhile."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    with replacing(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Where to write a file that is to take the place of `path` once it is whole and on the disk."""
+    partial = path.parent / f".{os.getpid()}{PARTIAL}" / path.name
+    partial.parent.mkdir(exist_ok=True)
+    try:
+        yield partial
+        flush(partial)
+        partial.replace(path)
+        flush(path.parent)
+    finally:
+        shutil.rmtree(partial.parent, ignore_errors=True)
+
+
+def flush(path: Path) -> None:
+    """See that a file, or the names in a folder, outlast a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def written(path: Path) -> Iterator[None]:
+    """Name the file, and the remedy, where one of a run cannot be written.
+
+    Raises:
+        SptError: in the place of the error.
+    """
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        raise cannot_write(path, error) from error
 
 
 def versions() -> dict[str, str]:

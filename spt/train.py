@@ -22,8 +22,7 @@ def run_or_show(config: DictConfig) -> None:
         with logged():
             show_result(record, references, note=f"finished before in {run.folder} (force=true repeats it)")
     else:
-        run.start()
-        with logged(run.folder / LOG):
+        with run.locked(), logged(run.folder / LOG):
             record = train(run, config)
             show_result(record, references)
     if record["status"] == "diverged":
@@ -42,6 +41,7 @@ def train(run: Run, config: DictConfig) -> dict[str, Any]:
     from spt.experiment import Experiment
     from spt.model import TaskModel
 
+    checkpoint = run.start()
     set_seed(config.seed)
     task = instantiate(config.task, _convert_="all")
     data = task.load()
@@ -52,7 +52,7 @@ def train(run: Run, config: DictConfig) -> dict[str, Any]:
     splits = {name: task.encode(examples, tokenizer, limit) for name, examples in data.items()}
     tracker = instantiate(config.logger)
 
-    experiment = Experiment(run, task, splits, model, tokenizer, penalty, tracker)
+    experiment = Experiment(run, task, splits, model, tokenizer, penalty, tracker, checkpoint)
     show_start(experiment.facts())
     tracker.start(run.config, run.folder, sweep_name())
     try:

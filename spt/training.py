@@ -23,6 +23,7 @@ from transformers import (
 from transformers.trainer_pt_utils import LengthGroupedSampler
 from transformers.trainer_utils import SchedulerType
 
+from spt.checkpoint import Checkpoint, Parts
 from spt.errors import SptError, is_number, is_whole, nearest
 from spt.methods import Penalty
 from spt.metrics import Scores
@@ -43,7 +44,7 @@ SETTINGS = frozenset(
 # What a run decides itself: an evaluation an epoch, files and logs by spt.record and spt.loggers.
 OURS: dict[str, Any] = {
     "eval_strategy": "epoch",
-    "save_strategy": "no",
+    "save_strategy": "epoch",
     "logging_strategy": "no",
     "report_to": "none",
     "disable_tqdm": True,
@@ -88,6 +89,13 @@ class Epoch:
         """What the method adds to the task loss."""
         return self.dev.penalty
 
+    @classmethod
+    def from_row(cls, row: dict[str, Any], outcomes: list) -> "Epoch":
+        """An epoch again, from its line of the history and how its dev examples came out."""
+        kept = {name: row[name] for name in ("epoch", "step", "train_loss", "learning_rate", "seconds")}
+        scores = {n.removeprefix("dev_"): value for n, value in row.items() if n.startswith("dev_") and n != "dev_loss"}
+        return cls(**kept, dev=Evaluation(row["dev_loss"], row["penalty"], scores, outcomes, row["only_class"]))
+
     @property
     def row(self) -> dict[str, Any]:
         """A line of the history."""
@@ -110,6 +118,7 @@ class TaskTrainer(Trainer):
     Args:
         on_step: called with (step, steps in all, mean training loss of the epoch) every few steps.
         on_epoch: called with each Epoch, after its evaluation on the validation split.
+        resume: where to go on, with its weights in the model already.
     """
 
     def __init__(
@@ -123,10 +132,12 @@ class TaskTrainer(Trainer):
         penalty: Penalty | None = None,
         on_step: Callable[[int, int, float], None] = lambda *_: None,
         on_epoch: Callable[[Epoch], None] = lambda _: None,
+        resume: Checkpoint | None = None,
     ):
         self.task, self.splits, self.penalty = task, splits, penalty
         self.schedule = schedule
-        self.on_epoch = on_epoch
+        self.on_epoch, self.resume = on_epoch, resume
+        self.order = torch.Generator()
         self.task_model = model
         self.loss_sum, self.loss_count = torch.zeros(()), 0
         self.last_rate = args.learning_rate
@@ -197,7 +208,7 @@ class TaskTrainer(Trainer):
         train_loss = self.mean_loss()
         dev = self.examine(self.splits["validation"])
         self.finite("validation", dev.loss)
-        epoch = Epoch(
+        self.epoch = Epoch(
             epoch=math.ceil(self.state.epoch or 0),
             step=self.state.global_step,
             train_loss=train_loss,
@@ -205,10 +216,37 @@ class TaskTrainer(Trainer):
             dev=dev,
             seconds=time.perf_counter() - self.epoch_started,
         )
-        self.on_epoch(epoch)
         self.loss_sum, self.loss_count = torch.zeros(()), 0
-        self.epoch_started = time.perf_counter()
         return {f"eval_{name}": value for name, value in dev.scores.items()} | {"eval_loss": dev.loss}
+
+    @property
+    def parts(self) -> Parts:
+        """What a checkpoint is taken of."""
+        return Parts(self.task_model, self.optimizer, self.lr_scheduler, self.accelerator.scaler, self.order)
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        self.on_epoch(self.epoch)
+        self.epoch_started = time.perf_counter()
+
+    def _init_training_state(self, max_steps: int, *others: Any) -> tuple[int, int]:
+        begun = super()._init_training_state(max_steps, *others)
+        if self.resume is None:
+            return begun
+        if self.resume.max_steps != max_steps:
+            raise SptError(
+                f"the interrupted run had {self.resume.max_steps} steps to take, this one has {max_steps}: go on with "
+                "as many processes and devices as it had, or start anew with force=true"
+            )
+        self.state.global_step = self.resume.history[-1]["step"]
+        return len(self.resume.history), 0
+
+    def _prepare_for_training(self, max_steps: int, train_dataloader: Any, *others: Any) -> Any:
+        prepared = super()._prepare_for_training(max_steps, train_dataloader, *others)
+        if self.resume is not None:
+            if self.args.dataloader_persistent_workers:
+                iter(train_dataloader.base_dataloader)  # their first start, and no later one, draws a random number
+            self.parts.load(self.resume)
+        return prepared
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> LRScheduler:
         name, options = self.schedule
@@ -226,7 +264,7 @@ class TaskTrainer(Trainer):
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler | None:
         sampler = super()._get_train_sampler(train_dataset)
         if isinstance(sampler, LengthGroupedSampler):  # its own stream: dropout does not change the order
-            sampler.generator = torch.Generator().manual_seed(self.args.seed)
+            sampler.generator = self.order.manual_seed(self.args.seed)
         return sampler
 
     def _get_eval_sampler(self, eval_dataset: Dataset) -> Sampler | None:

@@ -98,7 +98,7 @@ def test_a_finished_run_is_shown_and_not_repeated(train, tmp_path):
     assert json.loads(path.read_bytes())["metrics"] == json.loads(before)["metrics"]
 
 
-def test_a_run_that_was_cut_off_starts_again(train, tmp_path):
+def test_a_run_whose_record_was_deleted_starts_again(train, tmp_path):
     arguments = ("task=demo_choice", *DEMO)
     train(*arguments)
     (path,) = (tmp_path / "runs").glob("*/record.json")

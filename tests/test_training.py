@@ -23,7 +23,7 @@ def experiment(tmp_path, *overrides, rows=24):
     """A run on the first rows of the demo's data, ready to fit."""
     torch.manual_seed(0)
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("train", ["model=demo", "task=demo_pair", *overrides, f"output_dir={tmp_path}"])
+        config = compose("train", ["model=demo", "task=demo_pair", *overrides, f"output_dir={tmp_path}", "force=true"])
     run = Run(config)
     run.start()
     task: Task = instantiate(config.task, _convert_="all")

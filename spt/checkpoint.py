@@ -1,0 +1,175 @@
+"""An unfinished training after an epoch, in one file without pickle, from which it goes on as if nothing had been.
+
+Tensors are named `weight/<parameter>`, `optimizer/<key>/<parameter>` and `random/<generator>`; all else stands as JSON
+in the file's metadata.
+"""
+
+import json
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from spt.errors import SptError
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A run after one of its epochs.
+
+    Attributes:
+        fingerprint: the config's.
+        data: each split's fingerprint.
+        max_steps: the optimizer steps of the whole training.
+        history: a row an epoch, as in the run's history.
+        outcomes: how the dev examples came out, at the best and at the last epoch, by their numbers.
+        resumed: how often the run was taken up again before.
+        seconds, peak_memory_bytes: what it took so far.
+        facts, tensors: the state of its `Parts`.
+    """
+
+    fingerprint: str
+    data: dict[str, str]
+    max_steps: int
+    history: list[dict[str, Any]]
+    outcomes: dict[str, list]
+    resumed: int
+    seconds: float
+    peak_memory_bytes: int
+    facts: dict[str, Any]
+    tensors: dict[str, Tensor]
+
+    def save(self, path: Path) -> None:
+        """Write it to `path`."""
+        about = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "tensors"}
+        try:
+            text = json.dumps({"format": FORMAT, **about})
+        except TypeError as error:
+            raise SptError(
+                f"trainer.optim or lr_scheduler_type keeps what a checkpoint cannot hold ({error}): choose another"
+            ) from error
+        save_file(self.tensors, path, metadata={"format": "pt", "spt": text})
+
+    def fits(self, model: nn.Module) -> bool:
+        """Whether `model` trains the parameters that this one trained."""
+        ours = {name: list(parameter.shape) for name, parameter in trained(model).items()}
+        return ours == {name: list(tensor.shape) for name, tensor in _under("weight", self.tensors).items()}
+
+    def load_weights(self, model: nn.Module) -> None:
+        """Give `model` the weights."""
+        weights = _under("weight", self.tensors)
+        for name, parameter in trained(model).items():
+            parameter.data.copy_(weights[name])
+
+
+def read_checkpoint(path: Path, fingerprint: str) -> Checkpoint:
+    """The checkpoint at `path`, of the run with this `fingerprint`.
+
+    Raises:
+        SptError: where it is damaged, of another format, or another run's.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            about = json.loads(file.metadata()["spt"])
+            version = about.pop("format")
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        if version != FORMAT:
+            raise SptError(f"{path} has checkpoint format {version!r}, this version of spt reads {FORMAT}")
+        checkpoint = Checkpoint(**about, tensors=tensors)
+    except (SafetensorError, OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+        raise SptError(f"{path} is damaged ({error})") from error
+    if checkpoint.fingerprint != fingerprint:
+        raise SptError(f"{path} is of another run, with the fingerprint {checkpoint.fingerprint}")
+    return checkpoint
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What changes in a training from step to step, beside the random state of the process.
+
+    `order` is the generator of the order of the examples.
+    """
+
+    model: nn.Module
+    optimizer: Any
+    scheduler: Any
+    scaler: Any
+    order: torch.Generator
+
+    def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """The facts and tensors of a checkpoint."""
+        tensors = {f"weight/{name}": parameter for name, parameter in trained(self.model).items()}
+        kept = self.optimizer.state_dict()
+        entries: dict[str, dict[str, Any]] = {}
+        for index, name in enumerate(self._names()):
+            for key, value in kept["state"].get(index, {}).items():
+                if isinstance(value, Tensor):
+                    tensors[f"optimizer/{key}/{name}"] = value
+                else:
+                    entries.setdefault(name, {})[key] = value
+        tensors |= {f"random/{name}": state for name, state in _generators(self.order).items()}
+        algorithm, keys, *rest = np.random.get_state()
+        facts = {
+            "optimizer": {"entries": entries, "groups": kept["param_groups"]},
+            "scheduler": self.scheduler.state_dict(),
+            "scaler": self.scaler and self.scaler.state_dict(),
+            "python": random.getstate(),
+            "numpy": [algorithm, np.asarray(keys).tolist(), *rest],
+        }
+        return facts, {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+
+    def load(self, checkpoint: Checkpoint) -> None:
+        """Bring all of it, and the process's random state, to where the checkpoint was taken. The weights are there."""
+        facts, tensors = checkpoint.facts, checkpoint.tensors
+        names = self._names()
+        state: dict[int, dict[str, Any]] = {
+            names.index(name): dict(entries) for name, entries in facts["optimizer"]["entries"].items()
+        }
+        for path, tensor in _under("optimizer", tensors).items():
+            key, _, name = path.partition("/")
+            state.setdefault(names.index(name), {})[key] = tensor
+        self.optimizer.load_state_dict({"state": state, "param_groups": facts["optimizer"]["groups"]})
+        self.scheduler.load_state_dict(facts["scheduler"])
+        if self.scaler is not None:
+            self.scaler.load_state_dict(facts["scaler"])
+        version, internal, gauss = facts["python"]
+        random.setstate((version, tuple(internal), gauss))
+        np.random.set_state(tuple(facts["numpy"]))
+        states = _under("random", tensors)
+        torch.set_rng_state(states.pop("torch"))
+        self.order.set_state(states.pop("order"))
+        for device, generator in states.items():
+            torch.cuda.set_rng_state(generator, device)
+
+    def _names(self) -> list[str]:
+        """The names of the optimizer's parameters, by their numbers in its state."""
+        names = {parameter: name for name, parameter in trained(self.model).items()}
+        return [names[parameter] for group in self.optimizer.param_groups for parameter in group["params"]]
+
+
+def trained(model: nn.Module) -> dict[str, Tensor]:
+    """The parameters that are trained, by name."""
+    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+def _under(heading: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    prefix = f"{heading}/"
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _generators(order: torch.Generator) -> dict[str, Tensor]:
+    devices = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    return {
+        "torch": torch.get_rng_state(),
+        "order": order.get_state(),
+        **{f"cuda:{number}": state for number, state in enumerate(devices)},
+    }

@@ -1,0 +1,414 @@
+"""Runs that are cut off, at any moment, and taken up again: they end as if nothing had been."""
+
+import gc
+import json
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from spt.checkpoint import Checkpoint, Parts, read_checkpoint
+from spt.console import Bar, log, logged
+from spt.errors import SptError
+from spt.experiment import Experiment
+from spt.record import Run
+from spt.tasks import TokenTask
+from tests.conftest import REPO
+
+SPT_SL = ("task=demo_ner", "method=spt_sl", "trainer.num_train_epochs=2")
+STRAIGHT: dict[tuple[str, ...], dict] = {}
+INTERRUPTED: dict[tuple[tuple[str, ...], int], Path] = {}
+
+
+def outcome(runs: Path) -> dict:
+    """What a run left, less time, memory and what tells of interruptions."""
+    (path,) = runs.glob("*/record.json")
+    assert {p.name for p in path.parent.iterdir()} == {
+        "config.yaml", "record.json", "history.jsonl", "outcomes.json", "adapter", "train.log"
+    }  # fmt: skip
+    record = json.loads(path.read_text())
+    rows = [json.loads(line) for line in (path.parent / "history.jsonl").read_text().splitlines()]
+    about = json.loads((path.parent / "adapter" / "adapter.json").read_text())["about"]
+    kept = ("status", "metrics", "scores", "best_epoch", "epochs", "steps", "collapsed", "warnings", "data")
+    return {
+        "record": {name: record[name] for name in (*kept, "trainable_by_group")},
+        "history": [{name: value for name, value in row.items() if name != "seconds"} for row in rows],
+        "adapter": {n: t.tolist() for n, t in load_file(path.parent / "adapter" / "adapter.safetensors").items()},
+        "files": {p.name for p in (path.parent / "adapter").iterdir()},
+        "outcomes": json.loads((path.parent / "outcomes.json").read_text()),
+        "about": (about["training"]["epoch"], about["training"]["scores"]),
+    }
+
+
+def resumed(runs: Path) -> int:
+    (path,) = runs.glob("*/record.json")
+    return json.loads(path.read_text())["resumed"]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """The first examples of the demo's data."""
+    folder = tmp_path_factory.mktemp("data")
+    for task, end in (("pair", "\n"), ("ner", "\n\n")):
+        (folder / f"demo_{task}").mkdir()
+        for file in (REPO / "spt/demo" / task).iterdir():
+            examples = file.read_text().split(end)[: 64 if file.stem == "train" else 32]
+            (folder / f"demo_{task}" / file.name).write_text(end.join(examples) + end)
+    return folder
+
+
+@pytest.fixture
+def start(train, data):
+    """Train the demo's encoder on these examples."""
+    return lambda *settings, **where: train(*arguments(data, settings), **where)
+
+
+def arguments(data: Path, settings: tuple[str, ...]) -> list[str]:
+    folder = data / settings[0].removeprefix("task=")
+    return ["model=demo", f"task.data_dir={folder}", "trainer.per_device_train_batch_size=8", *settings]
+
+
+@pytest.fixture
+def straight(start, tmp_path):
+    """What the run with these settings leaves without an interruption."""
+
+    def call(*settings: str) -> dict:
+        if settings not in STRAIGHT:
+            code, _, err = start(*settings, output_dir=tmp_path / "straight")
+            assert code == 0 and resumed(tmp_path / "straight") == 0, err
+            STRAIGHT[settings] = outcome(tmp_path / "straight")
+        return STRAIGHT[settings]
+
+    return call
+
+
+@pytest.fixture
+def cut_off(start, monkeypatch):
+    """Run until the `time`th call of a method, which does what `instead` does and comes to no end."""
+
+    def call(*settings: str, at: tuple[type, str], time: int = 2, instead=lambda run, *_: None) -> None:
+        owner, name = at
+        original, calls = getattr(owner, name), []
+
+        def cut(self, *args):
+            calls.append(args)
+            if len(calls) < time:
+                return original(self, *args)
+            instead(self, *args)
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, cut)
+            code, _, err = start(*settings)
+        assert code == 1 and "interrupted" in err
+
+    return call
+
+
+@pytest.fixture
+def interrupted(cut_off, tmp_path, tmp_path_factory):
+    """Put a run in place that was interrupted after an epoch."""
+
+    def call(*settings: str, after: int) -> Path:
+        if (settings, after) not in INTERRUPTED:
+            before = set((tmp_path / "runs").glob("*"))
+            cut_off(*settings, at=(Bar, "epoch"), time=after)
+            (folder,) = set((tmp_path / "runs").iterdir()) - before
+            INTERRUPTED[settings, after] = tmp_path_factory.mktemp("interrupted") / folder.name
+            folder.rename(INTERRUPTED[settings, after])
+        kept = INTERRUPTED[settings, after]
+        return Path(shutil.copytree(kept, tmp_path / "runs" / kept.name))
+
+    return call
+
+
+CASES = {
+    "fine-tuning": (
+        "task=demo_pair", "method=fine_tuning", "trainer.num_train_epochs=3", "trainer.warmup_steps=3",
+        "trainer.weight_decay=0.1",
+    ),
+    "random order, exponential, accumulation": (
+        "task=demo_ner", "method=spt_sl", "trainer.num_train_epochs=3", "trainer.train_sampling_strategy=random",
+        "trainer.lr_scheduler_type=exponential", "trainer.gradient_accumulation_steps=3",
+    ),
+    "steps, not epochs": ("task=demo_ner", "method=lora", "trainer.max_steps=20", "trainer.optim=adafactor"),
+    "a projection, a plateau": (
+        "task=demo_pair", "method=prefix_tuning", "method.projection=16", "trainer.num_train_epochs=3",
+        "trainer.lr_scheduler_type=reduce_lr_on_plateau", "+trainer.lr_scheduler_kwargs.patience=0",
+        "+trainer.lr_scheduler_kwargs.threshold=0.9", "trainer.optim=sgd", "+trainer.optim_args='momentum=0.9'",
+    ),
+    "workers that stay": (
+        "task=demo_pair", "method=bitfit", "trainer.num_train_epochs=3", "trainer.dataloader_num_workers=1",
+        "+trainer.dataloader_persistent_workers=true",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_run_goes_on_as_if_it_had_not_been_interrupted(case, start, straight, monkeypatch, tmp_path):
+    """From the folder as it was after the second epoch."""
+    monkeypatch.setattr("torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL", 0.1)  # seconds to wait for a worker's end
+    show = Bar.epoch
+
+    def copied(self, row, best):
+        show(self, row, best)
+        if row["epoch"] == 2:
+            shutil.copytree(tmp_path / "straight", tmp_path / "runs")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Bar, "epoch", copied)
+        expected = straight(*CASES[case])
+    code, out, err = start(*CASES[case])
+    assert code == 0 and "goes on after epoch 2 (interrupted before" in out, err
+    assert "epoch 2:" not in out and "epoch 3:" in out
+    assert outcome(tmp_path / "runs") == expected and resumed(tmp_path / "runs") == 1
+    assert len({row["train_loss"] for row in expected["history"]}) == 3
+    gc.collect()
+
+
+def torn_line(run, row):
+    with (run.folder / "history.jsonl").open("a") as file:
+        file.write(json.dumps(row)[:20])
+
+
+def half_checkpoint(run, checkpoint):
+    (run.folder / ".1.partial").mkdir()
+    (run.folder / ".1.partial" / "checkpoint.safetensors").write_bytes(b"half")
+
+
+def half_adapter(experiment, epoch):
+    (experiment.run.adapter / "adapter.safetensors").write_bytes(b"half")
+    (experiment.run.adapter / ".tmp123").write_bytes(b"half")
+
+
+MOMENTS = {
+    "in the history line": ((Run, "append"), 1, {"instead": torn_line}),
+    "between history line and checkpoint": ((Run, "keep"), 1, {}),
+    "in the checkpoint": ((Run, "keep"), 1, {"instead": half_checkpoint}),
+    "between checkpoint and adapter": ((Experiment, "keep_adapter"), 2, {}),
+    "in the adapter": ((Experiment, "keep_adapter"), 2, {"instead": half_adapter}),
+    "before the record": ((Run, "finish"), 2, {"time": 1}),
+}
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_any_moment_will_do(moment, start, straight, cut_off, tmp_path):
+    at, epoch, how = MOMENTS[moment]
+    expected = straight(*SPT_SL)
+    cut_off(*SPT_SL, at=at, **how)
+    code, out, err = start(*SPT_SL)
+    assert code == 0 and f"goes on after epoch {epoch} " in out, err
+    assert outcome(tmp_path / "runs") == expected
+
+
+def test_a_killed_process_is_taken_up_and_a_second_one_refused(start, data, straight, cut_off, tmp_path):
+    settings = (*SPT_SL, "trainer.num_train_epochs=5")
+    command = [sys.executable, "-m", "spt.train", *arguments(data, settings), f"output_dir={tmp_path}/runs"]
+    process = subprocess.Popen(command, cwd=REPO, stdout=subprocess.DEVNULL)
+    try:
+        expected = straight(*settings)
+        deadline = time.monotonic() + 60
+        while not list((tmp_path / "runs").glob("*/checkpoint.safetensors")):
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.01)
+        process.send_signal(signal.SIGSTOP)
+        (log_file,) = (tmp_path / "runs").glob("*/train.log")
+        said = log_file.read_text()
+        code, _, err = start(*settings)
+        assert code == 1 and err.count("\n") == 1 and f"another process is at work on {log_file.parent}" in err
+        assert log_file.read_text() == said
+    finally:
+        process.kill()
+        process.wait()
+    cut_off(*settings, at=(Run, "keep"))
+    code, out, err = start(*settings)
+    assert code == 0 and "goes on after epoch" in out, err
+    assert outcome(tmp_path / "runs") == expected and resumed(tmp_path / "runs") == 2
+    text = log_file.read_text()
+    assert text.startswith(said) and text.count("goes on after epoch") == 2
+    code, out, _ = start(*settings)
+    assert code == 0 and "finished before" in out
+
+
+def test_the_time_of_all_parts_counts(start, cut_off, tmp_path):
+    cut_off(*SPT_SL, at=(Run, "finish"), time=1)
+    start(*SPT_SL)
+    (path,) = (tmp_path / "runs").glob("*/record.json")
+    record = json.loads(path.read_text())
+    seconds = sum(json.loads(line)["seconds"] for line in (path.parent / "history.jsonl").read_text().splitlines())
+    assert record["wall_seconds"] > seconds
+
+
+def test_the_adapter_is_the_best_epochs_where_the_epoch_that_was_lost_comes_out_worse(
+    start, cut_off, tmp_path, monkeypatch
+):
+    """As it can on an accelerator, where an epoch that is trained again is not the same to the last bit."""
+    cut_off(*SPT_SL, at=(Run, "keep"))
+    (adapter,) = (tmp_path / "runs").glob("*/adapter")
+    before = (adapter / "adapter.safetensors").read_bytes()
+    monkeypatch.setattr(TokenTask, "score", lambda *_: {"f1": 0.0})
+    start(*SPT_SL)
+    (path,) = (tmp_path / "runs").glob("*/record.json")
+    assert json.loads(path.read_text())["best_epoch"] == 1
+    assert (adapter / "adapter.safetensors").read_bytes() == before
+
+
+def truncated(folder: Path) -> None:
+    path = folder / "checkpoint.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def emptied(folder: Path) -> None:
+    (folder / "checkpoint.safetensors").write_bytes(b"")
+
+
+def of_something_else(folder: Path) -> None:
+    shutil.copy(folder / "adapter" / "adapter.safetensors", folder / "checkpoint.safetensors")
+
+
+def without_its_adapter(folder: Path) -> None:
+    shutil.rmtree(folder / "adapter")
+
+
+DAMAGE = {
+    truncated: "checkpoint.safetensors is damaged",
+    emptied: "checkpoint.safetensors is damaged",
+    of_something_else: "checkpoint.safetensors is damaged",
+    without_its_adapter: "adapter is not an adapter: it has no adapter.json",
+}
+BEST_IS_FIRST = (
+    "task=demo_pair", "method=spt_sl", "trainer.num_train_epochs=3", "trainer.per_device_train_batch_size=32"
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("damage", DAMAGE, ids=lambda damage: damage.__name__)
+def test_what_is_damaged_is_told_and_the_run_starts_anew(damage, start, straight, interrupted, tmp_path):
+    expected = straight(*BEST_IS_FIRST)
+    damage(interrupted(*BEST_IS_FIRST, after=2))
+    code, out, err = start(*BEST_IS_FIRST)
+    assert code == 0 and f"{DAMAGE[damage]}" in out, err
+    assert out.count("the run starts anew") == 1 and "goes on" not in out and "epoch 1:" in out
+    assert outcome(tmp_path / "runs") == expected and resumed(tmp_path / "runs") == 0
+
+
+def test_another_runs_checkpoint_is_not_taken(start, straight, interrupted, tmp_path):
+    ours = interrupted(*SPT_SL, after=1)
+    other = interrupted(*BEST_IS_FIRST, after=2)
+    shutil.copy(other / "checkpoint.safetensors", ours)
+    shutil.rmtree(other)
+    code, out, err = start(*SPT_SL)
+    assert code == 0 and "checkpoint.safetensors is of another run" in out and "starts anew" in out, err
+    assert outcome(tmp_path / "runs") == straight(*SPT_SL)
+
+
+def test_other_data_starts_anew(start, data, cut_off, tmp_path):
+    shutil.copytree(data / "demo_ner", tmp_path / "data")
+    settings = (*SPT_SL, f"task.data_dir={tmp_path}/data")
+    cut_off(*settings, at=(Bar, "epoch"), time=1)
+    lines = (tmp_path / "data" / "train.txt").read_text().splitlines()
+    (tmp_path / "data" / "train.txt").write_text("\n".join([*lines, "", "Rome B-LOC", ""]))
+    code, out, err = start(*settings)
+    assert code == 0 and "had other data: the run starts anew" in out and "epoch 1:" in out, err
+
+
+def test_force_starts_anew(start, straight, interrupted, tmp_path):
+    interrupted(*SPT_SL, after=1)
+    code, out, err = start(*SPT_SL, "force=true")
+    assert code == 0 and "epoch 1:" in out and "goes on" not in out, err
+    assert outcome(tmp_path / "runs") == straight(*SPT_SL) and resumed(tmp_path / "runs") == 0
+
+
+def test_another_number_of_steps_is_refused(start, interrupted, monkeypatch):
+    from spt.training import TaskTrainer
+
+    folder = interrupted(*SPT_SL, after=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(TaskTrainer, "set_initial_training_values", lambda self, *_: (2, 4, 64, 128, 16, 4, 8))
+        code, _, err = start(*SPT_SL)
+    assert code == 1 and "had 16 steps to take, this one has 8" in err and "force=true" in err
+    assert (folder / "checkpoint.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("owner", "method", "file", "epochs"),
+    [
+        (Run, "append", "history.jsonl", 1),
+        (Run, "keep", "checkpoint.safetensors", 1),
+        (Experiment, "keep_adapter", "adapter", 2),
+        (Run, "finish", "record.json", 2),
+    ],
+)
+def test_a_full_disk_is_one_message_and_leaves_the_last_checkpoint(
+    owner, method, file, epochs, start, tmp_path, monkeypatch
+):
+    """In place of a full disk: no file may grow."""
+    original, calls = getattr(owner, method), []
+
+    def on_a_full_disk(self, *args):
+        calls.append(args)
+        if len(calls) < 2 and method != "finish":
+            return original(self, *args)
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+        try:
+            return original(self, *args)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    monkeypatch.setattr(owner, method, on_a_full_disk)
+    code, _, err = start(*SPT_SL)
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert code == 1 and err.count("\n") == 1 and "File too large" in err
+    assert f"cannot write {folder / file}: " in err and "make room" in err
+    kept = read_checkpoint(folder / "checkpoint.safetensors", folder.name.rpartition(".")[2])
+    assert len(kept.history) == epochs and not (folder / "record.json").exists()
+    assert not list(folder.glob(".*"))
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+def test_a_log_on_a_full_disk_is_one_message():
+    with pytest.raises(SptError, match="cannot write /dev/full: No space left on device"), logged(Path("/dev/full")):
+        log.info("a line")
+
+
+def test_a_checkpoint_is_read_as_it_was_written(tmp_path):
+    model = torch.nn.Linear(3, 2).to(torch.bfloat16)
+    optimizer = torch.optim.AdamW(model.parameters())
+    model(torch.ones(1, 3, dtype=torch.bfloat16)).sum().backward()
+    optimizer.step()
+    schedule = torch.optim.lr_scheduler.StepLR(optimizer, 1)
+    scaler = torch.amp.GradScaler("cpu", init_scale=7.0)
+    parts = Parts(model, optimizer, schedule, scaler, torch.Generator().manual_seed(5))
+    facts, tensors = parts.state()
+    row = {"epoch": 1, "dev_f1": float("nan"), "only_class": "é"}
+    Checkpoint("abc", {"train": "x"}, 4, [row], {"1": [0, 1]}, 0, 1.5, 10, facts, tensors).save(tmp_path / "file")
+    drawn = torch.rand(3)
+
+    read = read_checkpoint(tmp_path / "file", "abc")
+    assert json.dumps(read.history) == json.dumps([row]) and read.fits(model)
+    assert read.outcomes == {"1": [0, 1]}
+    other = torch.nn.Linear(3, 2).to(torch.bfloat16)
+    again = torch.optim.AdamW(other.parameters(), lr=5.0)
+    scaler = torch.amp.GradScaler("cpu")
+    parts = Parts(other, again, torch.optim.lr_scheduler.StepLR(again, 1), scaler, torch.Generator())
+    read.load_weights(other)
+    parts.load(read)
+    assert torch.equal(drawn, torch.rand(3)) and scaler.get_scale() == 7.0
+    assert torch.equal(other.weight, model.weight) and again.param_groups[0]["lr"] == 1e-3
+    for ours, theirs in zip(other.parameters(), model.parameters(), strict=True):
+        assert again.state[ours].keys() == optimizer.state[theirs].keys()
+        assert all(torch.equal(again.state[ours][key], value) for key, value in optimizer.state[theirs].items())
+    assert not read.fits(torch.nn.Linear(3, 3))
+
+
+def test_a_state_that_json_cannot_hold_is_refused(tmp_path):
+    checkpoint = Checkpoint("abc", {}, 4, [], {}, 0, 1.5, 10, {"optimizer": object()}, {})
+    with pytest.raises(SptError, match="trainer.optim or .* choose another"):
+        checkpoint.save(tmp_path / "file")
