@@ -4,6 +4,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+from spt import processes
 from spt.adapter import load_adapter, save_adapter
 from spt.backbone import commit_of
 from spt.card import write_card
@@ -63,6 +64,7 @@ class Experiment:
             is_best = best is None or epoch.dev.scores[self.metric] > best.dev.scores[self.metric]
             if is_best:
                 best = epoch
+            if is_best and processes.is_main():
                 save_adapter(self.model, self.run.adapter, self.about(epoch))
                 write_card(self.run.adapter)
             self.run.append(epoch.row)
@@ -92,6 +94,7 @@ class Experiment:
             "last_dev": last and last.dev.scores,
             **dict.fromkeys([*further, "test"]),
         }
+        processes.from_main(None)  # until it has written the adapter
         if best is not None and further and diverged is None:
             load_adapter(self.model, self.run.adapter)
             scores |= {name: trainer.examine(self.splits[name]).scores for name in further}
@@ -173,7 +176,7 @@ class Experiment:
             "recipe": _describe_recipe(config),
             "training": (
                 f"{_length(trainer)}, batches of {trainer['per_device_train_batch_size']} x "
-                f"{trainer['gradient_accumulation_steps']}, learning rate {trainer['learning_rate']} "
+                f"{trainer['gradient_accumulation_steps']}{_processes()}, learning rate {trainer['learning_rate']} "
                 f"({trainer['lr_scheduler_type']}), seed {config['seed']}"
             ),
             "trainable": ", ".join(f"{name} {count:,}" for name, count in groups.items())
@@ -185,6 +188,10 @@ class Experiment:
 def _names(labels: list[str]) -> str:
     """Labels, as far as a line has room for them."""
     return ", ".join(labels[:10]) + (", ..." if len(labels) > 10 else "")
+
+
+def _processes() -> str:
+    return f" on each of {processes.count()} processes" if processes.count() > 1 else ""
 
 
 def _length(trainer: dict[str, Any]) -> str:

@@ -25,6 +25,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from spt import processes
 from spt.errors import SptError, is_whole
 
 SCHEMA = 1
@@ -58,7 +59,8 @@ class Run:
             raise SptError(f"seed must be a whole number from 0 to 2^32 - 1, not {seed!r}")
         if not isinstance(self.config["force"], bool):
             raise SptError(f"force must be true or false, not {self.config['force']!r}")
-        self.fingerprint = fingerprint(self.config)
+        several = {"processes": processes.count()} if processes.count() > 1 else {}  # whose batches are one
+        self.fingerprint = fingerprint(self.config | several)
         name = ".".join(self.config[group]["name"] for group in ("task", "model", "method"))
         self.folder = Path(self.config["output_dir"]) / f"{name}.{self.fingerprint}"
 
@@ -66,7 +68,7 @@ class Run:
     def command(self) -> str:
         """The command line that makes this run, whether it was started by one or as a job of a sweep."""
         overrides = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
-        return shlex.join(["python", "-m", "spt.train", *overrides])
+        return shlex.join([*processes.launcher(), "-m", "spt.train", *overrides])
 
     @property
     def backbone(self) -> dict[str, Any]:
@@ -89,6 +91,8 @@ class Run:
         Raises:
             SptError: where the folder cannot be written.
         """
+        if not processes.is_main():
+            return
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             for name in (RECORD, HISTORY):
@@ -103,6 +107,8 @@ class Run:
 
     def append(self, row: dict[str, Any]) -> None:
         """Add a line to the history."""
+        if not processes.is_main():
+            return
         with (self.folder / HISTORY).open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
 
@@ -119,9 +125,11 @@ class Run:
             "fingerprint": self.fingerprint,
             "versions": versions(),
             "git": git_state(),
+            "processes": processes.count(),
             "hardware": hardware(),
         }
-        write_atomically(self.folder / RECORD, json.dumps(record, indent=2) + "\n")
+        if processes.is_main():
+            write_atomically(self.folder / RECORD, json.dumps(record, indent=2) + "\n")
         return record
 
 
