@@ -16,6 +16,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from spt import processes
 from spt.errors import SptError, nearest
 from spt.published import CONF, recipes
 
@@ -45,6 +46,8 @@ def command(
             @wraps(main)
             def job(config: DictConfig) -> None:
                 try:
+                    if sweep_name() is not None and processes.count() > 1:
+                        raise SptError("several processes do one run, not a sweep: start its runs one by one")
                     main(config)
                 except BrokenPipeError:  # whoever read the output has enough of it
                     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -52,8 +55,8 @@ def command(
                 except Exception as error:
                     if verbose:
                         raise
-                    if sweep_name() is None:
-                        sys.exit(f"error: {explain(error)}")
+                    if sweep_name() is None or processes.count() > 1:
+                        sys.exit(said(error))
                     failed.append(" ".join(HydraConfig.get().overrides.task))
                     print(f"error: {explain(error)}", file=sys.stderr)
                     raise  # to the launcher, which goes on with the other runs
@@ -68,7 +71,7 @@ def command(
                 if failed:
                     runs = "\n  ".join(failed)
                     sys.exit(f"error: these runs of the sweep failed, the others are done:\n  {runs}")
-                sys.exit(f"error: {explain(error)}")
+                sys.exit(said(error))
             finally:
                 os.environ.pop(TRACEBACK)
                 if before is not None:
@@ -102,6 +105,12 @@ def refuse_unknown_recipe(config: DictConfig) -> None:
         key, _, name = override.partition("=")
         if key == "recipe" and name != "none" and config.recipe is None:
             raise SptError(f"unknown recipe {name!r}: {nearest(name, recipes())}")
+
+
+def said(error: BaseException) -> str:
+    """The message that a command ends with; of several processes, one says it."""
+    who = processes.await_turn(error)
+    return f"error: {who}{explain(error)}"
 
 
 def explain(error: BaseException) -> str:

@@ -18,18 +18,20 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from spt import processes
 from spt.errors import SptError, cannot_write
 
 log = logging.getLogger("spt")
 Item = TypeVar("Item")
-console = Console()
+console = Console(quiet=not processes.is_main())
 errors = Console(stderr=True)
 
 
 @contextmanager
 def logged(path: Path | None = None, terminal: Console = console) -> Iterator[None]:
-    """Send what `spt` logs to the terminal, and to a file where one is named."""
+    """Send what `spt` logs in the main process to the terminal, and to a file where one is named."""
     handlers: list[logging.Handler] = []
+    path = path if processes.is_main() else None
     if path is not None:
         handlers.append(_File(path, encoding="utf-8"))
         handlers[0].setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))

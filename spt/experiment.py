@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+from spt import processes
 from spt.adapter import load_adapter, read_adapter, save_adapter
 from spt.backbone import commit_of, weights_hash
 from spt.card import write_card
@@ -127,6 +128,7 @@ class Experiment:
         }
         dev = {"best_dev": best, "last_dev": last}
         outcomes = {name: epoch.dev.outcomes if epoch else None for name, epoch in dev.items()}
+        processes.from_main(None)  # until it has written the adapter
         if best is not None and further and diverged is None:
             load_adapter(self.model, self.run.adapter)
             found = {name: trainer.examine(self.splits[name]) for name in further}
@@ -178,6 +180,7 @@ class Experiment:
         """The best epoch, the first of equals."""
         return max(epochs, key=lambda epoch: epoch.dev.scores[self.metric], default=None)
 
+    @processes.main_only
     def keep_adapter(self, epoch: Epoch) -> None:
         """Save what is trained as the adapter of `epoch`."""
         with written(self.run.adapter):
@@ -254,7 +257,7 @@ class Experiment:
             "recipe": _describe_recipe(config),
             "training": (
                 f"{_length(trainer)}, batches of {trainer['per_device_train_batch_size']} x "
-                f"{trainer['gradient_accumulation_steps']}, learning rate {trainer['learning_rate']} "
+                f"{trainer['gradient_accumulation_steps']}{_processes()}, learning rate {trainer['learning_rate']} "
                 f"({trainer['lr_scheduler_type']}), seed {config['seed']}"
             ),
             "trainable": ", ".join(f"{name} {count:,}" for name, count in groups.items())
@@ -266,6 +269,10 @@ class Experiment:
 def _names(labels: list[str]) -> str:
     """Labels, as far as a line has room for them."""
     return ", ".join(labels[:10]) + (", ..." if len(labels) > 10 else "")
+
+
+def _processes() -> str:
+    return f" on each of {processes.count()} processes" if processes.count() > 1 else ""
 
 
 def _length(trainer: dict[str, Any]) -> str:

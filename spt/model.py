@@ -114,7 +114,7 @@ class TaskModel(nn.Module):
         if self.task_type == "choice":
             logits = logits.view(-1, choices)
         return SequenceClassifierOutput(
-            loss=None if labels is None else self._loss(logits, labels, attention_mask),
+            loss=None if labels is None else self.loss(logits, labels, attention_mask),
             logits=logits,
             hidden_states=encoded.get("hidden_states"),
             attentions=encoded.get("attentions"),
@@ -145,7 +145,8 @@ class TaskModel(nn.Module):
         last = (attention_mask.long() * places).argmax(1)
         return hidden[torch.arange(len(hidden), device=hidden.device), last]
 
-    def _loss(self, logits: Tensor, labels: Tensor, attention_mask: Tensor | None) -> Tensor:
+    def loss(self, logits: Tensor, labels: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+        """The task's mean loss: of the logits that `forward` returned for these labels."""
         if self.task_type == "regression":
             return F.mse_loss(logits.squeeze(-1), labels.to(logits.dtype))
         if self.task_type == "token" and attention_mask is not None:

@@ -35,6 +35,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from safetensors import SafetensorError
 
+from spt import processes
 from spt.errors import SptError, cannot_write, is_whole
 
 if TYPE_CHECKING:
@@ -74,14 +75,15 @@ class Run:
             raise SptError(f"seed must be a whole number from 0 to 2^32 - 1, not {seed!r}")
         if not isinstance(self.config["force"], bool):
             raise SptError(f"force must be true or false, not {self.config['force']!r}")
-        self.fingerprint = fingerprint(self.config)
-        self.folder = folder_of(self.config)
+        several = {"processes": processes.count()} if processes.count() > 1 else {}  # whose batches are one
+        self.fingerprint = fingerprint(self.config | several)
+        self.folder = folder_of(self.config | several)
 
     @property
     def command(self) -> str:
         """The command line that makes this run, whether it was started by one or as a job of a sweep."""
         overrides = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
-        return shlex.join(["python", "-m", "spt.train", *overrides])
+        return shlex.join([*processes.launcher(), "-m", "spt.train", *overrides])
 
     @property
     def backbone(self) -> dict[str, Any]:
@@ -105,6 +107,9 @@ class Run:
         Raises:
             SptError: where one is at work in it, or it cannot be written.
         """
+        if not processes.is_main():
+            yield
+            return
         with self._writable():
             self.folder.mkdir(parents=True, exist_ok=True)
             file = (self.folder / LOG).open("a")
@@ -132,6 +137,15 @@ class Run:
         """
         from spt.checkpoint import read_checkpoint
 
+        checkpoint = self._start()
+        if processes.from_main(checkpoint is not None) and not processes.is_main():
+            return read_checkpoint(self.folder / CHECKPOINT, self.fingerprint)
+        return checkpoint
+
+    @processes.main_only
+    def _start(self) -> "Checkpoint | None":
+        from spt.checkpoint import read_checkpoint
+
         path = self.folder / CHECKPOINT
         with self._writable():
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -154,23 +168,27 @@ class Run:
             write_atomically(self.folder / HISTORY, "".join(lines))
             return checkpoint
 
+    @processes.main_only
     def clear(self) -> None:
         """Remove the results of an earlier try."""
         for name in (CHECKPOINT, RECORD, HISTORY, OUTCOMES):
             (self.folder / name).unlink(missing_ok=True)
         shutil.rmtree(self.adapter, ignore_errors=True)
 
+    @processes.main_only
     def append(self, row: dict[str, Any]) -> None:
         """Add a line to the history."""
         with written(self.folder / HISTORY), (self.folder / HISTORY).open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
 
+    @processes.main_only
     def keep(self, checkpoint: "Checkpoint") -> None:
         """Put a checkpoint in the place of the one before."""
         path = self.folder / CHECKPOINT
         with written(path), replacing(path) as partial:
             checkpoint.save(partial)
 
+    @processes.main_only
     def keep_outcomes(self, outcomes: dict[str, list | None]) -> None:
         """Write how each example came out, by the names of the record's metrics."""
         with written(self.folder / OUTCOMES):
@@ -179,9 +197,10 @@ class Run:
     def finish(self, results: dict[str, Any]) -> dict[str, Any]:
         """Write the record: the results, and all that is needed to know where they came from."""
         record = self._of(results)
-        with written(self.folder / RECORD):
-            write_atomically(self.folder / RECORD, json.dumps(record, indent=2) + "\n")
-        (self.folder / CHECKPOINT).unlink(missing_ok=True)
+        if processes.is_main():
+            with written(self.folder / RECORD):
+                write_atomically(self.folder / RECORD, json.dumps(record, indent=2) + "\n")
+            (self.folder / CHECKPOINT).unlink(missing_ok=True)
         return record
 
     def fail(self, error: str) -> None:
@@ -201,6 +220,7 @@ class Run:
             "fingerprint": self.fingerprint,
             "versions": versions(),
             "git": git_state(),
+            "processes": processes.count(),
             "hardware": hardware(),
         }
 

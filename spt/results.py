@@ -23,7 +23,8 @@ class Finished:
     @cached_property
     def identity(self) -> str:
         """What was run, wherever its data and its weights lay."""
-        return identity(self.record["config"])
+        several = {"processes": n} if (n := self.record.get("processes", 1)) > 1 else {}
+        return identity(self.record["config"] | several)
 
     @cached_property
     def history(self) -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from spt import processes
 from spt.command import command, refuse_unknown_recipe, sweep_name
 from spt.published import published
 from spt.record import LOG, Run
@@ -16,8 +17,9 @@ def run_or_show(config: DictConfig) -> None:
 
     refuse_unknown_recipe(config)
     run = Run(config)
+    processes.join(run.config["trainer"])
     references = published(*(config[group].name for group in ("task", "model", "method")))
-    record = None if config.force else run.record
+    record = processes.from_main(None if config.force or not processes.is_main() else run.record)
     if record is not None:
         with logged():
             show_result(record, references, note=f"finished before in {run.folder} (force=true repeats it)")
@@ -25,6 +27,7 @@ def run_or_show(config: DictConfig) -> None:
         with run.locked(), logged(run.folder / LOG):
             record = train(run, config)
             show_result(record, references)
+    processes.leave()
     if record["status"] == "diverged":
         raise Diverged(record["warnings"][0])
 
@@ -39,6 +42,7 @@ def train(run: Run, config: DictConfig) -> dict[str, Any]:
     from spt.console import show_start
     from spt.encoder import longest_input
     from spt.experiment import Experiment
+    from spt.loggers import RunFolderOnly
     from spt.model import TaskModel
 
     checkpoint = run.start()
@@ -50,7 +54,7 @@ def train(run: Run, config: DictConfig) -> dict[str, Any]:
     penalty = instantiate(config.method, model)
     limit = longest_input(encoder)
     splits = {name: task.encode(examples, tokenizer, limit) for name, examples in data.items()}
-    tracker = instantiate(config.logger)
+    tracker = instantiate(config.logger) if processes.is_main() else RunFolderOnly()
 
     experiment = Experiment(run, task, splits, model, tokenizer, penalty, tracker, checkpoint)
     show_start(experiment.facts())
@@ -61,7 +65,7 @@ def train(run: Run, config: DictConfig) -> dict[str, Any]:
         tracker.fail()
         raise
     tracker.finish(record, run.adapter)
-    return record
+    return processes.from_main(record)
 
 
 main = command("train")(run_or_show)

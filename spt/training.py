@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
-from torch.utils.data import Dataset, Sampler, SequentialSampler
+from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler, SequentialSampler
 from transformers import (
     PreTrainedTokenizerBase,
     PrinterCallback,
@@ -21,7 +21,7 @@ from transformers import (
     TrainingArguments,
 )
 from transformers.trainer_pt_utils import LengthGroupedSampler
-from transformers.trainer_utils import SchedulerType
+from transformers.trainer_utils import PredictionOutput, SchedulerType
 
 from spt.checkpoint import Checkpoint, Parts
 from spt.errors import SptError, is_number, is_whole, nearest
@@ -178,7 +178,8 @@ class TaskTrainer(Trainer):
         Raises:
             Diverged: where it is not finite.
         """
-        return self.finite("training", float(self.loss_sum) / max(self.loss_count, 1))
+        total = self.accelerator.reduce(self.loss_sum, reduction="mean")  # over all processes
+        return self.finite("training", float(total) / max(self.loss_count, 1))
 
     def finite(self, which: str, loss: float) -> float:
         """`loss` itself, where it is a finite number."""
@@ -195,7 +196,7 @@ class TaskTrainer(Trainer):
         predictions = self.task.predictions(np.asarray(output.predictions), split)
         with torch.no_grad():
             penalty = 0.0 if self.penalty is None else float(self.penalty(self.task_model))
-        loss = (output.metrics or {})["test_loss"] + penalty
+        loss = self._loss_of(output) + penalty
         return Evaluation(
             loss,
             penalty,
@@ -203,6 +204,12 @@ class TaskTrainer(Trainer):
             self.task.outcomes(predictions, split.examples),
             self.task.only_class(predictions),
         )
+
+    def _loss_of(self, output: PredictionOutput) -> float:
+        """The mean over batches as one process makes them. Trainer's own counts rows that fill up another's batch."""
+        logits, labels = torch.as_tensor(output.predictions), torch.as_tensor(output.label_ids)
+        batches = zip(*(rows.split(self.args.eval_batch_size) for rows in (logits, labels)), strict=True)
+        return sum(len(gold) * float(self.task_model.loss(given, gold)) for given, gold in batches) / len(labels)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         train_loss = self.mean_loss()
@@ -265,10 +272,48 @@ class TaskTrainer(Trainer):
         sampler = super()._get_train_sampler(train_dataset)
         if isinstance(sampler, LengthGroupedSampler):  # its own stream: dropout does not change the order
             sampler.generator = self.order.manual_seed(self.args.seed)
+            sampler.batch_size *= self.args.world_size
         return sampler
+
+    def get_train_dataloader(self) -> DataLoader:
+        if self.args.world_size == 1:
+            return super().get_train_dataloader()
+        sampler = self._get_train_sampler()
+        args = self.args
+        loader = DataLoader(
+            self.splits["train"].inputs,
+            batch_sampler=_Shares(sampler, args.train_batch_size, args.world_size),  # type: ignore[arg-type]
+            collate_fn=self.data_collator,
+            num_workers=args.dataloader_num_workers,
+            pin_memory=args.dataloader_pin_memory,
+            persistent_workers=args.dataloader_persistent_workers,
+            prefetch_factor=args.dataloader_prefetch_factor,
+        )
+        return self.accelerator.prepare(loader)
 
     def _get_eval_sampler(self, eval_dataset: Dataset) -> Sampler | None:
         return None if eval_dataset is None or self.args.world_size > 1 else SequentialSampler(eval_dataset)  # type: ignore[arg-type]
+
+
+class _Shares(Sampler[list[int]]):
+    """The batches that one process would make of `batch_size` times `processes` rows, each shared out among them.
+
+    accelerate hands the shares round, one to each process. No row of an epoch is seen twice, but for a last batch with
+    fewer rows than there are processes: each of them takes part in every step.
+    """
+
+    batch_size = None  # accelerate's word for batches of any size
+
+    def __init__(self, sampler: Sampler[int], batch_size: int, processes: int):
+        self.sampler, self.rows, self.processes = sampler, batch_size * processes, processes
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for batch in BatchSampler(self.sampler, self.rows, drop_last=False):
+            for process in range(self.processes):
+                yield batch[process :: self.processes] or batch[:1]
+
+    def __len__(self) -> int:
+        return self.processes * math.ceil(len(self.sampler) / self.rows)  # type: ignore[arg-type]
 
 
 class _Watch(TrainerCallback):
@@ -330,13 +375,14 @@ def training_arguments(
     accelerated = torch.accelerator.is_available()
     if settings.get("fp16") and not accelerated:
         raise SptError("trainer.fp16 needs an accelerator, and this machine has none: trainer.bf16=true works without")
+    defaults = {
+        "use_cpu": not accelerated,
+        "dataloader_pin_memory": accelerated,
+        "ddp_find_unused_parameters": False,  # whatever trains takes part in every loss
+    }
     try:
-        arguments = TrainingArguments(
-            output_dir=str(output_dir),
-            seed=seed,
-            **OURS,
-            **{"use_cpu": not accelerated, "dataloader_pin_memory": accelerated} | settings,
-        )
+        arguments = TrainingArguments(output_dir=str(output_dir), seed=seed, **OURS, **defaults | settings)
+        arguments._n_gpu = min(arguments.n_gpu, 1)  # else Trainer spreads the batches of one process over all GPUs
     except (ValueError, TypeError, ImportError) as error:
         raise SptError(f"trainer: {error}") from error
     return arguments, (name, options)

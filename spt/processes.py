@@ -1,0 +1,86 @@
+"""The processes of one run: one alone, or several that torchrun or accelerate launch started.
+
+All of them compute; the first, the main one, also writes and speaks.
+"""
+
+import os
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from functools import wraps
+from typing import Any, TypeVar
+
+Value = TypeVar("Value")
+PATIENCE = 10.0  # seconds that a process with an error leaves the word to another
+
+
+def count() -> int:
+    """How many processes there are."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def is_main() -> bool:
+    """Whether this process is the one that writes and speaks."""
+    return count() == 1 or os.environ.get("RANK") == "0"
+
+
+def launcher() -> list[str]:
+    """The part of a command line that starts as many processes."""
+    if count() == 1:
+        return ["python"]
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", str(count())))
+    nodes = [f"--nnodes={count() // here}"] if count() > here else []
+    return ["torchrun", *nodes, f"--nproc_per_node={here}"]
+
+
+def join(trainer: dict[str, Any]) -> None:
+    """Connect with the other processes, as the settings of Trainer say; its default is gloo for CPUs, NCCL for GPUs."""
+    import torch.distributed as dist
+
+    if count() == 1 or dist.is_initialized():
+        return
+    backend, seconds = trainer.get("ddp_backend"), trainer.get("ddp_timeout", 1800)
+    dist.init_process_group(None if backend == "nccl" else backend, timeout=timedelta(seconds=seconds))
+
+
+def leave() -> None:
+    """Part from the other processes, after all went well: without it some would be cut off in the middle of a word."""
+    import torch.distributed as dist
+
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def main_only(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Make a method one that the main process alone runs; in the others it returns None at once."""
+
+    @wraps(method)
+    def guarded(*args: Any, **kwargs: Any) -> Any:
+        return method(*args, **kwargs) if is_main() else None
+
+    return guarded
+
+
+def from_main(value: Value) -> Value:
+    """The main process's value, in all of them: the others wait for it."""
+    if count() == 1:
+        return value
+    import torch
+    import torch.distributed as dist
+
+    values = [value]
+    dist.broadcast_object_list(values, src=0, device=torch.device("cpu"))
+    return values[0]
+
+
+def await_turn(error: BaseException) -> str:
+    """Wait where another process has more to say of an error, whose end then is this one's too; returns who speaks.
+
+    The main process has the word, unless it only noticed that another one is gone.
+    """
+    if count() == 1:
+        return ""
+    left = "gloo" in str(error) or type(error).__name__ == "DistBackendError"
+    if left or not is_main():
+        time.sleep(PATIENCE)
+    return "" if is_main() else f"process {os.environ.get('RANK')}: "
