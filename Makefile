@@ -1,11 +1,13 @@
 # make quickstart: install into .venv, train the four methods on the embedded demo, print their table
 # make test:       install into .venv, run the tests
+# make reproduce:  install into .venv, plan and run the tables of PROFILE (smoke, cpu or paper) with ARGS, report
 
 PYTHON ?= python3
 VENV ?= .venv
 RUN := $(VENV)/bin/python
+PROFILE ?= smoke
 
-.PHONY: setup quickstart test
+.PHONY: setup quickstart test reproduce
 
 setup: $(VENV)/.installed
 

@@ -199,7 +199,7 @@ class Costs:
             for key in (names, names[:2]):
                 self.seconds.setdefault(key, []).append(record["wall_seconds"] / record["epochs"])
             hardware = record["hardware"]
-            self.machines.add(hardware["accelerator"] or f"{hardware['processor']}, {hardware['threads']} threads")
+            self.machines.add(hardware["accelerator"] or f"{hardware['processor']}, threads: {hardware['threads']}")
 
     def of(self, config: dict[str, Any]) -> float | None:
         """The seconds that a run with this config will take; None where no run of its task and model was measured."""

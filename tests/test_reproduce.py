@@ -2,10 +2,13 @@
 
 import json
 import shutil
+import subprocess
+import sys
+import time
 
 import pytest
 
-from tests.conftest import run
+from tests.conftest import REPO, run
 
 SMALL = ("table=ner", "profiles.smoke.set=['trainer.num_train_epochs=1','trainer.per_device_train_batch_size=64']")
 ROWS = "+tables.ner.profiles.smoke.rows"
@@ -93,6 +96,25 @@ def test_a_failed_cell_is_told_at_the_end_and_stops_nothing(made, tmp_path):
     (note,) = (tmp_path / "smoke" / "records").glob("*/failure.json")
     assert "alpha must be" in json.loads(note.read_text())["error"]
     assert "1 runs to do" in reproduce(tmp_path, *command, "dry_run=true").stdout  # it is tried again
+
+
+def test_a_killed_grid_goes_on(tmp_path):
+    """kill -9 in the middle of the second run: the first is kept, the second goes on after its last epoch."""
+    longer = "profiles.smoke.set=['trainer.num_train_epochs=8','trainer.per_device_train_batch_size=64']"
+    command = ["-m", "spt.reproduce", *SMALL, longer, f"{ROWS}=[spt]", f"output_dir={tmp_path}"]
+    process = subprocess.Popen([sys.executable, *command], cwd=REPO, stdout=subprocess.DEVNULL)
+    patience = time.time() + 120
+    while not (list(tmp_path.glob("*/record.json")) and list(tmp_path.glob("*/checkpoint.safetensors"))):
+        assert process.poll() is None and time.time() < patience
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    (first,) = tmp_path.glob("*/record.json")
+    kept = first.read_bytes()
+    done = run(*command)
+    assert done.returncode == 0 and "1 runs to do" in done.stdout, done.stderr
+    assert first.read_bytes() == kept
+    assert [record["resumed"] for _, record in sorted(records(tmp_path).items())] == [0, 1]
 
 
 def test_demo_and_real_stand_apart(tmp_path):
