@@ -1,6 +1,7 @@
 """What of a grid is finished, what is missing, and what the missing runs will cost."""
 
 import json
+import re
 import statistics
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from spt.grid import Cell, Composer, Job, cells
 from spt.results import Finished, Records, Result, collect, publish
 
 RECORDS = "records"
+PLAIN = re.compile(r"[A-Za-z./][\w./-]*")  # what Hydra takes as text without quotes
 
 
 @dataclass
@@ -115,7 +117,10 @@ class Plan:
     def command(self, key: str, job: Job) -> list[str]:
         """The overrides of `spt.train` that make a run here."""
         places = self._places(job.cell) | {"output_dir": str(self.output_dir)}
-        where = [quoted(f"{name}={place}", tuple(places)) for name, place in places.items()]
+        where = [
+            f"{name}={place}" if PLAIN.fullmatch(place) else quoted(f"{name}={place}", tuple(places))
+            for name, place in places.items()
+        ]
         return [*job.overrides, *where, *(["force=true"] if self.force or key in self.stale else [])]
 
     def examples(self, job: Job) -> float | None:
