@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from spt.errors import SptError, nearest
+from spt.jobs import noted
 from spt.published import CONF, recipes
 
 TRACEBACK = "HYDRA_FULL_ERROR"
@@ -43,9 +44,9 @@ def command(
             failed: list[str] = []
 
             @wraps(main)
-            def job(config: DictConfig) -> None:
+            def job(config: DictConfig) -> Any:
                 try:
-                    main(config)
+                    return main(config)
                 except BrokenPipeError:  # whoever read the output has enough of it
                     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
                     sys.exit(1)
@@ -54,25 +55,26 @@ def command(
                         raise
                     if sweep_name() is None:
                         sys.exit(f"error: {explain(error)}")
-                    failed.append(" ".join(HydraConfig.get().overrides.task))
                     print(f"error: {explain(error)}", file=sys.stderr)
-                    raise  # to the launcher, which goes on with the other runs
+                    raise SptError(explain(error)) from error  # to the launcher, which goes on with the other runs
 
             try:
-                hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(job)()
+                with noted(failed):
+                    hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(job)()
             except KeyboardInterrupt:
                 sys.exit("interrupted")
             except Exception as error:
                 if verbose:
                     raise
-                if failed:
-                    runs = "\n  ".join(failed)
-                    sys.exit(f"error: these runs of the sweep failed, the others are done:\n  {runs}")
-                sys.exit(f"error: {explain(error)}")
+                if not failed:
+                    sys.exit(f"error: {explain(error)}")
             finally:
                 os.environ.pop(TRACEBACK)
                 if before is not None:
                     os.environ[TRACEBACK] = before
+            if failed:
+                runs = "\n  ".join(failed)
+                sys.exit(f"error: these runs of the sweep failed, the others are done:\n  {runs}")
 
         return run
 

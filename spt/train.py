@@ -9,8 +9,12 @@ from spt.published import published
 from spt.record import LOG, Run
 
 
-def run_or_show(config: DictConfig) -> None:
-    """Train what the config says, or show the result of the same run where it is finished."""
+def run_or_show(config: DictConfig) -> float:
+    """Train what the config says, or show the result of the same run where it is finished.
+
+    Returns:
+        The best dev score, by which a search chooses.
+    """
     from spt.console import logged, show_result
     from spt.training import Diverged
 
@@ -27,6 +31,7 @@ def run_or_show(config: DictConfig) -> None:
             show_result(record, references)
     if record["status"] == "diverged":
         raise Diverged(record["warnings"][0])
+    return record["metrics"]["best_dev"]
 
 
 def train(run: Run, config: DictConfig) -> dict[str, Any]:
@@ -37,10 +42,12 @@ def train(run: Run, config: DictConfig) -> dict[str, Any]:
 
     from spt.backbone import load_backbone
     from spt.console import show_start
+    from spt.devices import take_one_gpu
     from spt.encoder import longest_input
     from spt.experiment import Experiment
     from spt.model import TaskModel
 
+    take_one_gpu()
     checkpoint = run.start()
     set_seed(config.seed)
     task = instantiate(config.task, _convert_="all")
