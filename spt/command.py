@@ -118,7 +118,8 @@ def explain(error: BaseException) -> str:
         return f"{error}: a group is chosen by the name of one of its files"
     if isinstance(error, MissingConfigException) and error.options:
         group, _, name = str(error.missing_cfg_file).rpartition("/")
-        return f"unknown {group or 'config'} {name!r}: {nearest(name, error.options)}"
+        extra = "; more of them come with pip install -e '.[ray,optuna]'" if group.startswith("hydra/") else ""
+        return f"unknown {group or 'config'} {name!r}: {nearest(name, error.options)}{extra}"
     if type(error).__name__ == "OutOfMemoryError":
         return (
             "out of memory: halve trainer.per_device_train_batch_size and double trainer.gradient_accumulation_steps, "

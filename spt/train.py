@@ -7,6 +7,7 @@ from omegaconf import DictConfig
 from spt.command import command, refuse_unknown_recipe, sweep_name
 from spt.published import published
 from spt.record import LOG, Run
+from spt.search import refuse_search_without_multirun
 
 
 def run_or_show(config: DictConfig) -> float:
@@ -19,6 +20,7 @@ def run_or_show(config: DictConfig) -> float:
     from spt.training import Diverged
 
     refuse_unknown_recipe(config)
+    refuse_search_without_multirun()
     run = Run(config)
     references = published(*(config[group].name for group in ("task", "model", "method")))
     record = None if config.force else run.record
