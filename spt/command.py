@@ -18,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from spt import processes
 from spt.errors import SptError, nearest
+from spt.jobs import noted
 from spt.published import CONF, recipes
 
 TRACEBACK = "HYDRA_FULL_ERROR"
@@ -44,11 +45,11 @@ def command(
             failed: list[str] = []
 
             @wraps(main)
-            def job(config: DictConfig) -> None:
+            def job(config: DictConfig) -> Any:
                 try:
                     if sweep_name() is not None and processes.count() > 1:
                         raise SptError("several processes do one run, not a sweep: start its runs one by one")
-                    main(config)
+                    return main(config)
                 except BrokenPipeError:  # whoever read the output has enough of it
                     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
                     sys.exit(1)
@@ -57,25 +58,26 @@ def command(
                         raise
                     if sweep_name() is None or processes.count() > 1:
                         sys.exit(said(error))
-                    failed.append(" ".join(HydraConfig.get().overrides.task))
                     print(f"error: {explain(error)}", file=sys.stderr)
-                    raise  # to the launcher, which goes on with the other runs
+                    raise SptError(explain(error)) from error  # to the launcher, which goes on with the other runs
 
             try:
-                hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(job)()
+                with noted(failed):
+                    hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(job)()
             except KeyboardInterrupt:
                 sys.exit("interrupted")
             except Exception as error:
                 if verbose:
                     raise
-                if failed:
-                    runs = "\n  ".join(failed)
-                    sys.exit(f"error: these runs of the sweep failed, the others are done:\n  {runs}")
-                sys.exit(said(error))
+                if not failed:
+                    sys.exit(said(error))
             finally:
                 os.environ.pop(TRACEBACK)
                 if before is not None:
                     os.environ[TRACEBACK] = before
+            if failed:
+                runs = "\n  ".join(failed)
+                sys.exit(f"error: these runs of the sweep failed, the others are done:\n  {runs}")
 
         return run
 
@@ -125,7 +127,8 @@ def explain(error: BaseException) -> str:
         return f"{error}: a group is chosen by the name of one of its files"
     if isinstance(error, MissingConfigException) and error.options:
         group, _, name = str(error.missing_cfg_file).rpartition("/")
-        return f"unknown {group or 'config'} {name!r}: {nearest(name, error.options)}"
+        extra = "; more of them come with pip install -e '.[ray,optuna]'" if group.startswith("hydra/") else ""
+        return f"unknown {group or 'config'} {name!r}: {nearest(name, error.options)}{extra}"
     if type(error).__name__ == "OutOfMemoryError":
         return (
             "out of memory: halve trainer.per_device_train_batch_size and double trainer.gradient_accumulation_steps, "

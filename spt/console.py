@@ -126,6 +126,12 @@ def show_start(facts: dict[str, str]) -> None:
         log.info("%s%s", name.ljust(width), value)
 
 
+def show_best(score: float, chosen: dict[str, Any], path: Path) -> None:
+    """What a search found, and where it says so."""
+    settings = " ".join(f"{name}={value}" for name, value in chosen.items())
+    log.info("best dev of the search %s: %s (%s)", percent(score), settings, path)
+
+
 def show_evaluation(
     task: str, split: str, examples: int, scores: dict[str, float], recorded: dict[str, float] | None
 ) -> None:

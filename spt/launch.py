@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout, suppress
 from io import StringIO
+from pathlib import Path
 
 from hydra._internal.callbacks import Callbacks
 from hydra.core.global_hydra import GlobalHydra
@@ -11,24 +12,25 @@ from hydra.core.plugins import Plugins
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig
 
-from spt.command import explain
+from spt.command import explain, quoted
+from spt.jobs import come_back
 from spt.record import Run
 from spt.train import run_or_show
 
 
-def launch(jobs: Sequence[Sequence[str]]) -> None:
+def launch(jobs: Sequence[Sequence[str]], output_dir: Path) -> None:
     """Run each job (overrides of `spt.train`) through the launcher that the present command names.
 
-    A job that fails leaves a note in its folder, and the others go on. Without `hydra/launcher=...` they run in this
-    process, one after the other.
+    A job that fails leaves a note in its folder, and the others go on, as they do where one dies. Without
+    `hydra/launcher=...` they run in this process, one after the other.
     """
     hydra = GlobalHydra.instance().hydra
     assert hydra is not None
-    overrides = list(HydraConfig.get().overrides.hydra)
+    overrides = [*HydraConfig.get().overrides.hydra, quoted(f"output_dir={output_dir}", ("output_dir",))]
     config = hydra.compose_config("train", overrides, RunMode.MULTIRUN, with_log_configuration=False)
     context = HydraContext(config_loader=hydra.config_loader, callbacks=Callbacks(config))
     launcher = Plugins.instance().instantiate_launcher(hydra_context=context, task_function=quietly, config=config)
-    launcher.launch(jobs, initial_job_idx=0)
+    come_back(launcher, jobs)
 
 
 def quietly(config: DictConfig) -> None:

@@ -49,7 +49,7 @@ def run(plan: "Plan", costs: "Costs") -> None:
                 epochs, metric = config["trainer"]["num_train_epochs"], config["task"]["metrics"][0]
                 watch.add(Watched(job.name, folder_of(config), metric, epochs, costs.of(config)))
             plan.tried |= jobs.keys()
-            launch([plan.command(key, job) for key, job in jobs.items()])
+            launch([plan.command(key, job) for key, job in jobs.items()], plan.output_dir)
             plan.look()
 
 

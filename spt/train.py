@@ -8,14 +8,20 @@ from spt import processes
 from spt.command import command, refuse_unknown_recipe, sweep_name
 from spt.published import published
 from spt.record import LOG, Run
+from spt.search import refuse_search_without_multirun
 
 
-def run_or_show(config: DictConfig) -> None:
-    """Train what the config says, or show the result of the same run where it is finished."""
+def run_or_show(config: DictConfig) -> float:
+    """Train what the config says, or show the result of the same run where it is finished.
+
+    Returns:
+        The best dev score, by which a search chooses.
+    """
     from spt.console import logged, show_result
     from spt.training import Diverged
 
     refuse_unknown_recipe(config)
+    refuse_search_without_multirun()
     run = Run(config)
     processes.join(run.config["trainer"])
     references = published(*(config[group].name for group in ("task", "model", "method")))
@@ -30,6 +36,7 @@ def run_or_show(config: DictConfig) -> None:
     processes.leave()
     if record["status"] == "diverged":
         raise Diverged(record["warnings"][0])
+    return record["metrics"]["best_dev"]
 
 
 def train(run: Run, config: DictConfig) -> dict[str, Any]:
@@ -40,11 +47,13 @@ def train(run: Run, config: DictConfig) -> dict[str, Any]:
 
     from spt.backbone import load_backbone
     from spt.console import show_start
+    from spt.devices import take_one_gpu
     from spt.encoder import longest_input
     from spt.experiment import Experiment
     from spt.loggers import RunFolderOnly
     from spt.model import TaskModel
 
+    take_one_gpu()
     checkpoint = run.start()
     set_seed(config.seed)
     task = instantiate(config.task, _convert_="all")

@@ -126,3 +126,19 @@ def test_the_same_grid_side_by_side(tmp_path):
     done = reproduce(tmp_path, f"{ROWS}=[linear_probe,spt]", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
     assert done.returncode == 0, done.stderr
     assert len(records(tmp_path)) == 4
+
+
+def test_on_a_cluster_a_dead_job_stops_nothing(tmp_path):
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
+    rows = (
+        "+tables.ner.rows.broken={method: spt, set: ['method.alpha=-1']}",
+        "+tables.ner.rows.dead={method: bitfit, set: ['logger._target_=os.abort']}",
+        f"{ROWS}=[broken,dead,linear_probe]",
+    )
+    done = reproduce(tmp_path, *rows, "profiles.smoke.seeds=[11]", "hydra/launcher=submitit_local")
+    assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
+    assert "2 runs failed, the others are done" in done.stderr
+    assert "demo_ner demo broken, seed 11: alpha must be a finite number above 0" in done.stderr
+    assert "demo_ner demo dead, seed 11: it ended without a record" in done.stderr
+    assert records(tmp_path).keys() == {("linear_probe", 0.01, 11)}
+    assert (tmp_path / "sweeps").is_dir()

@@ -1,0 +1,86 @@
+"""Jobs through Hydra's launchers: each comes back, finished, failed or dead, whatever process it ran in."""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import BrokenExecutor
+from contextlib import contextmanager
+from typing import Any
+from unittest.mock import patch
+
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, RunMode
+from omegaconf import DictConfig
+
+from spt.devices import show_to_jobs
+from spt.errors import SptError
+
+
+def come_back(launcher: Launcher, jobs: Sequence[Sequence[str]], first: int = 0) -> list[JobReturn]:
+    """Run jobs (a list of overrides each, numbered from `first`) and say how each ended; none that dies raises."""
+    show_to_jobs()
+    try:
+        with the_dead_return():
+            returns = list(launcher.launch(jobs, initial_job_idx=first))
+    except BrokenExecutor:
+        lost = "a worker process died (of memory?), and with it what was not finished: the same command goes on"
+        returns = [failure(lost) for _ in jobs]
+    for job, returned in zip(jobs, returns, strict=True):
+        returned.overrides = returned.overrides or list(job)
+    return returns
+
+
+def failure(reason: str) -> JobReturn:
+    """What comes back of a job that could not say itself why it failed."""
+    return JobReturn(status=JobStatus.FAILED, _return_value=SptError(reason))
+
+
+@contextmanager
+def the_dead_return() -> Iterator[None]:
+    """Have submitit's jobs that died return as failed ones: its launcher would leave the others alone with it."""
+    try:
+        from submitit.core.core import Job
+        from submitit.core.utils import FailedJobError, UncompletedJobError
+    except ImportError:
+        yield
+        return
+    results = Job.results
+
+    def results_of_all(job: Any) -> list[Any]:
+        try:
+            return results(job)
+        except (UncompletedJobError, FailedJobError):
+            return [failure(f"it died (of memory, or its time was up?): {job.paths.stderr} has its last words")]
+
+    with patch.object(Job, "results", results_of_all):
+        yield
+
+
+class Noting(Launcher):
+    """A launcher that notes the jobs that fail in another."""
+
+    def __init__(self, launcher: Launcher, failed: list[str]):
+        self.launcher, self.failed = launcher, failed
+
+    def setup(self, **kwargs: Any) -> None:
+        self.launcher.setup(**kwargs)
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        returns = come_back(self.launcher, job_overrides, initial_job_idx)
+        for returned in returns:
+            if returned.status == JobStatus.FAILED:
+                self.failed.append(f"{' '.join(returned.overrides or [])}: {returned._return_value}")
+        return returns
+
+
+@contextmanager
+def noted(failed: list[str]) -> Iterator[None]:
+    """Note the failed jobs of a multirun, whichever launcher and sweeper run it: Hydra tells of the first alone."""
+    instantiate = Plugins.instantiate_launcher
+
+    def noting(plugins: Plugins, hydra_context: HydraContext, task_function: Any, config: DictConfig) -> Launcher:
+        launcher = instantiate(plugins, hydra_context, task_function, config)
+        return Noting(launcher, failed) if config.hydra.mode == RunMode.MULTIRUN else launcher
+
+    with patch.object(Plugins, "instantiate_launcher", noting):
+        yield

@@ -1,0 +1,125 @@
+"""One GPU per job: who gets which, of GPUs that are made up, in processes that are not."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+
+from spt import devices
+from spt.published import CONF
+from tests.conftest import REPO
+
+CLAIM = (
+    "import sys; from pathlib import Path; from spt.devices import claim; "
+    "print(claim(sys.argv[2:], Path(sys.argv[1])), flush=True); sys.stdin.read()"
+)
+
+
+@pytest.fixture
+def claiming(tmp_path):
+    """A function that starts a process and returns it with the GPU it claimed."""
+    started = []
+
+    def start(*gpus):
+        command = [sys.executable, "-c", CLAIM, str(tmp_path / "claims"), *gpus]
+        process = subprocess.Popen(command, cwd=REPO, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        started.append(process)
+        return process, process.stdout.readline().strip()
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def test_each_process_gets_its_own_until_all_are_taken(claiming):
+    first, one = claiming("GPU-a", "GPU-b")
+    _, other = claiming("GPU-a", "GPU-b")
+    assert (one, other) == ("GPU-a", "GPU-b")
+    _, shared = claiming("GPU-a", "GPU-b")
+    assert shared == "GPU-a"
+    assert claiming("GPU-a", "GPU-b")[1] == "GPU-b"
+    first.kill()
+    first.wait()
+    assert claiming("GPU-a", "GPU-b")[1] == "GPU-a"
+    assert claiming("GPU-c", "GPU-a")[1] == "GPU-c"
+
+
+def test_one_that_died_leaves_its_gpu(claiming):
+    first, one = claiming("0", "1")
+    first.kill()
+    first.wait()
+    assert one == claiming("0", "1")[1] == "0"
+
+
+@pytest.fixture
+def job(monkeypatch, tmp_path):
+    """A function that makes this process a job on a machine with GPUs, and returns the ones it then sees."""
+    for name in (devices.VISIBLE, devices.VISIBLE_TO_COMMAND, "SUBMITIT_EXECUTOR", "WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(devices, "claims", [])
+    monkeypatch.setattr(devices.tempfile, "gettempdir", lambda: str(tmp_path))
+
+    def run(*overrides, gpus=2, number=0, **env):
+        for name, value in env.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            config = compose("train", list(overrides), return_hydra_config=True)
+        if number is not None:
+            config.hydra.job.num = number
+        monkeypatch.setattr(HydraConfig.instance(), "cfg", config)
+        devices.take_one_gpu()
+        return os.environ.get(devices.VISIBLE)
+
+    yield run
+    for file in devices.claims:
+        file.close()
+
+
+JOBLIB = "hydra/launcher=joblib"
+
+
+@pytest.fixture
+def launchers():
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+
+
+@pytest.mark.usefixtures("launchers")
+def test_a_job_takes_one_and_keeps_it(job):
+    assert job(JOBLIB) == "0"
+    assert job(JOBLIB, number=1) == "0" and len(devices.claims) == 1
+
+
+@pytest.mark.usefixtures("launchers")
+@pytest.mark.parametrize(("named", "first"), [("3,1", "3"), ("GPU-8f, GPU-2a", "GPU-8f")])
+def test_only_what_is_visible_is_taken(named, first, job):
+    assert job(JOBLIB, CUDA_VISIBLE_DEVICES=named) == first
+
+
+@pytest.mark.usefixtures("launchers")
+@pytest.mark.parametrize(("before", "taken"), [("3,1", "3"), ("all", "0")])
+def test_under_submitit_the_commands_are_visible_again(before, taken, job):
+    seen = {devices.VISIBLE_TO_COMMAND: before, "SUBMITIT_EXECUTOR": "local"}
+    assert job(JOBLIB, CUDA_VISIBLE_DEVICES="", **seen) == taken
+
+
+@pytest.mark.usefixtures("launchers")
+@pytest.mark.parametrize(
+    ("overrides", "others"),
+    [
+        ([JOBLIB], {"gpus": 1}),
+        ([JOBLIB], {"gpus": 0}),
+        ([JOBLIB], {"WORLD_SIZE": "2"}),
+        ([JOBLIB], {"SUBMITIT_EXECUTOR": "slurm"}),
+        ([JOBLIB], {"number": None}),
+        ([], {}),
+    ],
+    ids=["one GPU", "none", "torchrun", "Slurm", "no sweep", "one after the other"],
+)
+def test_others_are_left_alone(overrides, others, job):
+    assert job(*overrides, **others) is None and not devices.claims
