@@ -22,7 +22,8 @@ def launch(jobs: Sequence[Sequence[str]], output_dir: Path) -> None:
     """Run each job (overrides of `spt.train`) through the launcher that the present command names.
 
     A job that fails leaves a note in its folder, and the others go on, as they do where one dies. Without
-    `hydra/launcher=...` they run in this process, one after the other.
+    `hydra/launcher=...` they run in this process, one after the other; with `hydra.sweeper.max_batch_size` the launcher
+    gets that many at a time.
     """
     hydra = GlobalHydra.instance().hydra
     assert hydra is not None
@@ -30,7 +31,9 @@ def launch(jobs: Sequence[Sequence[str]], output_dir: Path) -> None:
     config = hydra.compose_config("train", overrides, RunMode.MULTIRUN, with_log_configuration=False)
     context = HydraContext(config_loader=hydra.config_loader, callbacks=Callbacks(config))
     launcher = Plugins.instance().instantiate_launcher(hydra_context=context, task_function=quietly, config=config)
-    come_back(launcher, jobs)
+    size = config.hydra.sweeper.max_batch_size or len(jobs)
+    for first in range(0, len(jobs), size):
+        come_back(launcher, jobs[first : first + size], first)
 
 
 def quietly(config: DictConfig) -> None:

@@ -135,10 +135,15 @@ def test_on_a_cluster_a_dead_job_stops_nothing(tmp_path):
         "+tables.ner.rows.dead={method: bitfit, set: ['logger._target_=os.abort']}",
         f"{ROWS}=[broken,dead,linear_probe]",
     )
-    done = reproduce(tmp_path, *rows, "profiles.smoke.seeds=[11]", "hydra/launcher=submitit_local")
+    cluster = ("hydra/launcher=submitit_local", "hydra.sweeper.max_batch_size=2")
+    done = reproduce(tmp_path, *rows, "profiles.smoke.seeds=[11]", *cluster)
     assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
     assert "2 runs failed, the others are done" in done.stderr
     assert "demo_ner demo broken, seed 11: alpha must be a finite number above 0" in done.stderr
     assert "demo_ner demo dead, seed 11: it ended without a record" in done.stderr
     assert records(tmp_path).keys() == {("linear_probe", 0.01, 11)}
-    assert (tmp_path / "sweeps").is_dir()
+    submitted, ended = (
+        sorted(path.stat().st_mtime_ns for path in tmp_path.glob(f"sweeps/*/.submitit/*/*_{name}.pkl"))
+        for name in ("submitted", "result")
+    )
+    assert len(submitted) == 3 and len(ended) == 2 and submitted[1] < ended[0] < submitted[2]

@@ -142,6 +142,10 @@ ERRORS = {
         ["recipe=spt_sl/rte/bert-base"],
         "unknown recipe .* did you mean 'spt_sl/rte/bert-base-cased'",
     ),
+    "an unknown launcher": (
+        ["hydra/launcher=slrum"],
+        "unknown hydra/launcher 'slrum': did you mean 'slurm'.*pip install",
+    ),
     "an unknown option": (["method.prefix_lenght=3"], "method.prefix_lenght.*did you mean 'prefix_length'"),
     "an unknown group": (["tsak=rte"], "unknown option 'tsak': did you mean 'task'"),
     "an unknown trainer setting": ([*DEMO, "task=demo_pair", "+trainer.warmup=3"], "did you mean 'warmup_steps'"),
