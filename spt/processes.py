@@ -3,6 +3,8 @@
 All of them compute; the first, the main one, also writes and speaks.
 """
 
+import atexit
+import gc
 import os
 import time
 from collections.abc import Callable
@@ -41,14 +43,15 @@ def join(trainer: dict[str, Any]) -> None:
         return
     backend, seconds = trainer.get("ddp_backend"), trainer.get("ddp_timeout", 1800)
     dist.init_process_group(None if backend == "nccl" else backend, timeout=timedelta(seconds=seconds))
+    atexit.register(_leave)
 
 
-def leave() -> None:
-    """Part from the other processes, after all went well: without it some would be cut off in the middle of a word."""
+def _leave() -> None:
+    """Part from the other processes, and end the threads that spoke with them before the interpreter does."""
     import torch.distributed as dist
 
-    if dist.is_initialized():
-        dist.destroy_process_group()
+    dist.destroy_process_group()
+    gc.collect()  # the model's own connection, which lies in a cycle
 
 
 def main_only(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -80,6 +83,7 @@ def await_turn(error: BaseException) -> str:
     """
     if count() == 1:
         return ""
+    atexit.unregister(_leave)  # which would wait for processes that are gone
     left = "gloo" in str(error) or type(error).__name__ == "DistBackendError"
     if left or not is_main():
         time.sleep(PATIENCE)

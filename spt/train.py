@@ -33,7 +33,6 @@ def run_or_show(config: DictConfig) -> float:
         with run.locked(), logged(run.folder / LOG):
             record = train(run, config)
             show_result(record, references)
-    processes.leave()
     if record["status"] == "diverged":
         raise Diverged(record["warnings"][0])
     return record["metrics"]["best_dev"]
