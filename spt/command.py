@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Mapping
 from functools import wraps
 from pathlib import Path
+from traceback import format_exc
 from types import MappingProxyType
 from typing import Any
 
@@ -51,11 +52,11 @@ def command(
                     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
                     sys.exit(1)
                 except Exception as error:
-                    if verbose:
-                        raise
                     if sweep_name() is None:
+                        if verbose:
+                            raise
                         sys.exit(f"error: {explain(error)}")
-                    print(f"error: {explain(error)}", file=sys.stderr)
+                    print(format_exc() if verbose else f"error: {explain(error)}", file=sys.stderr)
                     raise SptError(explain(error)) from error  # to the launcher, which goes on with the other runs
 
             try:
@@ -66,8 +67,9 @@ def command(
             except Exception as error:
                 if verbose:
                     raise
+                print(f"error: {explain(error)}", file=sys.stderr)
                 if not failed:
-                    sys.exit(f"error: {explain(error)}")
+                    sys.exit(1)
             finally:
                 os.environ.pop(TRACEBACK)
                 if before is not None:
