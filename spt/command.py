@@ -67,9 +67,9 @@ def command(
             except Exception as error:
                 if verbose:
                     raise
-                print(f"error: {explain(error)}", file=sys.stderr)
                 if not failed:
-                    sys.exit(1)
+                    sys.exit(f"error: {explain(error)}")
+                print(f"error: {explain(error)}", file=sys.stderr)
             finally:
                 os.environ.pop(TRACEBACK)
                 if before is not None:
