@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Mapping
 from functools import wraps
 from pathlib import Path
+from traceback import format_exc
 from types import MappingProxyType
 from typing import Any
 
@@ -54,11 +55,11 @@ def command(
                     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
                     sys.exit(1)
                 except Exception as error:
-                    if verbose:
-                        raise
                     if sweep_name() is None or processes.count() > 1:
+                        if verbose:
+                            raise
                         sys.exit(said(error))
-                    print(f"error: {explain(error)}", file=sys.stderr)
+                    print(format_exc() if verbose else f"error: {explain(error)}", file=sys.stderr)
                     raise SptError(explain(error)) from error  # to the launcher, which goes on with the other runs
 
             try:
@@ -71,6 +72,7 @@ def command(
                     raise
                 if not failed:
                     sys.exit(said(error))
+                print(f"error: {explain(error)}", file=sys.stderr)
             finally:
                 os.environ.pop(TRACEBACK)
                 if before is not None:

@@ -57,7 +57,11 @@ def the_dead_return() -> Iterator[None]:
 
 
 class Noting(Launcher):
-    """A launcher that notes the jobs that fail in another."""
+    """A launcher that notes the jobs that fail in another.
+
+    Its sweeper gets them as done, with the reason in the place of a score: Hydra's own would end at the first batch
+    with a failed one, and Optuna's takes the words for a failed trial.
+    """
 
     def __init__(self, launcher: Launcher, failed: list[str]):
         self.launcher, self.failed = launcher, failed
@@ -69,7 +73,9 @@ class Noting(Launcher):
         returns = come_back(self.launcher, job_overrides, initial_job_idx)
         for returned in returns:
             if returned.status == JobStatus.FAILED:
-                self.failed.append(f"{' '.join(returned.overrides or [])}: {returned._return_value}")
+                reason = str(returned._return_value)
+                self.failed.append(f"{' '.join(returned.overrides or [])}: {reason}")
+                returned.status, returned.return_value = JobStatus.COMPLETED, reason
         return returns
 
 

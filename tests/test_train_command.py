@@ -295,10 +295,13 @@ def test_a_traceback_is_shown_when_asked_for(tmp_path):
     assert quiet.returncode == 1 and "Traceback" not in quiet.stderr
     assert quiet.stderr.count("prefix_length") == 1
     assert "Traceback" in run(*arguments, "-v").stderr
+    swept = run(*arguments, "-v", "--multirun")
+    assert swept.returncode == 1 and "Traceback" in swept.stderr and "these runs of the sweep failed" in swept.stderr
 
 
-def test_one_failing_run_of_a_sweep_does_not_stop_the_others(train, tmp_path):
-    code, _, err = train("--multirun", "task=demo_choice", *DEMO, "method.prefix_length=0,4")
+@pytest.mark.parametrize("batches", [(), ("hydra.sweeper.max_batch_size=1",)], ids=["at once", "one at a time"])
+def test_one_failing_run_of_a_sweep_does_not_stop_the_others(batches, train, tmp_path):
+    code, _, err = train("--multirun", "task=demo_choice", *DEMO, "method.prefix_length=0,4", *batches)
     assert code == 1 and "prefix_length must be" in err and "method.prefix_length=0" in err
     (record,) = records(tmp_path / "runs")
     assert record["config"]["method"]["prefix_length"] == 4
