@@ -1,5 +1,5 @@
 # make quickstart: install into .venv, train the four methods on the embedded demo, print their table
-# make test:       install into .venv, run the tests
+# make test:       install into .venv, run the tests (make test-slow: the slow ones, which CI runs too)
 # make reproduce:  install into .venv, plan and run the tables of PROFILE (smoke, cpu or paper) with ARGS, report
 
 PYTHON ?= python3
@@ -7,7 +7,7 @@ VENV ?= .venv
 RUN := $(VENV)/bin/python
 PROFILE ?= smoke
 
-.PHONY: setup quickstart test reproduce
+.PHONY: setup quickstart test test-slow reproduce
 
 setup: $(VENV)/.installed
 
@@ -25,6 +25,9 @@ quickstart: setup
 
 test: setup
 	$(RUN) -m pytest -n auto --dist loadfile
+
+test-slow: setup
+	$(RUN) -m pytest -n auto --dist loadfile -m slow
 
 reproduce: setup
 	$(RUN) -m spt.reproduce profile=$(PROFILE) $(ARGS)

@@ -101,6 +101,7 @@ def test_what_two_processes_trained_is_evaluated_by_one(by_two):
     assert done.returncode == 0 and "the recorded scores exactly" in done.stdout, done.stderr
 
 
+@pytest.mark.slow
 def test_accelerate_launch_and_a_run_that_is_finished(data, tmp_path):
     launch = ("-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes=2", "-m", "spt.train")
     arguments = ("task=demo_choice", *DEMO, "trainer.max_steps=3", f"output_dir={tmp_path}")
@@ -120,6 +121,7 @@ def test_divergence_ends_all_processes_with_one_message(tmp_path):
     assert json.loads(record.read_text())["status"] == "diverged"
 
 
+@pytest.mark.slow
 def test_an_error_in_one_process_ends_all_with_its_message(tmp_path):
     done = run(*TWO, "-m", "tests.worker", "fail", "task=demo_pair", *DEMO, f"output_dir={tmp_path}", timeout=120)
     assert done.returncode != 0 and not list(tmp_path.glob("*/record.json"))

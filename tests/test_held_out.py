@@ -20,7 +20,7 @@ SENTENCES = st.lists(st.lists(st.tuples(TAGS, TAGS), min_size=1, max_size=8), mi
 NUMBERS = st.lists(st.tuples(st.integers(-9, 9), st.integers(-9, 9)), min_size=3, max_size=30)
 
 
-@settings(max_examples=50)
+@settings(max_examples=15)
 @given(share=st.floats(0.05, 0.9))
 def test_held_out_is_a_part_of_train_that_shares_no_text_with_it(share):
     whole, split = task("demo_pair").load(), task("demo_pair", f"task.held_out={share}").load()

@@ -38,6 +38,7 @@ def test_a_failing_job_is_named_and_the_other_is_done(launcher, tmp_path):
     assert "method.prefix_length=4" in record["command"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("launcher", LAUNCHERS)
 def test_all_records_are_there_and_every_job_had_one_gpu(launcher, tmp_path):
     (tmp_path / "sitecustomize.py").write_text("import torch\ntorch.cuda.device_count = lambda: 2\n")
@@ -49,6 +50,7 @@ def test_all_records_are_there_and_every_job_had_one_gpu(launcher, tmp_path):
     assert claimed and claimed <= {"3", "5"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("launcher", LAUNCHERS)
 def test_a_job_that_dies_is_named(launcher, tmp_path):
     done = sweep(tmp_path, launcher, "method=linear_probe,spt", *DEADLY)

@@ -58,6 +58,7 @@ def test_again_it_does_nothing(made):
     assert before == {path: path.stat().st_mtime_ns for path in folder.glob("**/*") if path.name == "record.json"}
 
 
+@pytest.mark.slow
 def test_published_records_are_enough(made, tmp_path):
     folder, _ = made
     shutil.copytree(folder / "smoke", tmp_path / "smoke")
@@ -71,6 +72,7 @@ def test_dry_run_runs_nothing(tmp_path):
     assert not (tmp_path / "none").exists()
 
 
+@pytest.mark.slow
 def test_other_data_makes_a_record_stale(made, tmp_path):
     shutil.copytree(made[0], tmp_path, dirs_exist_ok=True)
     path = sorted(tmp_path.glob("demo_ner.demo.spt.*/record.json"))[0]
@@ -122,12 +124,14 @@ def test_demo_and_real_stand_apart(tmp_path):
     assert done.returncode == 1 and "give it alone" in done.stderr
 
 
+@pytest.mark.slow
 def test_the_same_grid_side_by_side(tmp_path):
     done = reproduce(tmp_path, f"{ROWS}=[linear_probe,spt]", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
     assert done.returncode == 0, done.stderr
     assert len(records(tmp_path)) == 4
 
 
+@pytest.mark.slow
 def test_on_a_cluster_a_dead_job_stops_nothing(tmp_path):
     pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
     rows = (

@@ -198,6 +198,7 @@ MOMENTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_any_moment_will_do(moment, start, straight, cut_off, tmp_path):
     at, epoch, how = MOMENTS[moment]

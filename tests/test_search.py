@@ -82,6 +82,7 @@ def best(folder):
     return OmegaConf.load(path)
 
 
+@pytest.mark.slow
 def test_a_search_tells_the_best_of_its_trials(tmp_path):
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
     done = search(tmp_path, "hydra.sweeper.n_jobs=2", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
@@ -100,6 +101,7 @@ def test_a_search_tells_the_best_of_its_trials(tmp_path):
     assert again.returncode == 0 and "finished before" in again.stdout, again.stderr
 
 
+@pytest.mark.slow
 def test_a_trial_that_fails_or_diverges_ends_no_search(tmp_path):
     fixed = ("method.alpha=8.0", "method.sl_weight=0", "method.prefix_length=choice(0,4)")
     rates = ("trainer.max_grad_norm=0", "trainer.learning_rate=choice(1e-2,1e30)", "hydra.sweeper.n_trials=6")
