@@ -357,7 +357,8 @@ def _costs(results: list[Result]) -> list[Section]:
         return []
     labels = ("model", "task", "row", "trained numbers", "seconds", "peak memory, MiB", "adapter, MiB", "on")
     notes = [
-        "seconds: a run from its first step to its last score, mean ± sample standard deviation (runs). Peak memory: "
+        "seconds: a run from its first step to its last score, mean ± sample standard deviation (runs), with whatever "
+        "else the machine did meanwhile: a cost, no benchmark. Peak memory: "
         "of the accelerator where there is one, else of the whole process; the largest of the runs.",
         *(f"[{place}] {machine}." for machine, place in machines.items()),
         *_signs("".join(row[-1] for row in rows)),
