@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import statistics
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -131,17 +132,23 @@ class Plan:
         return None if size is None else size * share * config["trainer"]["num_train_epochs"]
 
     def publish(self) -> None:
-        """Put the finished runs' records, and why runs failed, where the report finds them."""
+        """Put the finished runs' records, and why runs failed, where the report finds them.
+
+        What was published of the same run from another folder goes.
+        """
         chosen: dict[str, Result] = {}
         for result in self.results:
             for run in (*result.trials.values(), *result.runs.values()):
                 if run is not None and (run.identity not in chosen or result.trials):
                     chosen[run.identity] = result
-        for key, result in chosen.items():
-            publish(self.records.finished[key], self.published, result.selection)
-        for key, failure in self.records.failures.items():
-            if key not in self.records.finished:
-                publish(failure, self.published)
+        runs = {key: (self.records.finished[key], result.selection) for key, result in chosen.items()}
+        runs |= {key: (note, None) for key, note in self.records.failures.items() if key not in self.records.finished}
+        before = Records(self.published)
+        for key, (run, selection) in runs.items():
+            for old in (before.finished.get(key), before.failures.get(key)):
+                if old is not None and old.folder.name != run.folder.name:
+                    shutil.rmtree(old.folder)
+            publish(run, self.published, selection)
 
     def failures(self) -> list[str]:
         """The runs that were tried and have no record, each with the reason."""

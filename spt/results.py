@@ -1,7 +1,6 @@
 """The finished runs behind the tables: which belong to which cell, and what is still missing."""
 
 import json
-import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -144,19 +143,13 @@ def choose(result: Result) -> float | None:
 
 
 def publish(run: Finished, folder: Path, selection: dict[str, Any] | None = None) -> None:
-    """Copy what the report needs of a run (not its weights) to `folder`, with how its learning rate was chosen.
-
-    What was published of the same run before goes.
-    """
+    """Copy what the report needs of a run (not its weights) to `folder`, with how its learning rate was chosen."""
     there = folder / run.folder.name
     record = run.record | ({} if selection is None else {"selection": selection})
     files = {RECORD if "metrics" in record else FAILURE: json.dumps(record, indent=2) + "\n"}
     for name in (HISTORY, OUTCOMES) if RECORD in files else ():
         files[name] = (run.folder / name).read_text(encoding="utf-8")
     try:
-        for path in (*folder.glob(f"*/{RECORD}"), *folder.glob(f"*/{FAILURE}")):
-            if path.parent != there and Finished(read_record(path), path.parent).identity == run.identity:
-                shutil.rmtree(path.parent)
         there.mkdir(parents=True, exist_ok=True)
         for name, text in files.items():
             if not (there / name).exists() or (there / name).read_text(encoding="utf-8") != text:

@@ -55,7 +55,7 @@ def test_every_cell_is_a_run(table, profile, composer):
         if cell.point is not None:
             group, key = cell.point[0].split(".")
             assert config[group][key] == cell.point[1]
-        assert config == OmegaConf.to_container(compose("train", job.overrides), resolve=True)
+    assert config == OmegaConf.to_container(compose("train", job.overrides), resolve=True)
 
 
 def test_the_paper_s_recipes_are_taken(composer):

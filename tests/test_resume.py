@@ -289,6 +289,7 @@ BEST_IS_FIRST = (
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", DAMAGE, ids=lambda damage: damage.__name__)
 def test_what_is_damaged_is_told_and_the_run_starts_anew(damage, start, straight, interrupted, tmp_path):
     expected = straight(*BEST_IS_FIRST)
