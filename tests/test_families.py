@@ -143,7 +143,6 @@ def test_checkpointing(name, attentions, reentrant):
                 torch.testing.assert_close(checkpointed.grad, plain.grad, rtol=1e-4, atol=1e-6, msg=key)
 
 
-@pytest.mark.slow
 @every_family
 def test_compiled(name):
     torch.compiler.reset()
