@@ -23,7 +23,7 @@ PLAIN = re.compile(r"[A-Za-z./][\w./-]*")  # what Hydra takes as text without qu
 @dataclass
 class Part:
     """What the plan says of one table and model: numbers of runs (`stale` are among those `to_run`; one that several
-    tables share counts in the first), and of the training examples that those to run see."""
+    tables share counts in the first), and of the training examples that those to run see, but for `unknown` of them."""
 
     table: str
     model: str
@@ -31,7 +31,8 @@ class Part:
     done: int = 0
     stale: int = 0
     to_run: int = 0
-    examples: float | None = 0
+    examples: float = 0
+    unknown: int = 0
 
 
 class Plan:
@@ -104,7 +105,8 @@ class Plan:
                 part.to_run += not self._is_done(key)
                 if not self._is_done(key):
                     seen = self.examples(job)
-                    part.examples = None if seen is None or part.examples is None else part.examples + seen
+                    part.examples += seen or 0
+                    part.unknown += seen is None
         return list(parts.values())
 
     def config(self, job: Job) -> dict[str, Any]:

@@ -79,7 +79,7 @@ def show(plan: "Plan", costs: "Costs") -> None:
     console = Console(soft_wrap=True, highlight=False)
     table = Table("table", "model", "tasks", "done", "stale", "to run", "examples to see", box=box.SIMPLE)
     for part in plan.parts():
-        seen = "unknown" if part.examples is None else f"{part.examples:,.0f}"
+        seen = f"{part.examples:,.0f}" + (f", of {part.unknown} runs unknown" if part.unknown else "")
         table.add_row(
             part.table, part.model, ", ".join(part.tasks), *map(str, (part.done, part.stale, part.to_run)), seen
         )
