@@ -27,8 +27,18 @@ def main(config: DictConfig) -> None:
 
 
 def report(config: DictConfig) -> None:
-    """Write the report of the records in `results_dir`, and show the main numbers."""
+    """Write the report of the records in `results_dir`, and show the main numbers.
+
+    Raises:
+        SptError: where the folder has tables that this report would leave out.
+    """
     folder = _folder(config)
+    others = sorted({path.stem for path in (folder / TABLES).glob("*.md")} - set(config.tables))
+    if others:
+        raise SptError(
+            f"{folder / TABLES} has {', '.join(others)}, which this report would leave out: name all tables in table=, "
+            "delete those files, or set another results_dir"
+        )
     results = _collected(cells(config), folder)
     show(results, folder, write_report(config, results, folder))
 

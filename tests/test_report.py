@@ -308,6 +308,14 @@ def test_a_cell_is_traced_to_its_commands(rte, tmp_path, command):
     assert "seed 11: failed: out of memory" in command(*here, "cell=superglue/rte/bert-base-cased/fine_tuning")[1]
 
 
+def test_a_report_of_fewer_tables_takes_none_away(tmp_path, command):
+    here = (f"results_dir={tmp_path}", "profile=paper")
+    assert command(*here, "table=[superglue,ner]")[0] is None
+    code, _ = command(*here, "table=ner")
+    assert "has superglue, which this report would leave out" in str(code)
+    assert (tmp_path / "tables" / "superglue.md").exists()
+
+
 def test_a_real_run_of_the_demo_is_found_and_called_a_demo(demo, tmp_path, command):
     shutil.copytree(demo, tmp_path / "records" / demo.name)
     here = (f"results_dir={tmp_path}", "profile=smoke", "table=superglue")
