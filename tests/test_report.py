@@ -308,6 +308,7 @@ def test_a_cell_is_traced_to_its_commands(rte, tmp_path, command):
     assert "seed 11: failed: out of memory" in command(*here, "cell=superglue/rte/bert-base-cased/fine_tuning")[1]
 
 
+@pytest.mark.slow
 def test_a_report_of_fewer_tables_takes_none_away(tmp_path, command):
     here = (f"results_dir={tmp_path}", "profile=paper")
     assert command(*here, "table=[superglue,ner]")[0] is None

@@ -90,6 +90,7 @@ def test_other_data_makes_a_record_stale(made, tmp_path):
     assert json.loads(path.read_text())["data"]["fingerprint"] != "of other data"
 
 
+@pytest.mark.slow
 def test_a_failed_cell_is_told_at_the_end_and_stops_nothing(made, tmp_path):
     shutil.copytree(made[0], tmp_path, dirs_exist_ok=True)
     broken = "+tables.ner.rows.broken={method: spt, set: ['method.alpha=-1']}"

@@ -338,6 +338,7 @@ def test_another_number_of_steps_is_refused(start, interrupted, monkeypatch):
     assert (folder / "checkpoint.safetensors").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("owner", "method", "file", "epochs"),
     [
