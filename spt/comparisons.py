@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
 
-from spt.measured import lines, unselected
+from spt.measured import lines, scores_of, unselected
 from spt.results import Result
 from spt.statistics import OverExamples, OverSeeds, kind_of, mcnemar, over_examples, over_seeds
 
@@ -71,7 +71,7 @@ class Comparison:
         return [mcnemar(a, b) for a, b in pairs if kind_of(a) == kind_of(b) == "accuracy"]
 
     def _scores(self, result: Result) -> dict[int, float]:
-        return next((line.scores for line in lines([result]) if line.quantity == self.quantity), {})
+        return scores_of(result, self.quantity)
 
     def _outcomes(self, result: Result) -> list[list]:
         return [result.done[seed].outcomes[self.quantity] or [] for seed in self.seeds]

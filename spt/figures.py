@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from spt.measured import METRICS, NAMES, cost, headline, lines, unselected
+from spt.measured import METRICS, NAMES, cost, headline, lines, scores_of, unselected
 from spt.published import curve
 from spt.results import Result
 from spt.statistics import summary
@@ -191,4 +191,4 @@ def _shown(group: Results) -> list[str]:
 
 
 def _scores(result: Result, quantity: str) -> list[float]:
-    return next((list(line.scores.values()) for line in lines([result]) if line.quantity == quantity), [])
+    return list(scores_of(result, quantity).values())

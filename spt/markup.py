@@ -80,6 +80,11 @@ def bullets(items: Iterable[str]) -> str:
     return "\n".join(wrapped(item, "- ") for item in items)
 
 
+def listed(names: Iterable[str]) -> str:
+    """Names in a line, each once."""
+    return ", ".join(dict.fromkeys(names))
+
+
 def _escaped(text: str) -> str:
     return text.replace("|", r"\|").replace("*", r"\*").replace("<", "&lt;")
 

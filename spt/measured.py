@@ -120,6 +120,11 @@ def headline(task: str) -> str:
     return task_config(task)["metrics"][0]
 
 
+def scores_of(result: Result, quantity: str) -> dict[int, float]:
+    """A cell's scores of one quantity, by seed; empty where it has none."""
+    return next((line.scores for line in lines([result]) if line.quantity == quantity), {})
+
+
 def lines(results: Iterable[Result]) -> list[Line]:
     """All lines of all cells, in the order of the cells."""
     return [line for result in results for line in _lines(result)]

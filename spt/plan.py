@@ -4,7 +4,7 @@ import json
 import re
 import shutil
 import statistics
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,8 @@ from omegaconf import DictConfig
 from spt.command import quoted
 from spt.errors import SptError
 from spt.grid import Cell, Composer, Job, cells
-from spt.results import Finished, Records, Result, collect, publish
+from spt.results import RECORDS, Finished, Records, Result, collect, publish
 
-RECORDS = "records"
 PLAIN = re.compile(r"[A-Za-z./][\w./-]*")  # what Hydra takes as text without quotes
 
 
@@ -57,7 +56,7 @@ class Plan:
         self.stale: set[str] = set()
         self.data_at_hand: dict[str, str] = {}
         self.look()
-        self.stale = {key for key, run in self._finished() if self._has_other_data(run)}
+        self.stale = {run.identity for result in self.results for run in result.finished if self._has_other_data(run)}
 
     def look(self) -> None:
         """Read the records anew."""
@@ -140,8 +139,8 @@ class Plan:
         """
         chosen: dict[str, Result] = {}
         for result in self.results:
-            for run in (*result.trials.values(), *result.runs.values()):
-                if run is not None and (run.identity not in chosen or result.trials):
+            for run in result.finished:
+                if run.identity not in chosen or result.trials:
                     chosen[run.identity] = result
         runs = {key: (self.records.finished[key], result.selection) for key, result in chosen.items()}
         runs |= {key: (note, None) for key, note in self.records.failures.items() if key not in self.records.finished}
@@ -168,12 +167,6 @@ class Plan:
         if self.model_dir is not None:
             places["model.name_or_path"] = str(Path(self.model_dir) / cell.model)
         return places
-
-    def _finished(self) -> Iterator[tuple[str, Finished]]:
-        for result in self.results:
-            for run in (*result.trials.values(), *result.runs.values()):
-                if run is not None:
-                    yield run.identity, run
 
     def _has_other_data(self, run: Finished) -> bool:
         """Whether local data at hand, of the run's task, is other data than its record's."""

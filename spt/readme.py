@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import PurePath
 
 from spt.comparisons import RULE, Comparison
-from spt.markup import Column, Table, bullets, markdown_table, wrapped
+from spt.markup import Column, Table, bullets, listed, markdown_table, wrapped
 from spt.measured import hardware, headline, published_for
 from spt.published import COMPARES_WITH, CONF, CURVES, NUMBERS, REPOSITORY, read_numbers
 from spt.results import Finished, Result
@@ -110,8 +110,8 @@ def _run(titles: dict[str, str], results: Sequence[Result]) -> list[str]:
             rows.append(
                 [
                     *(title, f"{sum(result.state == 'done' for result in own)} of {len(own)}", str(len(runs))),
-                    _listed(str(seed) for seed in sorted({run.record["seed"] for run in runs.values()})),
-                    _listed(sorted({run.record["model"] for run in runs.values()})),
+                    listed(str(seed) for seed in sorted({run.record["seed"] for run in runs.values()})),
+                    listed(sorted({run.record["model"] for run in runs.values()})),
                     f"{seconds / 3600:.2f}",
                 ]
             )
@@ -128,7 +128,7 @@ def _run(titles: dict[str, str], results: Sequence[Result]) -> list[str]:
         "stand in several tables. Runs that tried a learning rate are among them.",
         f"On: {'; '.join(sorted({hardware(record) for record in records}))}.",
         f"Commits: {', '.join(f'{name} ({count} runs)' for name, count in sorted(commits.items()))}.",
-        f"Versions: {', '.join(f'{name} {_listed(found)}' for name, found in versions.items())}.",
+        f"Versions: {', '.join(f'{name} {listed(found)}' for name, found in versions.items())}.",
     ]
     if any(record["model"] == "demo" for record in records):
         said.append("`demo` is the embedded demo: its numbers say nothing about the methods.")
@@ -137,7 +137,7 @@ def _run(titles: dict[str, str], results: Sequence[Result]) -> list[str]:
 
 def _runs(results: Iterable[Result]) -> dict[str, Finished]:
     """All runs of cells, tries of learning rates too, by the names of their folders."""
-    runs = [run for result in results for run in (*result.trials.values(), *result.runs.values()) if run is not None]
+    runs = [run for result in results for run in result.finished]
     return {run.folder.name: run for run in sorted(runs, key=lambda run: run.folder.name)}
 
 
@@ -239,7 +239,7 @@ def _deviations(results: Sequence[Result]) -> list[str]:
     curves = len(list(CURVES.glob("*.csv")))
     said = [
         f"`{NUMBERS.relative_to(REPOSITORY)}` has {len(rows)} numbers, each with its source, split, what selected the "
-        f"epoch, and seed where it is known: {_listed(sources)}. {len(unseen)} of them stand in no table here. Rows "
+        f"epoch, and seed where it is known: {listed(sources)}. {len(unseen)} of them stand in no table here. Rows "
         f"can be added; the columns are checked.{PRINTED if RELEASED.issuperset(sources) else ''}",
         f"`{CURVES.relative_to(REPOSITORY)}` has the dev scores of each epoch of {curves} of the authors' released "
         "runs (authors-release@a7b9e97), as they are.",
@@ -247,7 +247,7 @@ def _deviations(results: Sequence[Result]) -> list[str]:
         f"Where the last epoch is known too ({len(gaps)} runs), best is {number(mean)} points above last on average; "
         f"most for {worst}. NER numbers are of test at the best dev epoch.",
         f"**Single seeds.** Number of cells by seed: {'; '.join(seeds)}.",
-        *(f"{_listed(cells)}: {note}." for note, cells in notes.items()),
+        *(f"{listed(cells)}: {note}." for note, cells in notes.items()),
         "A released script passes `hidden_dropout_prob` 0.2 for CoNLL04, which its code never applies: 0.1 is what "
         "ran. The scheduler of NER never steps where gradient accumulation does not divide the steps of an epoch. "
         "Neither is repeated here.",
@@ -270,7 +270,3 @@ def _seeds(rows: list[dict[str, str]]) -> str:
     return ", ".join(
         f"{counts[seed]} with seed {seed}" if seed else f"{counts[seed]} do not say" for seed in sorted(counts)
     )
-
-
-def _listed(names: Iterable[str]) -> str:
-    return ", ".join(dict.fromkeys(names))

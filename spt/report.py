@@ -12,9 +12,9 @@ from omegaconf import DictConfig
 from spt.command import command
 from spt.errors import SptError, nearest
 from spt.grid import Cell, Composer, cells
-from spt.results import Records, Result, collect
+from spt.results import RECORDS, Records, Result, collect
 
-RECORDS, TABLES, FIGURES, README = "records", "tables", "figures", "README.md"
+TABLES, FIGURES, README = "tables", "figures", "README.md"
 
 
 @command("report")

@@ -11,6 +11,8 @@ from spt.errors import SptError
 from spt.grid import Cell, Composer, Job, identity
 from spt.record import FAILURE, HISTORY, OUTCOMES, RECORD, read_record, write_atomically
 
+RECORDS = "records"  # the folder, in one of results, with the published records
+
 
 @dataclass(frozen=True)
 class Finished:
@@ -78,6 +80,11 @@ class Result:
     def done(self) -> dict[int, Finished]:
         """The runs that are there, by seed."""
         return {seed: run for seed, run in self.runs.items() if run is not None}
+
+    @property
+    def finished(self) -> list[Finished]:
+        """All runs that are there, tries of learning rates first."""
+        return [run for run in (*self.trials.values(), *self.runs.values()) if run is not None]
 
     @property
     def state(self) -> str:

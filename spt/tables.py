@@ -5,7 +5,7 @@ from itertools import groupby
 from typing import Any
 
 from spt.comparisons import RULE, Comparison
-from spt.markup import Column, Section, Table
+from spt.markup import Column, Section, Table, listed
 from spt.measured import COLLAPSED, DEV, DIRTY, DIVERGED, METRICS, NAMES, Line, cost, headline, lines, marks
 from spt.results import Result
 from spt.statistics import CONFIDENCE, RESAMPLES, holm, summary
@@ -125,13 +125,9 @@ def extents(results: Sequence[Result]) -> list[str]:
         by_points: dict[str, list[str]] = {}
         for row, points in by_row.items():
             by_points.setdefault(", ".join(points), []).append(row)
-        said = [_listed(names) + (f" at {points}" if points else "") for points, names in by_points.items()]
+        said = [listed(names) + (f" at {points}" if points else "") for points, names in by_points.items()]
         tasks.setdefault("; ".join(said), []).append(task)
-    return [f"{_listed(names)}: {said}" for said, names in tasks.items()]
-
-
-def _listed(names: Iterable[str]) -> str:
-    return ", ".join(dict.fromkeys(names))
+    return [f"{listed(names)}: {said}" for said, names in tasks.items()]
 
 
 def _scores(quantity: str, every: list[Line]) -> Table:
@@ -154,7 +150,7 @@ def _scores(quantity: str, every: list[Line]) -> Table:
         rows.append(texts)
     notes = _notes(quantity, every, footnotes)
     if len(known) < len(tasks):
-        notes.append(f"Nothing is published for {_listed(task for task in tasks if task not in known)}.")
+        notes.append(f"Nothing is published for {listed(task for task in tasks if task not in known)}.")
     return Table(NAMES.get(quantity, quantity), columns, rows, notes)
 
 
@@ -198,7 +194,7 @@ def _notes(quantity: str, every: list[Line], footnotes: dict[str, int]) -> list[
     splits = {line.cell.task: _split(line) for line in every}
     splits |= {line.cell.task: _split(line) for line in every if line.ours}
     metrics = dict.fromkeys(line.metric for line in every)
-    tasks = {name: _listed(line.cell.task for line in every if line.metric == name) for name in metrics}
+    tasks = {name: listed(line.cell.task for line in every if line.metric == name) for name in metrics}
     notes = [
         f"{meaning}. Percent: {'; '.join(f'{METRICS[name]} on {on}' for name, on in tasks.items())}.",
         f"Examples: {', '.join(splits.values())}.",
