@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from spt.blockwise import Blockwise, Settings
+
 
 def prefix_attention(
     query: Tensor,
@@ -56,8 +58,12 @@ def prefix_attention(
         )
     values = torch.cat([value_prefix, value], dim=2)
 
-    # No CPU kernel fuses attention dropout: there the plain products below are the faster form of the same sum.
-    if fused and not (attention_dropout > 0 and query.device.type == "cpu"):
+    if fused and query.device.type == "cpu" and not _needs_products(attention_mask):
+        mask = None if attention_mask is None else _additive(attention_mask, query.dtype).expand(*query.shape[:3], -1)
+        settings = Settings(key_prefix.shape[2], scaling, alpha, score_dropout, attention_dropout)
+        output = Blockwise.apply(query, torch.cat([key_prefix, key], dim=2), values, mask, settings)
+        return output.transpose(1, 2).contiguous(), None
+    if fused and query.device.type != "cpu":
         gate = None if alpha is None else _log_gate(_scores(query, key_prefix, scaling), alpha, score_dropout)
         output = F.scaled_dot_product_attention(
             query,
@@ -79,6 +85,11 @@ def prefix_attention(
     weights = F.dropout(weights, attention_dropout)
     output = torch.matmul(weights, values).transpose(1, 2).contiguous()
     return output, None if fused else weights
+
+
+def _needs_products(attention_mask: Tensor | None) -> bool:
+    """Whether the plain products are the way on a CPU: under torch.compile, and for a mask that is learned."""
+    return torch.compiler.is_compiling() or (attention_mask is not None and attention_mask.requires_grad)
 
 
 def _scores(query: Tensor, key: Tensor, scaling: float) -> Tensor:

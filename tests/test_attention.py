@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from spt import blockwise
 from spt.attention import prefix_attention
 
 
@@ -150,3 +151,94 @@ def test_attention_dropout_covers_all_columns():
     _, weights = prefix_attention(**t, scaling=1.0, alpha=1.0, attention_dropout=0.5)
     for columns in (weights[..., :50], weights[..., 50:]):
         assert 0.45 < (columns == 0).double().mean() < 0.55
+
+
+@settings(max_examples=40)
+@given(
+    seed=st.integers(0, 2**16),
+    length=st.integers(1, 6),
+    kv_heads=st.sampled_from([1, 2, 4]),
+    prefix=st.integers(1, 6),
+    alpha=st.none() | st.floats(0.01, 30),
+    masked=st.booleans(),
+    rates=st.tuples(st.sampled_from([0.0, 0.3]), st.sampled_from([0.0, 0.2])),
+    block=st.sampled_from([1, 40, 150, 2**18]),
+)
+def test_blocks_with_dropout_are_the_formula_with_its_gradients(
+    seed, length, kv_heads, prefix, alpha, masked, rates, block
+):
+    """The same entries dropped, whatever the blocks: by the seeds that the blockwise form draws."""
+    t = tensors(seed, batch=3, kv_heads=kv_heads, length=length, text=length, prefix=prefix)
+    mask = torch.rand(3, 1, 1, length, generator=torch.Generator().manual_seed(seed)) < 0.6 if masked else None
+    names = dict(zip(("score_dropout", "attention_dropout"), rates, strict=True))
+    drawn = {}
+    own = blockwise._kept
+
+    def kept(like, rate, generators):
+        masks = own(like, rate, generators)
+        name = "score_dropout" if like.shape[-1] == prefix else "attention_dropout"
+        for generator, row in zip(generators, masks, strict=True):
+            drawn.setdefault((name, generator.initial_seed()), []).append(row.clone())
+        return masks
+
+    def dropout(x, p=0.5, *a):
+        if p == 0:
+            return x
+        name = "score_dropout" if x.shape[-1] == prefix else "attention_dropout"
+        rows = [torch.cat(heads) for (of, _), heads in drawn.items() if of == name]
+        return x * torch.stack(rows) / (1 - p)
+
+    results = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(blockwise, "BLOCK", block)
+        patch.setattr(blockwise, "_kept", kept)
+        for fused in (True, False):
+            patch.setattr(F, "dropout", dropout)
+            output, _ = prefix_attention(**t, scaling=0.5, alpha=alpha, attention_mask=mask, fused=fused, **names)
+            patch.setattr(blockwise, "_kept", own)
+            results.append((output, *torch.autograd.grad(output.square().sum(), list(t.values()))))
+    for fast, plain in zip(*results, strict=True):
+        torch.testing.assert_close(fast, plain, rtol=1e-9, atol=1e-10)
+
+
+def test_blockwise_dropout_rates_and_seeds():
+    generators = [torch.Generator().manual_seed(seed) for seed in (1, 2, 1)]
+    kept = blockwise._kept(torch.empty(3, 11, 97, 89), 0.1, generators)
+    assert set(kept.unique().tolist()) == {0.0, 1.0}
+    expected = 1 - round(0.1 * 2**16) / 2**16
+    assert abs(kept.mean().item() - expected) < 4 * math.sqrt(0.09 / kept.numel())
+    assert torch.equal(kept[0], kept[2])
+    agree = (kept[0] == kept[1]).float().mean().item()  # two independent draws: 0.9² + 0.1²
+    assert abs(agree - 0.82) < 0.01
+
+
+def test_blockwise_dropout_follows_the_seed_of_torch():
+    t = {name: tensor.detach() for name, tensor in tensors(7, length=20, text=20).items()}
+    outputs = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        outputs.append(prefix_attention(**t, scaling=1.0, alpha=8.0, attention_dropout=0.5, fused=True)[0])
+    assert torch.equal(outputs[0], outputs[1])
+    assert not torch.equal(outputs[0], outputs[2])
+    mean = torch.stack(
+        [prefix_attention(**t, scaling=1.0, alpha=8.0, attention_dropout=0.3, fused=True)[0] for _ in range(2000)]
+    ).mean(0)
+    whole, _ = prefix_attention(**t, scaling=1.0, alpha=8.0, fused=True)
+    torch.testing.assert_close(mean, whole, rtol=0, atol=0.1)
+
+
+def test_nothing_of_the_scores_size_is_kept():
+    t = tensors(8, batch=4, length=64, text=64, d=8)
+    sizes = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: sizes.append(x.numel()) or x, lambda x: x):
+        output, _ = prefix_attention(**t, scaling=1.0, alpha=8.0, score_dropout=0.1, attention_dropout=0.1, fused=True)
+    output.sum().backward()
+    assert max(sizes) < 4 * 4 * 64 * 64
+
+
+def test_the_backward_pass_of_a_retained_graph_repeats_itself():
+    t = tensors(9)
+    output, _ = prefix_attention(**t, scaling=1.0, alpha=8.0, score_dropout=0.4, attention_dropout=0.4, fused=True)
+    first, second = (torch.autograd.grad(output.sum(), list(t.values()), retain_graph=True) for _ in range(2))
+    for one, other in zip(first, second, strict=True):
+        assert torch.equal(one, other)

@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 from transformers import BertConfig, BertModel, RobertaConfig, RobertaModel, get_linear_schedule_with_warmup
 
 import spt
+from spt import blockwise
 
 GOLDEN = Path(__file__).resolve().parents[2] / "shared" / "golden"
 FAMILIES = {"bert": (BertConfig, BertModel), "roberta": (RobertaConfig, RobertaModel)}
@@ -123,7 +124,16 @@ def test_dropouts_act_where_the_authors_do(attention, monkeypatch):
         assert (p, list(input.shape)) == (call["p"], call["shape"]), call["module"]
         return input * tensors[f"mask.{call['module']}"]
 
+    drawn = {}  # the blockwise attention draws each mask twice, the second time in its backward pass
+
+    def replay_kept(like, rate, generators):
+        call = generators[0].initial_seed(), like.shape
+        if call not in drawn:
+            drawn[call] = replay(torch.ones_like(like), rate)
+        return (drawn[call] != 0).to(like.dtype)
+
     monkeypatch.setattr(torch.nn.functional, "dropout", replay)
+    monkeypatch.setattr(blockwise, "_kept", replay_kept)
     model.train()
     out = model(**inputs, output_attentions=attention == "eager")
     assert next(calls, None) is None
