@@ -43,7 +43,9 @@ class Blockwise(torch.autograd.Function):
         seeds = torch.randint(2**63 - 1, (batch,)).tolist() if dropped else None
         output = value.new_empty(batch, length, heads, value.shape[-1]).transpose(1, 2)
         for block, generators in _blocks(query, key, seeds):
-            weights, _, kept = _weights(query[block], key[block], None if mask is None else mask[block], settings, generators)
+            weights, _, kept = _weights(
+                query[block], key[block], None if mask is None else mask[block], settings, generators
+            )
             if kept is not None:
                 weights.mul_(kept)
             output[block] = torch.matmul(weights.to(value.dtype), value[block]).div_(1 - settings.attention_dropout)
@@ -119,7 +121,7 @@ def _kept(like: Tensor, rate: float, generators: list[Generator]) -> Tensor:
 def _blocks(
     query: Tensor, key: Tensor, seeds: list[int] | None
 ) -> Iterator[tuple[tuple[slice, slice], list[Generator]]]:
-    """Slices of examples and heads with at most BLOCK scores, where a head has no more, and the examples' generators."""
+    """Slices of examples and heads with at most BLOCK scores (or one head), and the generators of the examples."""
     batch, heads, length = query.shape[:3]
     fit = max(1, BLOCK // max(1, length * key.shape[2]))  # heads
     rows, width = max(1, fit // heads), min(fit, heads)

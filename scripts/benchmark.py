@@ -1,0 +1,410 @@
+"""What a training step costs, beside its floor and its rivals: time, and memory at its peak.
+
+    python -m scripts.benchmark --size minilm                          # 16 x 128 tokens in float32
+    python -m scripts.benchmark --size minilm --task rte --data_dir folder --tokenizer folder \\
+        --contenders spt,spt+bfloat16,published                        # the batches of a whole epoch
+    python -m scripts.benchmark --prefix_length 1,4,16,64,256 --contenders floor,spt
+
+Each contender is a process of its own. They take turns: in every round each makes all its steps while the others wait.
+Ratios are between times of one round, and the tables have the median over rounds. Weights are random, of the size of a
+BERT that is named: no time depends on them. A step is the forward and backward pass and, where anything trains, AdamW's
+step, with all dropouts on. Results go to results/benchmarks/<name>.json, and all of those make its README.md.
+"""
+
+import argparse
+import itertools
+import json
+import multiprocessing
+import shlex
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, replace
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from torch import Tensor, nn
+from torch.utils.data import BatchSampler
+from transformers import (
+    AttentionInterface,
+    AttentionMaskInterface,
+    BertConfig,
+    BertForSequenceClassification,
+    BertModel,
+)
+from transformers.masking_utils import eager_mask
+from transformers.trainer_pt_utils import LengthGroupedSampler
+
+from spt import methods
+from spt.backbone import load_tokenizer
+from spt.encoder import freeze
+from spt.markup import Column, Table, markdown_table
+from spt.model import TaskModel
+from spt.prefix import INITIALIZER_RANGE
+from spt.published import CONF
+from spt.record import PeakMemory, git_state, hardware, versions
+
+FOLDER = Path(__file__).resolve().parent.parent / "results" / "benchmarks"
+SIZES: dict[str, dict[str, int]] = {
+    "tiny": {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64},
+    "minilm": {"hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 12, "intermediate_size": 1536},
+    "bert-base": {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072},
+    "bert-large": {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096},
+}
+ALPHA, DROPOUT, SL_WEIGHT = 8.0, 0.1, 1e-4
+PUBLISHED = "published"
+PADDED = 128  # tokens, which published implementations pad every text to
+OPTIONS = ("bfloat16", "tf32", "compiled")
+Batch = dict[str, Tensor]
+Loss = Callable[[Batch], Tensor]
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a contender is to do: `contender` with its options, and on what."""
+
+    contender: str
+    size: str
+    device: str
+    prefix_length: int
+    batch: int
+    length: int
+    task: str | None
+    data_dir: str | None
+    tokenizer: str | None
+
+    @property
+    def name(self) -> str:
+        """The contender without its options."""
+        return self.contender.split("+")[0]
+
+    def has(self, option: str) -> bool:
+        """Whether the contender has one of `OPTIONS`."""
+        return option in self.contender.split("+")[1:]
+
+
+def bert(work: Work, **options: Any) -> BertModel:
+    """The backbone, with random weights."""
+    return BertModel(BertConfig(**SIZES[work.size], **options))
+
+
+def task_model(work: Work, kind: str, **options: Any) -> TaskModel:
+    """The backbone with a head for this kind of task."""
+    return TaskModel(bert(work, **options), kind, num_labels=1 if kind == "choice" else 2)  # type: ignore[arg-type]
+
+
+def floor(work: Work, kind: str) -> tuple[nn.Module, Loss]:
+    """The frozen backbone alone, forward and backward down to its inputs."""
+    model = task_model(work, kind)
+    freeze(model)
+    model.encoder.embeddings.register_forward_hook(lambda module, inputs, output: output.requires_grad_())
+    return model, lambda batch: model(**batch).loss
+
+
+def prefix_tuning(work: Work, kind: str) -> tuple[nn.Module, Loss]:
+    """Plain prefix tuning, with SPT's dropouts but the gate's."""
+    model = task_model(work, kind)
+    methods.prefix_tuning(model, "prefix_tuning", work.prefix_length, DROPOUT, 0.0, False, None)
+    return model, lambda batch: model(**batch).loss
+
+
+def spt(work: Work, kind: str) -> tuple[nn.Module, Loss]:
+    """SPT without the selective loss."""
+    model = task_model(work, kind)
+    methods.selective_prefix_tuning(model, "spt", work.prefix_length, ALPHA, 0.0, DROPOUT, DROPOUT)
+    return model, lambda batch: model(**batch).loss
+
+
+def spt_sl(work: Work, kind: str) -> tuple[nn.Module, Loss]:
+    """SPT with the selective loss."""
+    model = task_model(work, kind)
+    penalty = methods.selective_prefix_tuning(model, "spt_sl", work.prefix_length, ALPHA, SL_WEIGHT, DROPOUT, DROPOUT)
+    assert penalty is not None
+    return model, lambda batch: model(**batch).loss + penalty(model)
+
+
+def fine_tuning(work: Work, kind: str) -> tuple[nn.Module, Loss]:
+    """All of the backbone trains."""
+    model = task_model(work, kind)
+    methods.fine_tuning(model, "fine_tuning")
+    return model, lambda batch: model(**batch).loss
+
+
+def peft(work: Work, kind: str, config: Any) -> tuple[nn.Module, Loss]:
+    """One of PEFT's methods on transformers' own model with a head."""
+    from peft import get_peft_model
+
+    if kind != "sentence":
+        raise ValueError(f"PEFT's contenders are for sentence tasks here, not {kind!r}")
+    model = get_peft_model(BertForSequenceClassification(BertConfig(**SIZES[work.size])), config)
+    return model, lambda batch: model(**batch).loss
+
+
+def peft_prefix_tuning(work: Work, kind: str) -> tuple[nn.Module, Loss]:
+    """PEFT's prefix tuning."""
+    from peft import PrefixTuningConfig
+
+    return peft(work, kind, PrefixTuningConfig(task_type="SEQ_CLS", num_virtual_tokens=work.prefix_length))
+
+
+def peft_lora(work: Work, kind: str) -> tuple[nn.Module, Loss]:
+    """PEFT's LoRA of rank 8 on queries and values."""
+    from peft import LoraConfig
+
+    return peft(work, kind, LoraConfig(task_type="SEQ_CLS", r=8, target_modules=["query", "value"]))
+
+
+def published(work: Work, kind: str) -> tuple[nn.Module, Loss]:
+    """SPT as the formula reads and as published implementations compute it: scores, their concatenation, softmax.
+
+    A yardstick: plain operations in their order, on texts padded to 128 tokens.
+    """
+    AttentionInterface.register(PUBLISHED, _published_attention)
+    AttentionMaskInterface.register(PUBLISHED, eager_mask)
+    model = task_model(work, kind, attn_implementation=PUBLISHED)
+    freeze(model)
+    for layer in model.encoder.encoder.layer:
+        for name in ("key_prefix", "value_prefix"):
+            prefix = nn.Parameter(torch.randn(work.prefix_length, layer.output.dense.out_features) * INITIALIZER_RANGE)
+            layer.attention.self.register_parameter(name, prefix)
+    return model, lambda batch: model(**batch).loss
+
+
+def _published_attention(
+    module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor, *, scaling: float, dropout: float, **_: Any
+) -> tuple[Tensor, Tensor]:
+    batch, heads, _, width = query.shape
+
+    def spread(prefix: Tensor) -> Tensor:
+        return prefix.to(key.dtype).expand(batch, -1, -1).unflatten(-1, (heads, width)).transpose(1, 2)
+
+    prefix_scores = query @ spread(F.dropout(module.key_prefix, DROPOUT)).transpose(2, 3) * scaling
+    gate = torch.sigmoid(F.dropout(ALPHA * prefix_scores, DROPOUT))
+    text_scores = query @ key.transpose(2, 3) * scaling
+    if mask is not None:
+        text_scores = text_scores + mask
+    weights = torch.cat([prefix_scores + torch.log(gate), text_scores], dim=-1).softmax(dim=-1)
+    weights = F.dropout(weights, dropout).to(value.dtype)
+    output = weights @ torch.cat([spread(module.value_prefix), value], dim=2)
+    return output.transpose(1, 2).contiguous(), weights
+
+
+CONTENDERS: dict[str, Callable[[Work, str], tuple[nn.Module, Loss]]] = {
+    build.__name__: build
+    for build in (
+        *(floor, prefix_tuning, spt, spt_sl, fine_tuning),
+        *(peft_prefix_tuning, peft_lora, published),
+    )
+}
+
+
+def batches(work: Work) -> tuple[str, list[Batch]]:
+    """The kind of task, and what a contender sees in a round: one batch of random tokens, or a task's epoch."""
+    generator = torch.Generator().manual_seed(0)
+    if work.task is None:
+        ids = torch.randint(1000, 30000, (work.batch, work.length), generator=generator)
+        labels = torch.randint(0, 2, (work.batch,), generator=generator)
+        return "sentence", [{"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": labels}]
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("train", [f"task={work.task}", f"task.data_dir={work.data_dir}", "recipe=none"])
+    task = instantiate(config.task, _convert_="all")
+    tokenizer = load_tokenizer(str(work.tokenizer), split_into_words=task.task_type == "token")
+    rows = task.encode(task.load()["train"], tokenizer, PADDED).inputs
+    names = [*tokenizer.model_input_names, "labels"]
+    items = rows.select_columns([name for name in names if name in rows.column_names]).to_list()
+    order: Any = torch.randperm(len(items), generator=generator)
+    if work.name != PUBLISHED:
+        order = LengthGroupedSampler(work.batch, lengths=[_length(item) for item in items], generator=generator)
+    collate = task.collator(tokenizer)
+    made = [dict(collate([items[i] for i in few])) for few in BatchSampler(order, work.batch, drop_last=False)]
+    if task.task_type == "token":
+        for batch in made:
+            batch["labels"] = batch["labels"].clamp(max=1)  # the head has two classes, whatever the task's
+    return task.task_type, [_padded(batch) for batch in made] if work.name == PUBLISHED else made
+
+
+def _length(item: dict[str, Any]) -> int:
+    ids = item["input_ids"]
+    return max(map(len, ids)) if isinstance(ids[0], list) else len(ids)
+
+
+def _padded(batch: Batch) -> Batch:
+    fill = {"labels": -100}
+    return {
+        name: F.pad(tensor, (0, PADDED - tensor.shape[-1]), value=fill.get(name, 0))
+        if name != "labels" or tensor.dim() > 1
+        else tensor
+        for name, tensor in batch.items()
+    }
+
+
+def compete(work: Work, turns: Connection) -> None:
+    """A contender's process: at each word the steps of a round, answered with their mean time and the peak memory."""
+    torch.manual_seed(0)
+    kind, given = batches(work)
+    given = [{name: tensor.to(work.device) for name, tensor in batch.items()} for batch in given]
+    if work.has("tf32"):
+        torch.set_float32_matmul_precision("high")
+    model, loss = CONTENDERS[work.name](work, kind)
+    model.to(work.device).train()
+    if work.has("compiled"):
+        model.compile()
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=1e-3)
+    half = torch.autocast(work.device, torch.bfloat16) if work.has("bfloat16") else nullcontext()
+
+    def steps(of: list[Batch]) -> None:
+        for batch in of:
+            with half:
+                total = loss(batch)
+            total.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        if work.device == "cuda":
+            torch.cuda.synchronize()
+
+    memory = PeakMemory()
+    steps(given[:3] * (3 if work.device == "cuda" else 1))
+    turns.send(sum(parameter.numel() for parameter in trained))
+    while turns.recv() == "go":
+        started = time.perf_counter()
+        steps(given)
+        turns.send(((time.perf_counter() - started) / len(given), memory.bytes()))
+
+
+def compare(works: list[Work], rounds: int) -> dict[str, Any]:
+    """The contenders' times, a list over rounds of seconds a step, their memory and what they train."""
+    context = multiprocessing.get_context("spawn")
+    ends = []
+    for work in works:
+        ours, theirs = context.Pipe()
+        process = context.Process(target=compete, args=(work, theirs), daemon=True)
+        process.start()
+        theirs.close()
+        ends.append((ours, process, ours.recv()))  # one builds at a time
+    measured: dict[str, Any] = {
+        work.contender: {"trained": trained, "seconds": [], "peak_memory_bytes": 0}
+        for work, (_, _, trained) in zip(works, ends, strict=True)
+    }
+    for _ in range(rounds):
+        for work, (turns, _, _) in zip(works, ends, strict=True):
+            turns.send("go")
+            seconds, peak = turns.recv()
+            measured[work.contender]["seconds"].append(seconds)
+            measured[work.contender]["peak_memory_bytes"] = peak
+    for turns, process, _ in ends:
+        turns.send("enough")
+        process.join()
+    return measured
+
+
+def ratio(measured: dict[str, Any], contender: str, to: str) -> float:
+    """How many times as long one contender takes as another: the median over rounds."""
+    return statistics.median(
+        a / b for a, b in zip(measured[contender]["seconds"], measured[to]["seconds"], strict=True)
+    )
+
+
+def rows(result: dict[str, Any]) -> Iterator[list[str]]:
+    """A table of one comparison."""
+    measured = result["contenders"]
+    for name, its in measured.items():
+        yield [
+            name,
+            f"{1000 * statistics.median(its['seconds']):.1f}",
+            *(f"{ratio(measured, name, to):.2f}" for to in result["beside"]),
+            f"{its['peak_memory_bytes'] / 2**20:.0f}",
+            f"{its['trained']:,}",
+        ]
+
+
+def report(folder: Path) -> None:
+    """Write the README of a folder of results."""
+    lines = [
+        "# Benchmarks",
+        "",
+        "Made by `python -m scripts.benchmark`, whose docstring says what is measured and how.",
+        "",
+    ]
+    for path in sorted(folder.glob("*.json")):
+        run = json.loads(path.read_text())
+        machine = run["hardware"]
+        where = machine["accelerator"] or f"{machine['processor']}, {machine['threads']} threads"
+        lines += [
+            f"## {path.stem}",
+            "",
+            f"{where}; torch {run['versions']['torch']}, transformers {run['versions']['transformers']}, peft "
+            f"{run['versions']['peft']}; spt at {run['git']['commit'][:7]}{' and changes' * run['git']['dirty']}",
+            "",
+            f"    {run['command']}",
+            "",
+        ]
+        for result in run["results"]:
+            heads = ["contender", "ms a step", *(f"× {to}" for to in result["beside"]), "peak MB", "trained"]
+            shown = Table(result["about"], [Column(head) for head in heads], list(rows(result)))
+            lines += [shown.title, "", markdown_table(shown), ""]
+    (folder / "README.md").write_text("\n".join(lines))
+
+
+def main() -> None:
+    """Compare, write, show."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    numbers = lambda text: [int(number) for number in text.split(",")]  # noqa: E731
+    parser.add_argument("--size", default="minilm", choices=SIZES)
+    parser.add_argument(
+        "--contenders", default=",".join(CONTENDERS), help=f"each with options: spt+{'+'.join(OPTIONS)}"
+    )
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--batch", type=numbers, default=[16], help="examples, or several numbers of them")
+    parser.add_argument("--length", type=numbers, default=[128], help="tokens")
+    parser.add_argument("--prefix_length", type=numbers, default=[20])
+    parser.add_argument("--task", help="of conf/task: its epoch instead of random tokens")
+    parser.add_argument("--data_dir", help="the task's files")
+    parser.add_argument("--tokenizer", help="a name on the hub, or a folder")
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--name", help="of the file of results; without it they are only shown")
+    given = parser.parse_args()
+    contenders = given.contenders.split(",")
+    for contender in contenders:
+        name, *options = contender.split("+")
+        if name not in CONTENDERS or not set(options) <= set(OPTIONS):
+            parser.error(f"{contender!r} is none of {', '.join(CONTENDERS)}, with +{' or +'.join(OPTIONS)}")
+    if given.task and not (given.data_dir and given.tokenizer):
+        parser.error("--task needs --data_dir and --tokenizer")
+    results = []
+    for batch, length, prefix_length in itertools.product(given.batch, given.length, given.prefix_length):
+        work = Work(
+            "", given.size, given.device, prefix_length, batch, length, given.task, given.data_dir, given.tokenizer
+        )
+        what = f"an epoch of {given.task}, batches of {batch}" if given.task else f"{batch} x {length} tokens"
+        result = {
+            "about": f"{given.size}, {what}, {prefix_length} prefix slots, {given.rounds} rounds:",
+            **{key: value for key, value in asdict(work).items() if key != "contender"},
+            "beside": [name for name in ("floor", "prefix_tuning", PUBLISHED) if name in contenders],
+            "contenders": compare([replace(work, contender=contender) for contender in contenders], given.rounds),
+        }
+        results.append(result)
+        print(result["about"], *("  ".join(cell.rjust(14) for cell in row) for row in rows(result)), sep="\n")
+    if given.name:
+        FOLDER.mkdir(parents=True, exist_ok=True)
+        command = shlex.join(["python", "-m", "scripts.benchmark", *sys.argv[1:]])
+        run = {
+            "command": command,
+            "git": git_state(),
+            "versions": versions(),
+            "hardware": hardware(),
+            "results": results,
+        }
+        (FOLDER / f"{given.name}.json").write_text(json.dumps(run, indent=1) + "\n")
+        report(FOLDER)
+
+
+if __name__ == "__main__":
+    main()
