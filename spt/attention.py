@@ -61,7 +61,9 @@ def prefix_attention(
     if fused and query.device.type == "cpu" and not _needs_products(attention_mask):
         mask = None if attention_mask is None else _additive(attention_mask, query.dtype).expand(*query.shape[:3], -1)
         settings = Settings(key_prefix.shape[2], scaling, alpha, score_dropout, attention_dropout)
-        output = Blockwise.apply(query, torch.cat([key_prefix, key], dim=2), values, mask, settings)
+        dropped = score_dropout > 0 or attention_dropout > 0
+        seeds = torch.randint(2**63 - 1, (batch,)).tolist() if dropped else None
+        output = Blockwise.apply(query, torch.cat([key_prefix, key], dim=2), values, mask, seeds, settings)
         return output.transpose(1, 2).contiguous(), None
     if fused and query.device.type != "cpu":
         gate = None if alpha is None else _log_gate(_scores(query, key_prefix, scaling), alpha, score_dropout)

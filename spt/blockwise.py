@@ -31,16 +31,22 @@ class Settings(NamedTuple):
 class Blockwise(torch.autograd.Function):
     """Attention over keys and values [batch, heads, prefix_length + text length, d], the prefix first.
 
-    `mask` is additive, over the text, [batch, heads, length, text length], and gets no gradient. The output is
-    [batch, heads, length, d].
+    `mask` is additive, over the text, [batch, heads, length, text length], and gets no gradient; `seeds` are of the
+    dropouts, one an example, None where there are none. The output is [batch, heads, length, d].
     """
 
     @staticmethod
     @torch.autocast("cpu", enabled=False)
-    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, settings: Settings) -> Tensor:
+    def forward(
+        ctx: Any,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        mask: Tensor | None,
+        seeds: list[int] | None,
+        settings: Settings,
+    ) -> Tensor:
         batch, heads, length = query.shape[:3]
-        dropped = settings.score_dropout > 0 or settings.attention_dropout > 0
-        seeds = torch.randint(2**63 - 1, (batch,)).tolist() if dropped else None
         output = value.new_empty(batch, length, heads, value.shape[-1]).transpose(1, 2)
         for block, generators in _blocks(query, key, seeds):
             weights, _, kept = _weights(
@@ -56,7 +62,7 @@ class Blockwise(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     @torch.autocast("cpu", enabled=False)
-    def backward(ctx: Any, output_grad: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, output_grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         query, key, value, mask, output = ctx.saved_tensors
         settings: Settings = ctx.settings
         query_grad = torch.empty_like(query) if ctx.needs_input_grad[0] else None
@@ -81,7 +87,7 @@ class Blockwise(torch.autograd.Function):
             if query_grad is not None:
                 torch.matmul(scores_grad, its_key, out=query_grad[block])
             torch.matmul(scores_grad.transpose(-1, -2), its_query, out=key_grad[block])
-        return query_grad, key_grad, value_grad, None, None
+        return query_grad, key_grad, value_grad, None, None, None
 
 
 def _weights(

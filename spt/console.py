@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import get_ident
 from typing import Any, TypeVar
 
 from rich.console import Console
@@ -38,7 +39,9 @@ def logged(path: Path | None = None, terminal: Console = console) -> Iterator[No
     handlers.append(_Terminal(terminal))
     log.setLevel(logging.INFO)
     log.propagate = False
+    thread = get_ident()
     for handler in handlers:
+        handler.addFilter(lambda record: record.thread == thread)  # runs that train together have a thread each
         log.addHandler(handler)
     try:
         yield
@@ -80,11 +83,11 @@ class _Terminal(logging.Handler):
 class Bar:
     """A progress bar with loss and dev score; where the output is no terminal, a line an epoch instead."""
 
-    def __init__(self, metric: str):
+    def __init__(self, metric: str, shown: bool = True):
         self.metric = metric
         self.loss = self.dev = ""
         columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
-        self.progress = Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
+        self.progress = Progress(*columns, console=console, disable=not (shown and console.is_terminal), transient=True)
         self.task = self.progress.add_task("", total=None)
 
     def __enter__(self) -> "Bar":

@@ -41,7 +41,8 @@ def side_by_side() -> bool:
     if not HydraConfig.initialized() or os.environ.get("SUBMITIT_EXECUTOR") == "slurm":
         return False
     hydra = HydraConfig.get()
-    return not OmegaConf.is_missing(hydra.job, "num") and hydra.runtime.choices["hydra/launcher"] != "basic"
+    in_this_process = hydra.runtime.choices["hydra/launcher"] in ("basic", "packed")
+    return not OmegaConf.is_missing(hydra.job, "num") and not in_this_process
 
 
 def visible() -> list[str]:

@@ -44,7 +44,7 @@ def train(run: Run, config: DictConfig) -> dict[str, Any]:
     from hydra.utils import instantiate
     from transformers import set_seed
 
-    from spt.backbone import load_backbone
+    from spt import packing
     from spt.console import show_start
     from spt.devices import take_one_gpu
     from spt.encoder import longest_input
@@ -55,13 +55,16 @@ def train(run: Run, config: DictConfig) -> dict[str, Any]:
     take_one_gpu()
     checkpoint = run.start()
     set_seed(config.seed)
-    task = instantiate(config.task, _convert_="all")
-    data = task.load()
-    encoder, tokenizer = load_backbone(**run.backbone, split_into_words=task.task_type == "token")
+    task = packing.once("task", lambda: instantiate(config.task, _convert_="all"))
+    data = packing.once("data", task.load)
+    encoder, tokenizer = packing.backbone(**run.backbone, split_into_words=task.task_type == "token")
     model = TaskModel(encoder, task.task_type, len(task.classes), config.model.pooling)
     penalty = instantiate(config.method, model)
     limit = longest_input(encoder)
-    splits = {name: task.encode(examples, tokenizer, limit) for name, examples in data.items()}
+    splits = packing.once(
+        "splits", lambda: {name: task.encode(examples, tokenizer, limit) for name, examples in data.items()}
+    )
+    packing.join(model)
     tracker = instantiate(config.logger) if processes.is_main() else RunFolderOnly()
 
     experiment = Experiment(run, task, splits, model, tokenizer, penalty, tracker, checkpoint)
