@@ -7,6 +7,7 @@ from typing import Any
 
 from spt.grid import Cell
 from spt.published import COMPARES_WITH, published, recipe_setting, task_config
+from spt.record import packed
 from spt.results import Finished, Result
 from spt.statistics import Summary, summary, tolerance
 
@@ -202,6 +203,8 @@ def hardware(record: dict[str, Any]) -> str:
     machine = record["hardware"]
     threads = f"{machine['threads']} thread" + ("s" if machine["threads"] != 1 else "")
     processor = f"{machine['processor'] or 'unknown processor'}, {threads} of {machine['cores']} cores"
+    if packed(record) > 1:
+        processor += f", at once with {packed(record) - 1} other runs"
     if machine["accelerator"] is None:
         return f"{processor}, {machine['system']}"
     return f"{machine['accelerators']} x {machine['accelerator']} ({processor}, {machine['system']})"

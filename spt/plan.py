@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 from spt.command import quoted
 from spt.errors import SptError
 from spt.grid import Cell, Composer, Job, cells
+from spt.record import packed
 from spt.results import RECORDS, Finished, Records, Result, collect, publish
 
 PLAIN = re.compile(r"[A-Za-z./][\w./-]*")  # what Hydra takes as text without quotes
@@ -204,7 +205,7 @@ class Costs:
                 continue
             names = (record["task"], record["model"], record["method"])
             for key in (names, names[:2]):
-                self.seconds.setdefault(key, []).append(record["wall_seconds"] / record["epochs"])
+                self.seconds.setdefault(key, []).append(record["wall_seconds"] / packed(record) / record["epochs"])
             hardware = record["hardware"]
             self.machines.add(hardware["accelerator"] or f"{hardware['processor']}, threads: {hardware['threads']}")
 

@@ -8,6 +8,7 @@ from spt.comparisons import RULE, Comparison
 from spt.markup import Column, Table, bullets, listed, markdown_table, wrapped
 from spt.measured import hardware, headline, published_for
 from spt.published import COMPARES_WITH, CONF, CURVES, NUMBERS, REPOSITORY, read_numbers
+from spt.record import packed
 from spt.results import Finished, Result
 from spt.tables import TOLERANCE, extents, number
 
@@ -106,7 +107,7 @@ def _run(titles: dict[str, str], results: Sequence[Result]) -> list[str]:
         own = [result for result in results if result.cell.table == name]
         runs = _runs(own)
         if runs:
-            seconds = sum(run.record["wall_seconds"] for run in runs.values())
+            seconds = sum(run.record["wall_seconds"] / packed(run.record) for run in runs.values())
             rows.append(
                 [
                     *(title, f"{sum(result.state == 'done' for result in own)} of {len(own)}", str(len(runs))),
@@ -123,8 +124,9 @@ def _run(titles: dict[str, str], results: Sequence[Result]) -> list[str]:
     packages = list(dict.fromkeys(name for record in records for name in record["versions"]))
     versions = {name: sorted({str(record["versions"].get(name, "none")) for record in records}) for name in packages}
     columns = [Column(label) for label in ("table", "cells done", "runs", "seeds", "models", "hours")]
+    seconds = sum(record["wall_seconds"] / packed(record) for record in records)
     said = [
-        f"{len(runs)} runs in all, {sum(record['wall_seconds'] for record in records) / 3600:.2f} hours; a run may "
+        f"{len(runs)} runs in all, {seconds / 3600:.2f} hours; a run may "
         "stand in several tables. Runs that tried a learning rate are among them.",
         f"On: {'; '.join(sorted({hardware(record) for record in records}))}.",
         f"Commits: {', '.join(f'{name} ({count} runs)' for name, count in sorted(commits.items()))}.",

@@ -267,6 +267,11 @@ def read_records(output_dir: str | Path) -> list[dict[str, Any]]:
     return [read_record(path) for path in sorted(Path(output_dir).glob(f"*/{RECORD}"))]
 
 
+def packed(record: dict[str, Any]) -> int:
+    """How many runs shared the process, and with it the time and the memory, that the record tells of."""
+    return record.get("packed", 1)  # earlier ones do not say
+
+
 def write_atomically(path: Path, text: str) -> None:
     """Write a file so that a reader sees all of it or none, whatever happens meanwhile."""
     with replacing(path) as partial:
