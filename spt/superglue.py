@@ -12,7 +12,7 @@ from transformers import DataCollatorWithPadding, PreTrainedTokenizerBase
 from spt.errors import SptError
 from spt.metrics import OF_QUESTIONS, OF_TEXTS, Scores
 from spt.readers import Row
-from spt.tasks import Example, SentenceTask, Split, Task, compact, is_truncated, model_inputs
+from spt.tasks import Example, SentenceTask, Split, Task, is_truncated, model_inputs
 
 
 @dataclass(kw_only=True)
@@ -136,7 +136,9 @@ class RecordTask(Task):
     def example(self, row: Row) -> Example:
         return self.unlabelled(row) | {"answers": list(dict.fromkeys(row["answers"]))}
 
-    def _encode(self, examples: list[Example], tokenizer: PreTrainedTokenizerBase, limit: int | None) -> Split:
+    def _columns(
+        self, examples: list[Example], tokenizer: PreTrainedTokenizerBase, limit: int | None
+    ) -> dict[str, list]:
         pairs = [(example, entity) for example in examples for entity in example["entities"]]
         passages = [example["passage"] for example, _ in pairs]
         queries = [example["query"].replace("@placeholder", entity) for example, entity in pairs]
@@ -145,8 +147,8 @@ class RecordTask(Task):
         columns["length"] = [len(ids) for ids in encoded["input_ids"]]
         if self.target in examples[0]:
             columns["labels"] = [int(entity in example["answers"]) for example, entity in pairs]
-        truncated = sum(any(group) for group in _by_query(is_truncated(encoded), examples))
-        return Split(examples, compact(columns), truncated=truncated)
+        groups = _by_query(is_truncated(encoded), examples)
+        return columns | {"truncated": [n for group in groups for n in (int(any(group)), *[0] * (len(group) - 1))]}
 
     def collator(self, tokenizer: PreTrainedTokenizerBase) -> Callable[[list[dict]], dict]:
         return DataCollatorWithPadding(tokenizer)

@@ -12,7 +12,7 @@ import re
 import string
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -67,6 +67,8 @@ COMPACT = {
     "attention_mask": "int8",
     "token_type_ids": "int8",
     "length": "int32",
+    "truncated": "int8",
+    "lost_words": "int32",
     "words": "int32",
 }
 SAME = 1e-5  # numbers closer than this are one prediction
@@ -75,12 +77,20 @@ Example = dict[str, Any]
 
 @dataclass
 class Split:
-    """A split's examples and, in the same order, their model inputs."""
+    """A split's examples and, in the same order, their model inputs: a row each, or as many as an example has texts."""
 
     examples: list[Example]
     inputs: Dataset
-    truncated: int
-    lost_words: int = 0
+
+    @property
+    def truncated(self) -> int:
+        """How many examples were cut."""
+        return sum(self.inputs["truncated"])
+
+    @property
+    def lost_words(self) -> int:
+        """How many words have no token of their own."""
+        return sum(self.inputs["lost_words"]) if "lost_words" in self.inputs.column_names else 0
 
 
 @dataclass(kw_only=True)
@@ -259,23 +269,28 @@ class Task(ABC):
 
     def encode(self, examples: list[Example], tokenizer: PreTrainedTokenizerBase, limit: int | None) -> Split:
         """Tokenise, to at most `limit` tokens (the model's own maximum) and `max_length`; no labels where none are."""
+        return Split(examples, concatenate_datasets(list(self.encoded(examples, tokenizer, limit))))
+
+    def encoded(
+        self, examples: list[Example], tokenizer: PreTrainedTokenizerBase, limit: int | None
+    ) -> Iterator[Dataset]:
+        """The inputs of a `Split`, those of some examples at a time."""
         limit = self.length_limit(limit)
-        chunks = [examples[start : start + CHUNK] for start in range(0, len(examples), CHUNK)]
-        parts = [self._encode(chunk, tokenizer, limit) for chunk in chunks]
-        return Split(
-            examples,
-            concatenate_datasets([part.inputs for part in parts]),
-            truncated=sum(part.truncated for part in parts),
-            lost_words=sum(part.lost_words for part in parts),
-        )
+        for start in range(0, len(examples), CHUNK):
+            yield compact(self._columns(examples[start : start + CHUNK], tokenizer, limit))
 
     @abstractmethod
     def passage(self, example: Example) -> str:
         """The text that an example is on, and may have in common with others."""
 
     @abstractmethod
-    def _encode(self, examples: list[Example], tokenizer: PreTrainedTokenizerBase, limit: int | None) -> Split:
-        """Tokenise a chunk."""
+    def _columns(
+        self, examples: list[Example], tokenizer: PreTrainedTokenizerBase, limit: int | None
+    ) -> dict[str, list]:
+        """What the model takes of examples, their `length`, and `truncated`: 1 where an example was cut.
+
+        Where an example has several rows, its first says that.
+        """
 
     @abstractmethod
     def collator(self, tokenizer: PreTrainedTokenizerBase) -> Callable[[list[dict]], dict]:
@@ -425,14 +440,16 @@ class TextTask(Task):
     def passage(self, example: Example) -> str:
         return max(example["texts"], key=len)
 
-    def _encode(self, examples: list[Example], tokenizer: PreTrainedTokenizerBase, limit: int | None) -> Split:
+    def _columns(
+        self, examples: list[Example], tokenizer: PreTrainedTokenizerBase, limit: int | None
+    ) -> dict[str, list]:
         texts = zip(*(example["texts"] for example in examples), strict=True)
         encoded = tokenizer(*map(list, texts), truncation=True, max_length=limit)
         columns = model_inputs(encoded, tokenizer)
         columns["length"] = [len(ids) for ids in encoded["input_ids"]]
         if self.target in examples[0]:
             columns["labels"] = [example[self.target] for example in examples]
-        return Split(examples, compact(columns), truncated=sum(is_truncated(encoded)))
+        return columns | {"truncated": is_truncated(encoded)}
 
     def collator(self, tokenizer: PreTrainedTokenizerBase) -> Callable[[list[dict]], dict]:
         return DataCollatorWithPadding(tokenizer)
@@ -543,7 +560,9 @@ class ChoiceTask(Task):
         named = {self.column(name): next(iter(words)) for name, words in self.words.items()}
         return dict.fromkeys(self.fields(), "A text.") | named
 
-    def _encode(self, examples: list[Example], tokenizer: PreTrainedTokenizerBase, limit: int | None) -> Split:
+    def _columns(
+        self, examples: list[Example], tokenizer: PreTrainedTokenizerBase, limit: int | None
+    ) -> dict[str, list]:
         count = len(self.choices)
         contexts = [example["context"] for example in examples for _ in range(count)]
         choices = [choice for example in examples for choice in example["choices"]]
@@ -556,7 +575,7 @@ class ChoiceTask(Task):
         columns["length"] = [max(lengths) for lengths in grouped([len(ids) for ids in encoded["input_ids"]])]
         if self.target in examples[0]:
             columns["labels"] = self.gold(examples)
-        return Split(examples, compact(columns), truncated=sum(any(group) for group in grouped(is_truncated(encoded))))
+        return columns | {"truncated": [int(any(group)) for group in grouped(is_truncated(encoded))]}
 
     def collator(self, tokenizer: PreTrainedTokenizerBase) -> Callable[[list[dict]], dict]:
         collate = DataCollatorForMultipleChoice(tokenizer)
@@ -636,7 +655,9 @@ class TokenTask(Task):
                 raise SptError(f"entity type {tag[2:]!r} is none of this task's: {nearest(tag[2:], self.labels)}")
         return example | {"tags": to_iob2(tags)}
 
-    def _encode(self, examples: list[Example], tokenizer: PreTrainedTokenizerBase, limit: int | None) -> Split:
+    def _columns(
+        self, examples: list[Example], tokenizer: PreTrainedTokenizerBase, limit: int | None
+    ) -> dict[str, list]:
         encoded = tokenizer(
             [example["tokens"] for example in examples],
             is_split_into_words=True,
@@ -653,9 +674,11 @@ class TokenTask(Task):
                 [IGNORED if word == NO_WORD else index[tags[word]] for word in firsts]
                 for firsts, tags in zip(words, self.gold(examples), strict=True)
             ]
-        kept = sum(word != NO_WORD for firsts in words for word in firsts)
-        lost_words = sum(len(example["tokens"]) for example in examples) - kept
-        return Split(examples, compact(columns), truncated=sum(is_truncated(encoded)), lost_words=lost_words)
+        columns["lost_words"] = [
+            len(example["tokens"]) - sum(word != NO_WORD for word in firsts)
+            for example, firsts in zip(examples, words, strict=True)
+        ]
+        return columns | {"truncated": is_truncated(encoded)}
 
     def collator(self, tokenizer: PreTrainedTokenizerBase) -> Callable[[list[dict]], dict]:
         return DataCollatorForTokenClassification(tokenizer)
@@ -737,9 +760,9 @@ def model_inputs(encoded: Any, tokenizer: PreTrainedTokenizerBase) -> dict[str, 
     return {name: encoded[name] for name in tokenizer.model_input_names if name in encoded}
 
 
-def is_truncated(encoded: Any) -> list[bool]:
-    """For each encoded text, whether some of it was cut off."""
-    return [bool(encoding.overflowing) for encoding in encoded.encodings]
+def is_truncated(encoded: Any) -> list[int]:
+    """For each encoded text 1 where some of it was cut off, else 0."""
+    return [int(bool(encoding.overflowing)) for encoding in encoded.encodings]
 
 
 def compact(columns: dict[str, list]) -> Dataset:

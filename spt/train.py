@@ -48,6 +48,7 @@ def train(run: Run, config: DictConfig) -> dict[str, Any]:
     from spt.console import show_start
     from spt.devices import take_one_gpu
     from spt.encoder import longest_input
+    from spt.encoding import encoded
     from spt.experiment import Experiment
     from spt.loggers import RunFolderOnly
     from spt.model import TaskModel
@@ -62,7 +63,7 @@ def train(run: Run, config: DictConfig) -> dict[str, Any]:
     penalty = instantiate(config.method, model)
     limit = longest_input(encoder)
     splits = packing.once(
-        "splits", lambda: {name: task.encode(examples, tokenizer, limit) for name, examples in data.items()}
+        "splits", lambda: {name: encoded(task, examples, tokenizer, limit) for name, examples in data.items()}
     )
     packing.join(model)
     tracker = instantiate(config.logger) if processes.is_main() else RunFolderOnly()

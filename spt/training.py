@@ -21,7 +21,7 @@ from transformers import (
     TrainingArguments,
 )
 from transformers.trainer_pt_utils import LengthGroupedSampler
-from transformers.trainer_utils import PredictionOutput, SchedulerType
+from transformers.trainer_utils import SchedulerType
 
 from spt.checkpoint import Checkpoint, Parts
 from spt.errors import SptError, is_number, is_whole, nearest
@@ -196,12 +196,14 @@ class TaskTrainer(Trainer):
         return loss
 
     def examine(self, split: Split) -> Evaluation:
-        """Evaluate on a split."""
-        output = self.predict(split.inputs)
-        predictions = self.task.predictions(np.asarray(output.predictions), split)
+        """Evaluate on a split, in batches of texts of like lengths, the longest first."""
+        order = np.argsort(split.inputs["length"], kind="stable")[::-1]
+        output = self.predict(split.inputs.select(order))
+        logits, labels = (_reordered(np.asarray(rows), order) for rows in (output.predictions, output.label_ids))
+        predictions = self.task.predictions(logits, split)
         with torch.no_grad():
             penalty = 0.0 if self.penalty is None else float(self.penalty(self.task_model))
-        loss = self._loss_of(output) + penalty
+        loss = self._loss_of(logits, labels) + penalty
         return Evaluation(
             loss,
             penalty,
@@ -210,10 +212,14 @@ class TaskTrainer(Trainer):
             self.task.only_class(predictions),
         )
 
-    def _loss_of(self, output: PredictionOutput) -> float:
-        """The mean over batches as one process makes them. Trainer's own counts rows that fill up another's batch."""
-        logits, labels = torch.as_tensor(output.predictions), torch.as_tensor(output.label_ids)
-        batches = zip(*(rows.split(self.args.eval_batch_size) for rows in (logits, labels)), strict=True)
+    def prediction_step(self, *args: Any, **kwargs: Any) -> Any:
+        with torch.inference_mode():
+            return super().prediction_step(*args, **kwargs)
+
+    def _loss_of(self, logits: np.ndarray, labels: np.ndarray) -> float:
+        """The mean over batches of the split in its order. Trainer's own depends on how processes share them."""
+        parts = (torch.as_tensor(rows).split(self.args.eval_batch_size) for rows in (logits, labels))
+        batches = zip(*parts, strict=True)
         return sum(len(gold) * float(self.task_model.loss(given, gold)) for given, gold in batches) / len(labels)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
@@ -298,6 +304,13 @@ class TaskTrainer(Trainer):
 
     def _get_eval_sampler(self, eval_dataset: Dataset) -> Sampler | None:
         return None if eval_dataset is None or self.args.world_size > 1 else SequentialSampler(eval_dataset)  # type: ignore[arg-type]
+
+
+def _reordered(rows: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """Rows that came in an order, each in its place."""
+    placed = np.empty_like(rows)
+    placed[order] = rows
+    return placed
 
 
 class _Shares(Sampler[list[int]]):

@@ -196,7 +196,7 @@ def test_choices_are_encoded_each_with_the_context(tokenizer):
     examples = [copa.example(ROWS["copa"][0] | {"choice1": "the apple", "choice2": "the old apple broke"})]
     split = copa.encode(examples, tokenizer, limit=None)
     assert [len(ids) for ids in split.inputs[0]["input_ids"]] == [9, 11] and split.inputs["length"] == [11]
-    batch = copa.collator(tokenizer)(split.inputs.remove_columns("length").to_list())
+    batch = copa.collator(tokenizer)(split.inputs.remove_columns(["length", "truncated"]).to_list())
     assert batch["input_ids"].shape == (1, 2, 11) and batch["attention_mask"][0].sum(1).tolist() == [9, 11]
 
 
