@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from threading import get_ident
+from threading import get_ident, main_thread
 from typing import Any, TypeVar
 
 from rich.console import Console
@@ -77,6 +77,8 @@ class _Terminal(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         loud = record.levelno > logging.INFO
         text = f"{record.levelname.lower()}: {record.getMessage()}" if loud else record.getMessage()
+        if record.threadName != main_thread().name:  # one of several runs that train together
+            text = f"{record.threadName} {text}"
         self.terminal.print(text, style="bold yellow" if loud else None, soft_wrap=True, markup=False, highlight=False)
 
 

@@ -10,7 +10,7 @@ for.
 
 import random
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -108,7 +108,7 @@ class Call:
 class Member:
     """One of the runs that train together, in a thread of its own."""
 
-    def __init__(self, pack: "Pack", run: Callable[[], JobReturn]):
+    def __init__(self, pack: "Pack", name: str, run: Callable[[], JobReturn]):
         self.pack, self._run = pack, run
         self.model: TaskModel | None = None
         self.call: Call | None = None  # what it waits for, ...
@@ -120,7 +120,7 @@ class Member:
         self.returned: JobReturn | None = None
         self.surroundings = Surroundings.now()
         self._turn, self._turn_back = Semaphore(0), Semaphore(0)
-        self._thread = Thread(target=self._live, daemon=True)
+        self._thread = Thread(target=self._live, name=name, daemon=True)
         self._thread.start()
 
     def take_turn(self) -> None:
@@ -194,13 +194,13 @@ def member() -> Member | None:
 
 
 class Pack:
-    """Runs that train together."""
+    """Runs that train together, by the names that stand before what they say."""
 
-    def __init__(self, runs: Sequence[Callable[[], JobReturn]]):
+    def __init__(self, runs: Mapping[str, Callable[[], JobReturn]]):
         self.shared: dict[str, Any] = {}
         self.encoder: JointEncoder | None = None
         self.drawing = False  # whether random numbers are one run's at the moment
-        self.members = [Member(self, run) for run in runs]
+        self.members = [Member(self, name, run) for name, run in runs.items()]
 
     def run(self) -> list[JobReturn]:
         """All of them to their ends."""

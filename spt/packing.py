@@ -6,6 +6,7 @@ A run alone may call all of this: it then gets what it would without.
 import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 from hydra.core.utils import JobReturn
@@ -40,24 +41,29 @@ def run_together(
 ) -> list[JobReturn]:
     """Run a job with each of the configs, at most `together` of those that fit at a time; the others one by one."""
     returned: dict[int, JobReturn] = {}
-    for group in groups(configs, together):
-        made = [lambda config=configs[number]: job(config) for number in group]
-        results = Pack(made).run() if len(group) > 1 else [made[0]()]
-        returned |= zip(group, results, strict=True)
+    for numbers, reason in groups(configs, together):
+        with logged():
+            for number in numbers:
+                log.info("#%d %s: %s", number, " ".join(configs[number].hydra.overrides.task), reason)
+        runs = {f"#{number}": partial(job, configs[number]) for number in numbers}
+        results = Pack(runs).run() if len(runs) > 1 else [run() for run in runs.values()]
+        returned |= zip(numbers, results, strict=True)
     return [returned[number] for number in range(len(configs))]
 
 
-def groups(configs: Sequence[DictConfig], together: int) -> Iterator[list[int]]:
-    """The numbers of the configs that are to run together, and, with the reason logged, those that run alone."""
+def groups(configs: Sequence[DictConfig], together: int) -> Iterator[tuple[list[int], str]]:
+    """The numbers of the configs that are to run at the same time, at most so many, and why no more of them."""
     alike: dict[str, list[int]] = {}
     for number, config in enumerate(configs):
         kind, reason = kind_of(config)
-        if reason:
-            with logged():
-                log.info("%s: alone, %s", " ".join(config.hydra.overrides.task), reason)
-        alike.setdefault(f"{number}" if reason else kind, []).append(number)
+        if reason is None:
+            alike.setdefault(kind, []).append(number)
+        else:
+            yield [number], f"alone, {reason}"
     for numbers in alike.values():
-        yield from (numbers[first : first + together] for first in range(0, len(numbers), together))
+        for first in range(0, len(numbers), together):
+            some = numbers[first : first + together]
+            yield some, f"together, {len(some)} runs" if len(some) > 1 else "alone, no other run differs in so little"
 
 
 def kind_of(config: DictConfig) -> tuple[str, str | None]:

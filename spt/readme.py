@@ -41,6 +41,7 @@ def readme(
         wrapped(
             "Made by `python -m spt.report` from the records in `records/` and the published numbers in `reference/`: "
             "a change goes there, not here. Scores are in percent."
+            + ("" if compared_with_published(results) else " **No published number has a run beside it yet.**")
         ),
         *_tables(titles, results),
         *_findings(titles, compared),
@@ -53,6 +54,11 @@ def readme(
     if any(published_for(result.cell) for result in results):
         parts += _deviations(results)
     return "\n\n".join(parts) + "\n"
+
+
+def compared_with_published(results: Iterable[Result]) -> bool:
+    """Whether any cell has both a run and a published number."""
+    return any(result.done and published_for(result.cell) for result in results)
 
 
 def _tables(titles: dict[str, str], results: Sequence[Result]) -> list[str]:
@@ -73,7 +79,7 @@ def _findings(titles: dict[str, str], compared: dict[str, list[Comparison]]) -> 
         tally: dict[str, list[int]] = {}
         for comparison in compared[name]:
             found = comparison.over_examples
-            if found is None:
+            if found is None or {comparison.first.state, comparison.second.state} != {"done"}:
                 continue
             counts = tally.setdefault(f"{comparison.first.cell.model}: {comparison.label}", [0, 0, 0])
             counts[0] += found.low > 0
@@ -87,7 +93,8 @@ def _findings(titles: dict[str, str], compared: dict[str, list[Comparison]]) -> 
     text = (
         "On how many tasks the 95 % interval of the difference (paired bootstrap over examples, not corrected for the "
         "number of comparisons; the tables have the corrected p) lies above 0, and on how many below. An interval "
-        "with 0 in it shows no difference, and does not show that there is none."
+        "with 0 in it shows no difference, and does not show that there is none. Of cells with all their seeds; the "
+        "tables of each heading have the differences themselves."
     )
     columns = [Column(label) for label in ("table", "difference", "above 0 on", "below 0 on")]
     return ["## What the differences say", wrapped(text), markdown_table(Table("", columns, rows))]
@@ -196,16 +203,20 @@ def _again(titles: Iterable[str], profiles: Sequence[str], results: Sequence[Res
 def _rules() -> list[str]:
     rules = [
         "best dev, last epoch and test or held-out scores stand in tables of their own. Best dev is the maximum over "
-        "epochs on the split that selects, so it flatters; what test and held_out lose against it is that effect, and "
-        "other examples.",
+        "epochs on the split that selects, so it flatters. The gap between it and test or held_out mixes that effect "
+        "with that of other examples.",
         "ours is mean ± sample standard deviation over seeds (n).",
         f"{TOLERANCE}.",
         f"Paired tests: {RULE}. Over seeds a paired t-test, over examples a paired bootstrap of the seed-averaged "
         "score with a 95 % percentile interval, McNemar's exact test for each seed. Holm's correction is over all "
         "comparisons of a table, for each test by itself. With three or five seeds a t-test sees only what is large.",
         "The learning rate is chosen with the first seed, by best dev, where a profile has candidates; that seed's run "
-        "is among those of the cell.",
-        "A word stands where there is no number: not run, published only, failed, diverged, none (nothing published).",
+        "is among those of the cell. The ablation and the sweeps choose none: they run with the method's default, or "
+        "the recipe's.",
+        "† marks a mean with a collapsed run among its runs: one that gives every example the same class. It counts.",
+        "A word stands where there is no number: not run, published only (not run, but published), partly (some seeds "
+        "are missing), failed, diverged, none (nothing published), n/a (no test can be made), identical (the same "
+        "outcome for every example).",
     ]
     return ["## How to read it", bullets(rules)]
 
@@ -241,7 +252,7 @@ def _deviations(results: Sequence[Result]) -> list[str]:
     curves = len(list(CURVES.glob("*.csv")))
     said = [
         f"`{NUMBERS.relative_to(REPOSITORY)}` has {len(rows)} numbers, each with its source, split, what selected the "
-        f"epoch, and seed where it is known: {listed(sources)}. {len(unseen)} of them stand in no table here. Rows "
+        f"epoch, and seed where it is known: {listed(sources)}. {_unseen(len(unseen))}. Rows "
         f"can be added; the columns are checked.{PRINTED if RELEASED.issuperset(sources) else ''}",
         f"`{CURVES.relative_to(REPOSITORY)}` has the dev scores of each epoch of {curves} of the authors' released "
         "runs (authors-release@a7b9e97), as they are.",
@@ -260,10 +271,15 @@ def _deviations(results: Sequence[Result]) -> list[str]:
         "**The optimiser.** transformers 4.11's AdamW adds epsilon before the bias correction, torch's after: up to "
         "3e-4 relative in the first steps.",
         "**Batches** are grouped by length and padded to their longest; the published SuperGLUE runs pad to 128.",
-        "**Profile cpu** is another encoder (MiniLM) on small tasks, with a part of train held out where test has no "
-        "public labels: its numbers compare methods with each other, and with nothing published.",
+        "**Profile cpu** is another encoder (all-MiniLM-L6-v2, which was trained further to embed sentences, on "
+        "entailment data among others) on small tasks, with a part of train held out where test has no public labels: "
+        "its numbers compare methods with each other, and with nothing published.",
     ]
     return ["## Known deviations", bullets(said)]
+
+
+def _unseen(count: int) -> str:
+    return f"{count} of them stand in no table here" if count else "All of them stand in the tables"
 
 
 def _seeds(rows: list[dict[str, str]]) -> str:

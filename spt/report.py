@@ -2,6 +2,7 @@
 come from, `python -m spt.report cell=superglue/cb/minilm/spt`.
 """
 
+import csv
 import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -33,12 +34,12 @@ def report(config: DictConfig) -> None:
         SptError: where the folder has tables that this report would leave out.
     """
     folder = _folder(config)
-    others = sorted({path.stem for path in (folder / TABLES).glob("*.md")} - set(config.tables))
-    if others:
-        raise SptError(
-            f"{folder / TABLES} has {', '.join(others)}, which this report would leave out: name all tables in table=, "
-            "delete those files, or set another results_dir"
-        )
+    for group, there in (("table", _there(folder, "table")), ("profile", _there(folder, "profile"))):
+        if others := sorted(there - set(config[f"{group}s"])):
+            raise SptError(
+                f"{folder / TABLES} has the {group} {', '.join(others)}, which this report would leave out: name all "
+                f"of them in {group}=, delete the folder, or set another results_dir"
+            )
     results = _collected(cells(config), folder)
     show(results, folder, write_report(config, results, folder))
 
@@ -50,9 +51,22 @@ def tell(config: DictConfig) -> None:
     folder, every = _folder(config), cells(config)
     wanted = [cell for cell in every if cell.name == config.cell]
     if not wanted:
-        raise SptError(f"unknown cell {str(config.cell)!r}: {_hint(str(config.cell), [cell.name for cell in every])}")
+        profiles = ", ".join(config.profiles)
+        raise SptError(
+            f"unknown cell {str(config.cell)!r} of profile {profiles}: "
+            f"{_hint(str(config.cell), [cell.name for cell in every])}"
+        )
     for result in _collected(wanted, folder):
         console.print("\n".join(trace(result)), soft_wrap=True, markup=False, highlight=False)
+
+
+def _there(folder: Path, column: str) -> set[str]:
+    """What the tables that are in a folder have in a column."""
+    found = set()
+    for path in sorted((folder / TABLES).glob("*.csv")):
+        with path.open(encoding="utf-8", newline="") as file:
+            found |= {row.get(column, "") for row in csv.DictReader(file)}
+    return found
 
 
 def _folder(config: DictConfig) -> Path:
@@ -121,8 +135,15 @@ def _write(folder: Path, files: dict[str, bytes], only: bool = True) -> list[Pat
 
 def trace(result: Result) -> list[str]:
     """Where a cell's numbers come from: its runs with all that made them; for what is not run, the commands."""
+    from spt.measured import published_for
+
     cell = result.cell
     text = [f"{cell.name} (profile {cell.profile}): {result.state}"]
+    text += [
+        f"published: {row['value']} ({row['metric']} on {row['split']}, {row['selection']}"
+        f"{', seed ' + row['seed'] if row['seed'] else ''}), {row['source']}"
+        for row in published_for(cell)
+    ]
     if result.trials:
         chosen = "not chosen yet" if result.learning_rate is None else f"{result.learning_rate:g}"
         text.append(f"learning rate {chosen}, of {', '.join(f'{rate:g}' for rate in result.trials)}")
@@ -150,7 +171,8 @@ def _hint(wanted: str, names: Sequence[str]) -> str:
         known = [name[1:] for name in known if name[:1] == before[-1:]]
     if not following:
         return f"did you mean {'/'.join(before)!r}?"
-    place = f"after {'/'.join(before)}/" if before else "table/task/model/row"
+    places = ("table", "task", "model", "row", "the swept value")
+    place = f"after {'/'.join(before)}/ comes {places[len(before)]}" if before else "table/task/model/row"
     return f"{place}: {nearest(parts[0], following)}"
 
 

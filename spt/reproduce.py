@@ -1,10 +1,11 @@
 """Make the tables: `python -m spt.reproduce table=ner profile=cpu` plans the grid, runs what is missing, reports."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig, OmegaConf
 
-from spt.command import command
+from spt.command import command, sweep_name
 from spt.errors import SptError
 
 if TYPE_CHECKING:
@@ -18,6 +19,11 @@ def main(config: DictConfig) -> None:
 
     if "smoke" in config.profiles and len(config.profiles) > 1:
         raise SptError("the smoke profile is a demo, whose numbers stand in no table with others: give it alone")
+    if sweep_name() is not None:
+        raise SptError("a grid is planned as a whole: leave out --multirun, and choose tables with table=[...]")
+    for key in ("data_dir", "model_dir"):
+        if config[key] is not None and not Path(str(config[key])).is_dir():
+            raise SptError(f"{key}={config[key]} is no folder")
     plan = Plan(config)
     costs = Costs(plan.records.finished.values())
     show(plan, costs)
@@ -77,13 +83,17 @@ def show(plan: "Plan", costs: "Costs") -> None:
     from spt.progress import duration
 
     console = Console(soft_wrap=True, highlight=False)
-    table = Table("table", "model", "tasks", "done", "stale", "to run", "examples to see", box=box.SIMPLE)
+    table = Table(box=box.SIMPLE)
+    for column in ("table", "model", "tasks", "done", "stale", "to run", "examples to see"):
+        table.add_column(column, overflow="fold")
     for part in plan.parts():
         seen = f"{part.examples:,.0f}" + (f", of {part.unknown} runs unknown" if part.unknown else "")
         table.add_row(
             part.table, part.model, ", ".join(part.tasks), *map(str, (part.done, part.stale, part.to_run)), seen
         )
     console.print(table)
+    if len({part.table for part in plan.parts()}) > 1:
+        console.print("a run that several tables have in common counts in the first")
     missing = plan.missing().values()
     if not missing:
         console.print("nothing to run: every run has its record")
@@ -96,7 +106,7 @@ def show(plan: "Plan", costs: "Costs") -> None:
             f"like them on {'; '.join(sorted(costs.machines))}"
         )
     if len(known) < len(missing):
-        words.append(f"nothing like {len(missing) - len(known)} of them has been measured yet")
+        words.append(f"no estimate for {len(missing) - len(known)} of them: no run like them has finished yet")
     console.print("; ".join(words))
 
 

@@ -62,6 +62,7 @@ def _csv_row(line: Line) -> dict[str, Any]:
     main, *others = line.published or ({},)
     signs, took = line.marks, cost(runs.values())
     words = {None: None, True: "yes", False: "no"}
+    rates = {run.record["config"]["trainer"]["learning_rate"] for run in runs.values()}
     said = {f"published_{name}": main.get(name) for name in ("source", "split", "selection", "seed", "note")}
     return {
         **{"cell": cell.name, "profile": cell.profile, "table": cell.table, "model": cell.model, "task": cell.task},
@@ -72,7 +73,7 @@ def _csv_row(line: Line) -> dict[str, Any]:
         **{"ours_mean": _plain(ours.mean if ours else None), "ours_std": _plain(ours.std if ours else None)},
         **{"ours_min": _plain(ours.low if ours else None), "ours_max": _plain(ours.high if ours else None)},
         **{"delta": _plain(line.delta), "tolerance": _plain(line.tolerance), "within": words[line.within]},
-        "learning_rate": line.result.learning_rate,
+        "learning_rate": listed(f"{rate:g}" for rate in sorted(rates)) or None,
         "scores_by_seed": " ".join(f"{seed}:{score:.4f}" for seed, score in line.scores.items()) or None,
         "runs": " ".join(run.folder.name for run in runs.values()) or None,
         **{"collapsed": words[COLLAPSED in signs] if runs else None, "dirty": words[DIRTY in signs] if runs else None},

@@ -59,6 +59,10 @@ def training(base, number, task_type="sentence", pooling="pooler", prefixes=True
     return job
 
 
+def packed(*jobs):
+    return Pack({f"#{number}": job for number, job in enumerate(jobs)}).run()
+
+
 def assert_same(alone, packed, **tolerance):
     for one, other in zip(alone, packed, strict=True):
         torch.testing.assert_close(other.return_value, one.return_value, **tolerance)
@@ -71,20 +75,20 @@ def test_runs_are_what_they_are_alone(name, task_type):
     attention = "eager" if name in EAGER_ONLY else "sdpa"
     base = family(name, attention).requires_grad_(False)
     jobs = [training(base, number, task_type, FAMILIES[name][1]) for number in range(3)]
-    assert_same([job() for job in jobs], Pack(jobs).run(), rtol=1e-5, atol=1e-5)
+    assert_same([job() for job in jobs], packed(*jobs), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
 def test_heads_alone_train_together_too(attention):
     base = family("BERT", attention)
     jobs = [training(base, number, prefixes=False) for number in range(3)]
-    assert_same([job() for job in jobs], Pack(jobs).run(), rtol=1e-5, atol=1e-5)
+    assert_same([job() for job in jobs], packed(*jobs), rtol=1e-5, atol=1e-5)
 
 
 def test_in_half_precision():
     base = family("BERT", "sdpa").requires_grad_(False)
     jobs = [training(base, number, half=True) for number in range(3)]
-    assert_same([job() for job in jobs], Pack(jobs).run(), rtol=1e-2, atol=1e-2)
+    assert_same([job() for job in jobs], packed(*jobs), rtol=1e-2, atol=1e-2)
 
 
 def test_what_fails_leaves_the_others_alone():
@@ -101,7 +105,7 @@ def test_what_fails_leaves_the_others_alone():
             return JobReturn(_return_value=error, status=JobStatus.FAILED)
 
     alone = training(base, 0)()
-    survivor, failed = Pack([training(base, 0), job]).run()
+    survivor, failed = packed(training(base, 0), job)
     assert_same([alone], [survivor], rtol=1e-5, atol=1e-5)
     assert failed.status == JobStatus.FAILED
 
@@ -123,7 +127,7 @@ def test_an_error_of_the_joint_computation_is_each_runs(where, monkeypatch):
 
         return caught
 
-    assert [returned.status for returned in Pack([job(0), job(1)]).run()] == [JobStatus.FAILED] * 2
+    assert [returned.status for returned in packed(job(0), job(1))] == [JobStatus.FAILED] * 2
 
 
 def test_an_interruption_reaches_all_and_ends_all():
@@ -144,7 +148,7 @@ def test_an_interruption_reaches_all_and_ends_all():
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        Pack([job(0), job(1), interrupted]).run()
+        packed(job(0), job(1), interrupted)
     assert sorted(cleaned) == [0, 1]
     assert member() is None
 
@@ -166,14 +170,14 @@ def test_one_backbone_in_memory(tmp_path):
     demo, tokenizer = load_backbone("pkg://spt/demo/encoder")
     tokenizer.save_pretrained(tmp_path)
     demo.save_pretrained(tmp_path)
-    Pack([job(0), job(1)]).run()
+    packed(job(0), job(1))
     one, other = (dict(encoder.named_parameters()) for encoder in encoders)
     assert all(one[name] is other[name] for name in one)
 
     encoders.clear()
     demo.pooler = None
     demo.save_pretrained(tmp_path)
-    Pack([job(0), job(1)]).run()
+    packed(job(0), job(1))
     torch.manual_seed(1)
     alone, _ = load_backbone(str(tmp_path))
     one, other = (dict(encoder.named_parameters()) for encoder in encoders)
@@ -195,6 +199,19 @@ ALONE = {"method=lora": "method=lora", "+trainer.gradient_checkpointing=true": "
 
 def kind(overrides):
     return packing.kind_of(composed("task=demo_pair", "model=demo", *overrides.split()))
+
+
+def test_what_runs_with_what():
+    configs = [
+        composed("task=demo_pair", "model=demo", *overrides.split())
+        for overrides in ("seed=1", "method=lora", "seed=2", "method.alpha=4", "method.prefix_length=3")
+    ]
+    assert list(packing.groups(configs, together=2)) == [
+        ([1], "alone, method=lora changes the encoder itself"),
+        ([0, 2], "together, 2 runs"),
+        ([4], "alone, no other run differs in so little"),
+        ([3], "alone, no other run differs in so little"),
+    ]
 
 
 @pytest.mark.parametrize("overrides", TOGETHER)
@@ -257,7 +274,7 @@ def test_a_sweep_leaves_what_it_leaves_without(tmp_path):
         results[name] = what_is_left(tmp_path / name)
     assert len(results["plain"]) == 4 and results["plain"].keys() == results["packed"].keys()
     for name, plain in results["plain"].items():
-        packed = results["packed"][name]
-        torch.testing.assert_close(packed.pop("adapter"), plain.pop("adapter"), rtol=1e-5, atol=1e-5)
-        torch.testing.assert_close(packed.pop("history"), plain.pop("history"), rtol=1e-5, atol=1e-5)
-        assert packed == plain
+        ours = results["packed"][name]
+        torch.testing.assert_close(ours.pop("adapter"), plain.pop("adapter"), rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(ours.pop("history"), plain.pop("history"), rtol=1e-5, atol=1e-5)
+        assert ours == plain
