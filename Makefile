@@ -1,5 +1,6 @@
 # make quickstart: install into .venv, train the four methods on the embedded demo, print their table
 # make test:       install into .venv, run the tests (make test-slow: the slow ones, which CI runs too)
+# make benchmark:  install into .venv, time a step of each method beside its floor and its rivals (ARGS="--size bert-base")
 # make reproduce:  install into .venv, plan and run the tables of PROFILE (smoke, cpu or paper) with ARGS, report
 
 PYTHON ?= python3
@@ -7,7 +8,7 @@ VENV ?= .venv
 RUN := $(VENV)/bin/python
 PROFILE ?= smoke
 
-.PHONY: setup quickstart test test-slow reproduce
+.PHONY: setup quickstart test test-slow benchmark reproduce
 
 setup: $(VENV)/.installed
 
@@ -28,6 +29,9 @@ test: setup
 
 test-slow: setup
 	$(RUN) -m pytest -n auto --dist loadfile -m slow
+
+benchmark: setup
+	$(RUN) -m scripts.benchmark $(ARGS)
 
 reproduce: setup
 	$(RUN) -m spt.reproduce profile=$(PROFILE) $(ARGS)

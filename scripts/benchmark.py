@@ -45,6 +45,7 @@ from transformers.trainer_pt_utils import LengthGroupedSampler
 from spt import methods
 from spt.backbone import load_tokenizer
 from spt.encoder import freeze
+from spt.figures import COLOURS, MARKERS, STYLE
 from spt.markup import Column, Table, markdown_table
 from spt.model import TaskModel
 from spt.prefix import INITIALIZER_RANGE
@@ -325,6 +326,29 @@ def rows(result: dict[str, Any]) -> Iterator[list[str]]:
         ]
 
 
+def varied_in(results: list[dict[str, Any]]) -> str | None:
+    """The one setting that the comparisons of a run differ in; None where there is none."""
+    names = [name for name in ("prefix_length", "length", "batch") if len({result[name] for result in results}) > 1]
+    return names[0] if len(names) == 1 else None
+
+
+def draw(results: list[dict[str, Any]], varied: str, path: Path) -> None:
+    """The time of a step against the setting that is varied."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(5, 3.2), layout="constrained")
+        axes = figure.subplots()
+        looks = zip(COLOURS, MARKERS, strict=True)
+        for name, (colour, marker) in zip(results[0]["contenders"], looks, strict=False):
+            times = [1000 * statistics.median(result["contenders"][name]["seconds"]) for result in results]
+            axes.plot([result[varied] for result in results], times, color=colour, marker=marker, label=name)
+        axes.set(xlabel=varied, ylabel="ms a step", ylim=(0, None))
+        axes.legend()
+        figure.savefig(path, metadata={"Date": None})
+
+
 def report(folder: Path) -> None:
     """Write the README of a folder of results."""
     lines = [
@@ -350,6 +374,9 @@ def report(folder: Path) -> None:
             heads = ["contender", "ms a step", *(f"× {to}" for to in result["beside"]), "peak MB", "trained"]
             shown = Table(result["about"], [Column(head) for head in heads], list(rows(result)))
             lines += [shown.title, "", markdown_table(shown), ""]
+        if varied := varied_in(run["results"]):
+            draw(run["results"], varied, folder / f"{path.stem}.svg")
+            lines += [f"![time of a step against {varied}]({path.stem}.svg)", ""]
     (folder / "README.md").write_text("\n".join(lines))
 
 
