@@ -21,6 +21,7 @@ from spt import processes
 from spt.errors import SptError, nearest
 from spt.jobs import noted
 from spt.published import CONF, recipes
+from spt.usage import usage
 
 TRACEBACK = "HYDRA_FULL_ERROR"
 
@@ -37,6 +38,9 @@ def command(
 
     def decorate(main: Callable[[DictConfig], Any]) -> Callable[[], None]:
         def run() -> None:
+            if {"--help", "-h"} & set(sys.argv[1:]):
+                print(usage(config_name))
+                return
             before = os.environ.get(TRACEBACK)
             verbose = "-v" in sys.argv or before not in (None, "", "0")
             program, *arguments = (quoted(flags.get(word, word), verbatim) for word in sys.argv if word != "-v")

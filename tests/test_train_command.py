@@ -2,13 +2,17 @@
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 
+from spt.published import CONF
+from spt.usage import usage
 from tests import families
 from tests.conftest import DEMO, REPO, run
 
@@ -327,6 +331,22 @@ def test_help_and_cfg_load_no_torch():
         )
         done = run("-c", code)
         assert done.returncode == 0 and "prefix_length" in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("name", ["evaluate", "predict", "push", "report", "reproduce", "runs", "train"])
+def test_help_shows_groups_and_settings(name):
+    text = usage(name)
+    config = yaml.safe_load((CONF / f"{name}.yaml").read_text())
+    settings = config.keys() - {"defaults", "hydra"}
+    assert text.startswith(f"python -m spt.{name} ") and settings and "defaults:" not in text and "hydra:" not in text
+    assert all(re.search(rf"^  {setting}:", text, re.M) for setting in settings)
+    if name == "train":
+        assert all(
+            f"  {group} [" in text for group in ("task", "model", "method", "trainer", "logger", "hparams_search")
+        )
+        assert (
+            "  method [spt]: bitfit fine_tuning linear_probe" in text and "\n  recipe" not in text.split("Settings")[0]
+        )
 
 
 def test_the_list_of_no_runs_says_so():
