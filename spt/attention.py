@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from spt.blockwise import Blockwise, Settings
+from spt.dropout import draw_seeds
 
 
 def prefix_attention(
@@ -62,7 +63,7 @@ def prefix_attention(
         mask = None if attention_mask is None else _additive(attention_mask, query.dtype).expand(*query.shape[:3], -1)
         settings = Settings(key_prefix.shape[2], scaling, alpha, score_dropout, attention_dropout)
         dropped = score_dropout > 0 or attention_dropout > 0
-        seeds = torch.randint(2**63 - 1, (batch,)).tolist() if dropped else None
+        seeds = draw_seeds(batch) if dropped else None
         output = Blockwise.apply(query, torch.cat([key_prefix, key], dim=2), values, mask, seeds, settings)
         return output.transpose(1, 2).contiguous(), None
     if fused and query.device.type != "cpu":

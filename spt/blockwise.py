@@ -1,11 +1,9 @@
 """Prefix attention on a CPU, block by block: nothing of size [length, prefix + text] is kept for the backward pass.
 
 The scores of a few examples (or heads) at a time stay in the processor's cache. The backward pass computes them anew,
-and draws the dropouts anew from the seeds of the forward pass, one seed an example. An entry is dropped where 16 random
-bits say so: a tenth of the time that `torch.bernoulli` takes, and rates are exact to 2^-17.
+and draws the dropouts (`spt.dropout`) anew from the seeds of the forward pass, one seed an example.
 """
 
-import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -14,8 +12,9 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 from torch.autograd.function import once_differentiable
 
+from spt.dropout import keep_mask
+
 BLOCK = 2**18  # scores at a time: 1 MB
-LANES = 4  # random numbers of 16 bits in one of 64
 
 
 class Settings(NamedTuple):
@@ -102,7 +101,7 @@ def _weights(
         raised = prefix_scores * settings.alpha
         factor: float | Tensor = settings.alpha
         if settings.score_dropout > 0:
-            factor = _kept(raised, settings.score_dropout, generators).div_(1 - settings.score_dropout)
+            factor = keep_mask(raised, settings.score_dropout, generators).div_(1 - settings.score_dropout)
             raised.mul_(factor)
             factor.mul_(settings.alpha)
         slope = torch.sigmoid(-raised).mul_(factor)
@@ -110,18 +109,8 @@ def _weights(
     if mask is not None:
         scores[..., settings.prefix_length :].add_(mask)
     weights = torch.softmax(scores, dim=-1)
-    kept = _kept(weights, settings.attention_dropout, generators) if settings.attention_dropout > 0 else None
+    kept = keep_mask(weights, settings.attention_dropout, generators) if settings.attention_dropout > 0 else None
     return weights, slope, kept
-
-
-def _kept(like: Tensor, rate: float, generators: list[Generator]) -> Tensor:
-    """1 where an entry is kept, 0 where it is dropped, each example's from its own generator."""
-    size = math.prod(like.shape[1:])
-    bits = torch.empty(len(generators), math.ceil(size / LANES), dtype=torch.int64)
-    for row, generator in zip(bits, generators, strict=True):
-        row.random_(-(2**63), None, generator=generator)
-    lanes = bits.view(torch.int16)[:, :size].reshape(like.shape)
-    return torch.ge(lanes, round(rate * 2**16) - 2**15, out=torch.empty(like.shape, dtype=like.dtype))
 
 
 def _blocks(

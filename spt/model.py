@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
+from spt import dropout
 from spt.errors import SptError, is_whole, nearest
 
 TaskType = Literal["sentence", "regression", "choice", "token"]
@@ -65,7 +66,8 @@ class TaskModel(nn.Module):
         self.task_type, self.num_labels, self.pooling = task_type, num_labels, pooling
         config = encoder.config
         rates = (getattr(config, name, None) for name in DROPOUT)
-        self.dropout = nn.Dropout(next((rate for rate in rates if rate is not None), 0.0))
+        dropout.use_in(encoder)
+        self.dropout = dropout.Dropout(next((rate for rate in rates if rate is not None), 0.0))
         # A decoder would keep its keys and values for a text that does not go on.
         self.options = {"use_cache": False} if "use_cache" in signature(encoder.forward).parameters else {}
         self.classifier = nn.Linear(config.hidden_size, 1 if task_type == "choice" else num_labels)

@@ -27,6 +27,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
+from spt.dropout import dropout
 from spt.encoder import sharing_copy
 from spt.errors import SptError
 from spt.model import TaskModel
@@ -330,10 +331,10 @@ class OwnDropouts(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if not self.pack.drawing:
-            if func is F.dropout and kwargs["training"] and kwargs["p"] > 0:
-                (texts,) = args
+            if func is dropout or (func is F.dropout and kwargs["training"] and kwargs["p"] > 0):
+                texts, rate = args if func is dropout else (*args, kwargs["p"])
                 along = {3: (1,), 4: (2, 3)}.get(texts.dim(), ())  # hidden states, attention weights
-                return self._apart(lambda its: F.dropout(its, kwargs["p"]), {"its": (texts, along)}, along)
+                return self._apart(lambda input: func(input, rate), {"input": (texts, along)}, along)
             if func is F.scaled_dot_product_attention and kwargs.get("dropout_p", 0) > 0:
                 states = {name: (tensor, (2,)) for name, tensor in zip(("query", "key", "value"), args, strict=True)}
                 mask = kwargs.pop("attn_mask", None)

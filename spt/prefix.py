@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from spt.dropout import Dropout
 from spt.errors import SptError, is_number, is_whole
 
 INITIALIZER_RANGE = 0.02
@@ -93,7 +94,7 @@ class Prefix(nn.Module):
         super().__init__()
         self.alpha, self.score_dropout = config.alpha, config.score_dropout
         self.key_shape, self.value_shape = key_shape, value_shape
-        self.key_dropout, self.value_dropout = nn.Dropout(config.key_dropout), nn.Dropout(config.value_dropout)
+        self.key_dropout, self.value_dropout = Dropout(config.key_dropout), Dropout(config.value_dropout)
         self.index = index
         self._projection = (projection,)  # in a tuple: its parameters belong to the encoder, once
         if projection is None:

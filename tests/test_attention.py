@@ -172,7 +172,7 @@ def test_blocks_with_dropout_are_the_formula_with_its_gradients(
     mask = torch.rand(3, 1, 1, length, generator=torch.Generator().manual_seed(seed)) < 0.6 if masked else None
     names = dict(zip(("score_dropout", "attention_dropout"), rates, strict=True))
     drawn = {}
-    own = blockwise._kept
+    own = blockwise.keep_mask
 
     def kept(like, rate, generators):
         masks = own(like, rate, generators)
@@ -191,11 +191,11 @@ def test_blocks_with_dropout_are_the_formula_with_its_gradients(
     results = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(blockwise, "BLOCK", block)
-        patch.setattr(blockwise, "_kept", kept)
+        patch.setattr(blockwise, "keep_mask", kept)
         for fused in (True, False):
             patch.setattr(F, "dropout", dropout)
             output, _ = prefix_attention(**t, scaling=0.5, alpha=alpha, attention_mask=mask, fused=fused, **names)
-            patch.setattr(blockwise, "_kept", own)
+            patch.setattr(blockwise, "keep_mask", own)
             results.append((output, *torch.autograd.grad(output.square().sum(), list(t.values()))))
     for fast, plain in zip(*results, strict=True):
         torch.testing.assert_close(fast, plain, rtol=1e-9, atol=1e-10)
@@ -203,7 +203,7 @@ def test_blocks_with_dropout_are_the_formula_with_its_gradients(
 
 def test_blockwise_dropout_rates_and_seeds():
     generators = [torch.Generator().manual_seed(seed) for seed in (1, 2, 1)]
-    kept = blockwise._kept(torch.empty(3, 11, 97, 89), 0.1, generators)
+    kept = blockwise.keep_mask(torch.empty(3, 11, 97, 89), 0.1, generators)
     assert set(kept.unique().tolist()) == {0.0, 1.0}
     expected = 1 - round(0.1 * 2**16) / 2**16
     assert abs(kept.mean().item() - expected) < 4 * math.sqrt(0.09 / kept.numel())
