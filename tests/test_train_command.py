@@ -12,6 +12,7 @@ import yaml
 from safetensors.torch import load_file
 
 from spt.published import CONF
+from spt.runs import differences
 from spt.usage import usage
 from tests import families
 from tests.conftest import DEMO, REPO, run
@@ -352,3 +353,12 @@ def test_help_shows_groups_and_settings(name):
 def test_the_list_of_no_runs_says_so():
     done = run("-m", "spt.runs", "output_dir=/no/such/folder")
     assert done.returncode == 1 and "holds no finished run" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_the_list_of_runs_says_what_they_differ_in():
+    def record(own, method="spt", seed=1, **settings):
+        groups = {"task": {"name": "t"}, "model": {"name": "m"}, "method": settings, "trainer": {"learning_rate": 1}}
+        return {"task": "t", "model": "m", "method": method, "seed": seed, "fingerprint": own, "config": groups}
+
+    runs = [record("a", prefix_length=4), record("b", prefix_length=8, seed=2), record("c", "lora", r=8)]
+    assert differences(runs) == {"a": "prefix_length=4", "b": "prefix_length=8", "c": ""}
