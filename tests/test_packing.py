@@ -1,6 +1,9 @@
 """Runs that train together: each is what it is alone, its dropouts too, whoever the others are."""
 
 import json
+import subprocess
+import sys
+import time
 
 import pytest
 import torch
@@ -14,7 +17,7 @@ from spt.errors import SptError
 from spt.methods import linear_probe
 from spt.model import TaskModel
 from spt.pack import Pack, member
-from tests.conftest import DEMO, batch, run
+from tests.conftest import DEMO, REPO, batch, run
 from tests.families import EAGER_ONLY, FAMILIES, family
 from tests.test_configs import composed
 
@@ -278,3 +281,45 @@ def test_a_sweep_leaves_what_it_leaves_without(tmp_path):
         torch.testing.assert_close(ours.pop("adapter"), plain.pop("adapter"), rtol=1e-5, atol=1e-5)
         torch.testing.assert_close(ours.pop("history"), plain.pop("history"), rtol=1e-5, atol=1e-5)
         assert ours == plain
+
+
+@pytest.mark.slow
+def test_a_killed_pack_goes_on(tmp_path):
+    sweep = (
+        "-m",
+        "spt.train",
+        "--multirun",
+        "task=demo_pair",
+        *DEMO,
+        "trainer.num_train_epochs=6",
+        "seed=11,12",
+        PACKED,
+    )
+    straight, killed = tmp_path / "straight", tmp_path / "killed"
+    assert run(*sweep, f"output_dir={straight}").returncode == 0
+    process = subprocess.Popen([sys.executable, *sweep, f"output_dir={killed}"], cwd=REPO, stdout=subprocess.DEVNULL)
+    while len(list(killed.glob("*/checkpoint.safetensors"))) < 2:
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    assert not list(killed.glob("*/record.json"))
+    again = run(*sweep, f"output_dir={killed}")
+    assert again.returncode == 0 and again.stdout.count("goes on after epoch") == 2, again.stdout + again.stderr
+    ours, theirs = what_is_left(killed), what_is_left(straight)
+    assert ours.keys() == theirs.keys() and len(ours) == 2
+    for name, its in ours.items():
+        torch.testing.assert_close(its["adapter"], theirs[name]["adapter"], rtol=1e-5, atol=1e-5)
+        assert its["scores"] == theirs[name]["scores"] and its["outcomes"] == theirs[name]["outcomes"]
+
+
+@pytest.mark.slow
+def test_a_grid_trains_together(tmp_path):
+    where = (f"output_dir={tmp_path / 'runs'}", f"results_dir={tmp_path / 'results'}")
+    done = run("-m", "spt.reproduce", "profile=smoke", "table=[prefix_length]", *where, PACKED)
+    assert done.returncode == 0, done.stderr
+    assert "together, 6 runs" in done.stdout and "6/6 " in done.stdout
+    records = [json.loads(path.read_text()) for path in tmp_path.glob("results/records/*/record.json")]
+    assert [record["packed"] for record in records] == [6] * 6
+    (table,) = (tmp_path / "results/tables").glob("prefix_length.csv")
+    assert "at once with 5 other runs" in table.read_text()
