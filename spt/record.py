@@ -324,7 +324,10 @@ def versions() -> dict[str, str]:
 
 
 def git_state() -> dict[str, Any]:
-    """The commit of this code, and whether the working tree differs from it; None where there is no repository."""
+    """The commit of this code, and whether the working tree differs from it; None where there is no repository.
+
+    What lies in `results/` is no code: a report that was just written there makes no difference.
+    """
 
     def git(*arguments: str) -> str | None:
         try:
@@ -336,7 +339,10 @@ def git_state() -> dict[str, Any]:
         return done.stdout.strip()
 
     commit = git("rev-parse", "HEAD")
-    return {"commit": commit, "dirty": None if commit is None else bool(git("status", "--porcelain"))}
+    return {
+        "commit": commit,
+        "dirty": None if commit is None else bool(git("status", "--porcelain", "--", ":/", ":(top,exclude)results")),
+    }
 
 
 def hardware() -> dict[str, Any]:
