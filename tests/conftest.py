@@ -1,11 +1,8 @@
 """Tiny encoders, and the commands as a user calls them."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
-
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # each of the tests' many processes has a core
 
 import hypothesis
 import pytest
@@ -16,12 +13,6 @@ from tests import families
 
 hypothesis.settings.register_profile("spt", deadline=None)
 hypothesis.settings.load_profile("spt")
-
-
-def pytest_xdist_auto_num_workers(config) -> int:
-    """One more than there are cores: many tests wait for processes of their own."""
-    return (os.cpu_count() or 1) + 1
-
 
 REPO = Path(__file__).resolve().parent.parent
 SHARED = REPO.parent / "shared"

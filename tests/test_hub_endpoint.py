@@ -20,6 +20,7 @@ from spt.readers import local_path, read_hub
 from tests.conftest import REPO
 from tests.hub import Hub
 
+pytestmark = pytest.mark.slow
 OTHER = "0" * 40
 TEXT, INDEX = Value("string"), Value("int32")
 TAGS = ["O", "B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC", "B-MISC", "I-MISC"]

@@ -407,6 +407,7 @@ def test_the_card_says_what_was_done(runs):
             assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_an_adapter_goes_to_the_hub_and_comes_back(runs, tmp_path):
     folder, hub = runs["demo_pair", "spt"], Hub(tmp_path / "hub")
     text = (f"text={PAIR[0]}", f"text_pair={PAIR[1]}")

@@ -30,6 +30,7 @@ def test_offline_everything_is_kept_in_the_run_folder(tmp_path):
             assert said.encode() in content, said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reason", ["no login", "no network"])
 def test_trouble_is_said_and_the_run_goes_on(reason, tmp_path):
     environment = {k: v for k, v in os.environ.items() if not k.startswith("WANDB_")}
