@@ -160,9 +160,11 @@ class Member:
         own = self.surroundings.random
         _set_torch_states(own)
         self.pack.drawing = True
-        yield
-        self.pack.drawing = False
-        own |= _torch_states()
+        try:
+            yield
+        finally:
+            self.pack.drawing = False
+            own |= _torch_states()
 
     def _wait(self) -> None:
         self.surroundings = Surroundings.now()

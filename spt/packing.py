@@ -27,7 +27,7 @@ Value = TypeVar("Value")
 METHODS = [f"spt.methods.{name}" for name in ("linear_probe", "prefix_tuning", "selective_prefix_tuning")]
 # What runs may differ in and train together, beside the seed and what is no part of a run.
 FREE = {
-    "method": ("name", "prefix_length", "sl_weight"),
+    "method": ("name", "prefix_length", "alpha", "sl_weight", "key_dropout", "value_dropout", "score_dropout"),
     "trainer": (
         *("learning_rate", "num_train_epochs", "max_steps", "lr_scheduler_type", "lr_scheduler_kwargs", "warmup_steps"),
         *("optim", "optim_args", "adam_beta1", "adam_beta2", "adam_epsilon", "weight_decay", "max_grad_norm"),

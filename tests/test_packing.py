@@ -27,7 +27,12 @@ def training(base, number, task_type="sentence", pooling="pooler", prefixes=True
         torch.manual_seed(number)
         model = TaskModel(sharing_copy(base), task_type, 2 if task_type == "choice" else 3, pooling)
         if prefixes:
-            spt.attach(model, spt.PrefixConfig(prefix_length=2 + number))
+            spt.attach(
+                model,
+                spt.PrefixConfig(
+                    prefix_length=2 + number, alpha=None if number == 1 else 4.0 + number, key_dropout=0.1 * number
+                ),
+            )
         else:
             linear_probe(model, "linear_probe")
         packing.join(model)
@@ -70,7 +75,7 @@ def assert_same(alone, packed, **tolerance):
     ("name", "task_type"), [*itertools.product(["BERT"], CHOICES), *((name, "sentence") for name in FAMILIES)][1:]
 )
 def test_runs_are_what_they_are_alone(name, task_type):
-    """Seeds, prefix lengths, loss weights, text lengths and numbers of steps differ; all dropouts are on."""
+    """Seeds, prefixes, gates, dropouts, loss weights, text lengths and numbers of steps differ."""
     attention = "eager" if name in EAGER_ONLY else "sdpa"
     base = family(name, attention).requires_grad_(False)
     jobs = [training(base, number, task_type, FAMILIES[name][1]) for number in range(3)]
@@ -186,11 +191,18 @@ def test_one_backbone_in_memory(tmp_path):
 
 
 TOGETHER = [
-    *("seed=7", "method.prefix_length=3", "method=spt_sl", "method=spt_sl method.sl_weight=1", "output_dir=elsewhere"),
+    *(
+        "seed=7",
+        "method.prefix_length=3",
+        "method.alpha=2",
+        "method=spt_sl",
+        "method=spt_sl method.sl_weight=1",
+        "output_dir=elsewhere",
+    ),
     *("trainer.learning_rate=1", "trainer.num_train_epochs=9", "trainer.lr_scheduler_type=exponential"),
 ]
 APART = [
-    *("task=demo_ner", "model=minilm", "method=prefix_tuning", "method.alpha=2", "method.key_dropout=0"),
+    *("task=demo_ner", "model=minilm", "method=prefix_tuning"),
     *("trainer.bf16=true", "trainer.per_device_train_batch_size=2", "model.dtype=bfloat16", "task.max_length=9"),
 ]
 ALONE = {"method=lora": "method=lora", "+trainer.gradient_checkpointing=true": "gradient_checkpointing"}
@@ -203,7 +215,7 @@ def kind(overrides):
 def test_what_runs_with_what():
     configs = [
         composed("task=demo_pair", "model=demo", *overrides.split())
-        for overrides in ("seed=1", "method=lora", "seed=2", "method.alpha=4", "method.prefix_length=3")
+        for overrides in ("seed=1", "method=lora", "seed=2", "task=demo_ner", "method.prefix_length=3")
     ]
     assert list(packing.groups(configs, together=2)) == [
         ([1], "alone, method=lora changes the encoder itself"),
