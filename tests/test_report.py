@@ -368,6 +368,7 @@ def test_an_unknown_cell_ends_in_a_hint(cell, hint, tmp_path, command):
     assert f"unknown cell {cell!r} of profile cpu, paper: {hint}" in str(code)
 
 
+@pytest.mark.slow
 def test_the_committed_report_is_what_the_command_writes(tmp_path, command):
     results = REPO / "results"
     there = tmp_path / "results"

@@ -294,6 +294,7 @@ def test_a_folder_that_cannot_be_written_is_named_at_the_start(train, tmp_path):
     assert code == 1 and "cannot write to" in err and "Set output_dir" in err
 
 
+@pytest.mark.slow
 def test_a_traceback_is_shown_when_asked_for(tmp_path):
     arguments = ("-m", "spt.train", *DEMO, "task=demo_pair", "method.prefix_length=0", f"output_dir={tmp_path}")
     quiet = run(*arguments)
