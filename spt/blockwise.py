@@ -15,6 +15,7 @@ from torch.autograd.function import once_differentiable
 from spt.dropout import keep_mask
 
 BLOCK = 2**18  # scores at a time: 1 MB
+Block = tuple[slice, slice]  # of examples and of heads
 
 
 class Settings(NamedTuple):
@@ -48,9 +49,7 @@ class Blockwise(torch.autograd.Function):
         batch, heads, length = query.shape[:3]
         output = value.new_empty(batch, length, heads, value.shape[-1]).transpose(1, 2)
         for block, generators in _blocks(query, key, seeds):
-            weights, _, kept = _weights(
-                query[block], key[block], None if mask is None else mask[block], settings, generators
-            )
+            weights, _, kept = _weights(query, key, mask, block, settings, generators)
             if kept is not None:
                 weights.mul_(kept)
             output[block] = torch.matmul(weights.to(value.dtype), value[block]).div_(1 - settings.attention_dropout)
@@ -68,9 +67,7 @@ class Blockwise(torch.autograd.Function):
         key_grad, value_grad = torch.empty_like(key), torch.empty_like(value)
         for block, generators in _blocks(query, key, ctx.seeds):
             its_query, its_key, grad = query[block], key[block], output_grad[block]
-            weights, slope, kept = _weights(
-                its_query, its_key, None if mask is None else mask[block], settings, generators
-            )
+            weights, slope, kept = _weights(query, key, mask, block, settings, generators)
             mean = (grad * output[block]).sum(-1, keepdim=True, dtype=weights.dtype)
             grad = grad / (1 - settings.attention_dropout)
             scores_grad = torch.matmul(grad, value[block].transpose(-1, -2)).to(weights.dtype)
@@ -90,10 +87,10 @@ class Blockwise(torch.autograd.Function):
 
 
 def _weights(
-    query: Tensor, key: Tensor, mask: Tensor | None, settings: Settings, generators: list[Generator]
+    query: Tensor, key: Tensor, mask: Tensor | None, block: Block, settings: Settings, generators: list[Generator]
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """The weights of a block before dropout, the slope of the log gate over its score, and 1 where a weight is kept."""
-    scores = torch.matmul(query * settings.scaling, key.transpose(-1, -2))
+    scores = torch.matmul(query[block] * settings.scaling, key[block].transpose(-1, -2))
     scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
     slope = None
     if settings.alpha is not None:
@@ -107,15 +104,13 @@ def _weights(
         slope = torch.sigmoid(-raised).mul_(factor)
         prefix_scores.add_(F.logsigmoid(raised))
     if mask is not None:
-        scores[..., settings.prefix_length :].add_(mask)
+        scores[..., settings.prefix_length :].add_(mask[block])
     weights = torch.softmax(scores, dim=-1)
     kept = keep_mask(weights, settings.attention_dropout, generators) if settings.attention_dropout > 0 else None
     return weights, slope, kept
 
 
-def _blocks(
-    query: Tensor, key: Tensor, seeds: list[int] | None
-) -> Iterator[tuple[tuple[slice, slice], list[Generator]]]:
+def _blocks(query: Tensor, key: Tensor, seeds: list[int] | None) -> Iterator[tuple[Block, list[Generator]]]:
     """Slices of examples and heads with at most BLOCK scores (or one head), and the generators of the examples."""
     batch, heads, length = query.shape[:3]
     fit = max(1, BLOCK // max(1, length * key.shape[2]))  # heads

@@ -191,7 +191,7 @@ def noise_of(model: nn.Module) -> list[str]:
     encoder = encoder_of(model)
     unread: set[str] = getattr(model, "unread", set())
     backbone = {name: p for name, p in encoder.named_parameters() if not is_added(name)}
-    loaded = {name for name, p in backbone.items() if getattr(p, "_is_hf_initialized", False)}
+    loaded = {name for name, p in backbone.items() if is_pretrained(p)}
     missing = [name for name in backbone if name not in loaded]
     if not loaded:  # a copy has lost the marks: no trained pooler has a bias of zeros
         biases = {name: p for name, p in backbone.items() if name.startswith("pooler.") and name.endswith("bias")}
@@ -205,6 +205,11 @@ def noise_of(model: nn.Module) -> list[str]:
             encoder.name_or_path,
         )
     return noise
+
+
+def is_pretrained(parameter: nn.Parameter) -> bool:
+    """Whether a parameter came from a checkpoint, by the mark that transformers leaves on it."""
+    return getattr(parameter, "_is_hf_initialized", False)
 
 
 def is_added(parameter_name: str) -> bool:

@@ -11,13 +11,12 @@ from typing import Any, TypeVar
 
 from hydra.core.utils import JobReturn
 from omegaconf import DictConfig, OmegaConf
-from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from spt.backbone import load_backbone
 from spt.bridges import bridged
 from spt.console import logged
-from spt.encoder import is_added, sharing_copy
+from spt.encoder import is_added, is_pretrained, sharing_copy
 from spt.model import TaskModel
 from spt.pack import Pack, member
 from spt.record import NOT_IN_FINGERPRINT
@@ -110,18 +109,14 @@ def backbone(**options: Any) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         run.pack.shared["backbone"] = sharing_copy(own), tokenizer
         return own, tokenizer
     encoder, tokenizer = run.pack.shared["backbone"]
-    if all(map(_is_pretrained, encoder.parameters())):
+    if all(map(is_pretrained, encoder.parameters())):
         return sharing_copy(encoder), tokenizer
     own, tokenizer = load_backbone(**options)  # what the checkpoint lacks is each run's own noise
     for name, parameter in encoder.named_parameters():
-        if _is_pretrained(parameter):
+        if is_pretrained(parameter):
             module, _, place = name.rpartition(".")
             setattr(own.get_submodule(module), place, parameter)
     return own, tokenizer
-
-
-def _is_pretrained(parameter: nn.Parameter) -> bool:
-    return getattr(parameter, "_is_hf_initialized", False)
 
 
 def join(model: TaskModel) -> None:
