@@ -34,8 +34,9 @@ def report(config: DictConfig) -> None:
         SptError: where the folder has tables that this report would leave out.
     """
     folder = _folder(config)
-    for group, there in (("table", _there(folder, "table")), ("profile", _there(folder, "profile"))):
-        if others := sorted(there - set(config[f"{group}s"])):
+    there = _rows(folder)
+    for group in ("table", "profile"):
+        if others := sorted({row.get(group, "") for row in there} - set(config[f"{group}s"])):
             raise SptError(
                 f"{folder / TABLES} has the {group} {', '.join(others)}, which this report would leave out: name all "
                 f"of them in {group}=, delete the folder, or set another results_dir"
@@ -60,12 +61,12 @@ def tell(config: DictConfig) -> None:
         console.print("\n".join(trace(result)), soft_wrap=True, markup=False, highlight=False)
 
 
-def _there(folder: Path, column: str) -> set[str]:
-    """What the tables that are in a folder have in a column."""
-    found = set()
+def _rows(folder: Path) -> list[dict[str, str]]:
+    """The lines of the tables that are in a folder."""
+    found: list[dict[str, str]] = []
     for path in sorted((folder / TABLES).glob("*.csv")):
         with path.open(encoding="utf-8", newline="") as file:
-            found |= {row.get(column, "") for row in csv.DictReader(file)}
+            found += csv.DictReader(file)
     return found
 
 

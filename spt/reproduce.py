@@ -86,13 +86,14 @@ def show(plan: "Plan", costs: "Costs") -> None:
     table = Table(box=box.SIMPLE)
     for column in ("table", "model", "tasks", "done", "stale", "to run", "examples to see"):
         table.add_column(column, overflow="fold")
-    for part in plan.parts():
+    parts = plan.parts()
+    for part in parts:
         seen = f"{part.examples:,.0f}" + (f", of {part.unknown} runs unknown" if part.unknown else "")
         table.add_row(
             part.table, part.model, ", ".join(part.tasks), *map(str, (part.done, part.stale, part.to_run)), seen
         )
     console.print(table)
-    if len({part.table for part in plan.parts()}) > 1:
+    if len({part.table for part in parts}) > 1:
         console.print("a run that several tables have in common counts in the first")
     missing = plan.missing().values()
     if not missing:
