@@ -414,7 +414,7 @@ def main() -> None:
         result = {
             "about": f"{given.size}, {what}, {prefix_length} prefix slots, {given.rounds} rounds:",
             **{key: value for key, value in asdict(work).items() if key != "contender"},
-            "beside": [name for name in ("floor", "prefix_tuning", PUBLISHED) if name in contenders],
+            "beside": [name for name in ("floor", "prefix_tuning", "spt", PUBLISHED) if name in contenders],
             "contenders": compare([replace(work, contender=contender) for contender in contenders], given.rounds),
         }
         results.append(result)
