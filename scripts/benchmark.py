@@ -5,10 +5,11 @@
         --contenders spt,spt+bfloat16,published                        # the batches of a whole epoch
     python -m scripts.benchmark --prefix_length 1,4,16,64,256 --contenders floor,spt
 
-Each contender is a process of its own. They take turns: in every round each makes all its steps while the others wait.
-Ratios are between times of one round, and the tables have the median over rounds. Weights are random, of the size of a
-BERT that is named: no time depends on them. A step is the forward and backward pass and, where anything trains, AdamW's
-step, with all dropouts on. Results go to results/benchmarks/<name>.json, and all of those make its README.md.
+In every round each contender has a process of its own, one after the other: two processes of the same program differ by
+some percent in all their steps, by where their memory happens to lie. Ratios are between times of one round, and the
+tables have the median over rounds. Weights are random, of the size of a BERT that is named: no time depends on them. A
+step is the forward and backward pass and, where anything trains, AdamW's step, with all dropouts on. Results go to
+results/benchmarks/<name>.json, and all of those make its README.md.
 """
 
 import argparse
@@ -20,9 +21,9 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,7 @@ ALPHA, DROPOUT, SL_WEIGHT = 8.0, 0.1, 1e-4
 PUBLISHED = "published"
 PADDED = 128  # tokens, which published implementations pad every text to
 OPTIONS = ("bfloat16", "tf32", "compiled")
+STEPS, WARM_UP = {"cpu": 4, "cuda": 50}, {"cpu": 2, "cuda": 10}  # of random tokens that are timed; before those
 Batch = dict[str, Tensor]
 Loss = Callable[[Batch], Tensor]
 
@@ -207,7 +209,7 @@ CONTENDERS: dict[str, Callable[[Work, str], tuple[nn.Module, Loss]]] = {
 
 
 def batches(work: Work) -> tuple[str, list[Batch]]:
-    """The kind of task, and what a contender sees in a round: one batch of random tokens, or a task's epoch."""
+    """The kind of task, and what a contender sees in a round: one batch of random tokens, or an epoch's."""
     generator = torch.Generator().manual_seed(0)
     if work.task is None:
         ids = torch.randint(1000, 30000, (work.batch, work.length), generator=generator)
@@ -246,8 +248,8 @@ def _padded(batch: Batch) -> Batch:
     }
 
 
-def compete(work: Work, turns: Connection) -> None:
-    """A contender's process: at each word the steps of a round, answered with their mean time and the peak memory."""
+def compete(work: Work) -> dict[str, Any]:
+    """A contender's process: the mean time of its steps in seconds, the memory at its peak, how many numbers train."""
     torch.manual_seed(0)
     kind, given = batches(work)
     given = [{name: tensor.to(work.device) for name, tensor in batch.items()} for batch in given]
@@ -261,7 +263,8 @@ def compete(work: Work, turns: Connection) -> None:
     optimizer = torch.optim.AdamW(trained, lr=1e-3)
     half = torch.autocast(work.device, torch.bfloat16) if work.has("bfloat16") else nullcontext()
 
-    def steps(of: list[Batch]) -> None:
+    def steps(of: list[Batch]) -> float:
+        started = time.perf_counter()
         for batch in of:
             with half:
                 total = loss(batch)
@@ -270,39 +273,27 @@ def compete(work: Work, turns: Connection) -> None:
             optimizer.zero_grad()
         if work.device == "cuda":
             torch.cuda.synchronize()
+        return (time.perf_counter() - started) / len(of)
 
     memory = PeakMemory()
-    steps(given[:3] * (3 if work.device == "cuda" else 1))
-    turns.send(sum(parameter.numel() for parameter in trained))
-    while turns.recv() == "go":
-        started = time.perf_counter()
-        steps(given)
-        turns.send(((time.perf_counter() - started) / len(given), memory.bytes()))
+    steps((given * WARM_UP[work.device])[: WARM_UP[work.device]])
+    return {
+        "seconds": steps(given if work.task else given * STEPS[work.device]),
+        "peak_memory_bytes": memory.bytes(),
+        "trained": sum(parameter.numel() for parameter in trained),
+    }
 
 
 def compare(works: list[Work], rounds: int) -> dict[str, Any]:
-    """The contenders' times, a list over rounds of seconds a step, their memory and what they train."""
-    context = multiprocessing.get_context("spawn")
-    ends = []
-    for work in works:
-        ours, theirs = context.Pipe()
-        process = context.Process(target=compete, args=(work, theirs), daemon=True)
-        process.start()
-        theirs.close()
-        ends.append((ours, process, ours.recv()))  # one builds at a time
-    measured: dict[str, Any] = {
-        work.contender: {"trained": trained, "seconds": [], "peak_memory_bytes": 0}
-        for work, (_, _, trained) in zip(works, ends, strict=True)
-    }
-    for _ in range(rounds):
-        for work, (turns, _, _) in zip(works, ends, strict=True):
-            turns.send("go")
-            seconds, peak = turns.recv()
-            measured[work.contender]["seconds"].append(seconds)
-            measured[work.contender]["peak_memory_bytes"] = peak
-    for turns, process, _ in ends:
-        turns.send("enough")
-        process.join()
+    """The contenders' times, a list over rounds of seconds a step, the most memory they took and what they train."""
+    measured: dict[str, Any] = {work.contender: {"seconds": [], "peak_memory_bytes": 0} for work in works}
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), max_tasks_per_child=1) as fresh:
+        for _ in range(rounds):
+            for work in works:
+                found, its = fresh.submit(compete, work).result(), measured[work.contender]
+                its["seconds"].append(found["seconds"])
+                its["peak_memory_bytes"] = max(its["peak_memory_bytes"], found["peak_memory_bytes"])
+                its["trained"] = found["trained"]
     return measured
 
 
