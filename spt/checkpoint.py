@@ -1,7 +1,7 @@
-"""An unfinished training after an epoch, in one file without pickle, from which it goes on as if nothing had been.
+"""An unfinished training, in one file without pickle, from which it goes on as if nothing had been.
 
-Tensors are named `weight/<parameter>`, `optimizer/<key>/<parameter>` and `random/<generator>`; all else stands as JSON
-in the file's metadata.
+Tensors are named `weight/<parameter>`, `optimizer/<key>/<parameter>`, `random/<generator>`, and within an epoch
+`began/<generator>`, of its begin; all else stands as JSON in the file's metadata.
 """
 
 import json
@@ -19,19 +19,21 @@ from torch import Tensor, nn
 
 from spt.errors import SptError
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A run after one of its epochs.
+    """A run after one of its epochs, or within one.
 
     Attributes:
         fingerprint: the config's.
         data: each split's fingerprint.
-        max_steps: the optimizer steps of the whole training.
+        step, max_steps: the optimizer steps that were taken, and those of the whole training.
+        within: where an epoch is not over, what is known of it: sum and number of its losses, its last learning rate,
+            its seconds.
         history: a row an epoch, as in the run's history.
-        outcomes: how the dev examples came out, at the best and at the last epoch, by their numbers.
+        outcomes: how the dev examples came out, at the best and at the last finished epoch, by their numbers.
         resumed: how often the run was taken up again before.
         seconds, peak_memory_bytes: what it took so far.
         facts, tensors: the state of its `Parts`.
@@ -39,7 +41,9 @@ class Checkpoint:
 
     fingerprint: str
     data: dict[str, str]
+    step: int
     max_steps: int
+    within: dict[str, float] | None
     history: list[dict[str, Any]]
     outcomes: dict[str, list]
     resumed: int
@@ -58,6 +62,11 @@ class Checkpoint:
                 f"trainer.optim or lr_scheduler_type keeps what a checkpoint cannot hold ({error}): choose another"
             ) from error
         save_file(self.tensors, path, metadata={"format": "pt", "spt": text})
+
+    @property
+    def begin(self) -> int:
+        """The steps that were taken when its epoch, or the next, began."""
+        return self.history[-1]["step"] if self.history else 0
 
     def fits(self, model: nn.Module) -> bool:
         """Whether `model` trains the parameters that this one trained."""
@@ -96,7 +105,8 @@ def read_checkpoint(path: Path, fingerprint: str) -> Checkpoint:
 class Parts:
     """What changes in a training from step to step, beside the random state of the process.
 
-    `order` is the generator of the order of the examples.
+    `order` is the generator of the order of the examples; `began` are the states of the generators at the begin of an
+    epoch that is not over.
     """
 
     model: nn.Module
@@ -104,6 +114,7 @@ class Parts:
     scheduler: Any
     scaler: Any
     order: torch.Generator
+    began: dict[str, Tensor]
 
     def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """The facts and tensors of a checkpoint."""
@@ -116,7 +127,8 @@ class Parts:
                     tensors[f"optimizer/{key}/{name}"] = value
                 else:
                     entries.setdefault(name, {})[key] = value
-        tensors |= {f"random/{name}": state for name, state in _generators(self.order).items()}
+        tensors |= {f"random/{name}": state for name, state in generators(self.order).items()}
+        tensors |= {f"began/{name}": state for name, state in self.began.items()}
         algorithm, keys, *rest = np.random.get_state()
         facts = {
             "optimizer": {"entries": entries, "groups": kept["param_groups"]},
@@ -128,7 +140,8 @@ class Parts:
         return facts, {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
 
     def load(self, checkpoint: Checkpoint) -> None:
-        """Bring all of it, and the process's random state, to where the checkpoint was taken. The weights are there."""
+        """Bring all of it to where the checkpoint was taken, but the weights, which are there, and within an epoch the
+        random state, which is that of its begin: the order of its examples is drawn from it anew."""
         facts, tensors = checkpoint.facts, checkpoint.tensors
         names = self._names()
         state: dict[int, dict[str, Any]] = {
@@ -144,11 +157,11 @@ class Parts:
         version, internal, gauss = facts["python"]
         random.setstate((version, tuple(internal), gauss))
         np.random.set_state(tuple(facts["numpy"]))
-        states = _under("random", tensors)
-        torch.set_rng_state(states.pop("torch"))
-        self.order.set_state(states.pop("order"))
-        for device, generator in states.items():
-            torch.cuda.set_rng_state(generator, device)
+        set_generators(_under("began", tensors) or _under("random", tensors), self.order)
+
+    def catch_up(self, checkpoint: Checkpoint) -> None:
+        """Bring the random state from the begin of the checkpoint's epoch to where it was taken."""
+        set_generators(_under("random", checkpoint.tensors), self.order)
 
     def _names(self) -> list[str]:
         """The names of the optimizer's parameters, by their numbers in its state."""
@@ -166,10 +179,20 @@ def _under(heading: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
-def _generators(order: torch.Generator) -> dict[str, Tensor]:
+def generators(order: torch.Generator) -> dict[str, Tensor]:
+    """The states of the generators: the process's, the accelerators', and that of the order of the examples."""
     devices = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
     return {
         "torch": torch.get_rng_state(),
         "order": order.get_state(),
         **{f"cuda:{number}": state for number, state in enumerate(devices)},
     }
+
+
+def set_generators(states: dict[str, Tensor], order: torch.Generator) -> None:
+    """Bring the generators to what `generators` returned."""
+    states = dict(states)
+    torch.set_rng_state(states.pop("torch"))
+    order.set_state(states.pop("order"))
+    for device, state in states.items():
+        torch.cuda.set_rng_state(state, device)

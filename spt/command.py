@@ -20,6 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from spt import processes
 from spt.errors import SptError, nearest
 from spt.jobs import noted
+from spt.preemption import Preempted
 from spt.published import CONF, recipes
 from spt.usage import usage
 
@@ -71,6 +72,9 @@ def command(
                     hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(job)()
             except KeyboardInterrupt:
                 sys.exit("interrupted")
+            except Preempted as end:
+                print(end, file=sys.stderr)
+                raise
             except Exception as error:
                 if verbose:
                     raise

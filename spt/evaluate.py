@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 def main(config: DictConfig) -> None:
     """Print a split's scores, beside those that the run recorded for it."""
     from spt.console import logged, show_evaluation
+    from spt.files import write_atomically
     from spt.predictor import load
-    from spt.record import write_atomically
     from spt.tasks import data_fingerprint
 
     with logged():

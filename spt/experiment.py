@@ -6,20 +6,21 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from spt import packing, processes
+from spt import packing, preemption, processes
 from spt.adapter import load_adapter, read_adapter, save_adapter
 from spt.backbone import commit_of, weights_hash
 from spt.card import write_card
 from spt.checkpoint import Checkpoint
 from spt.console import Bar
 from spt.errors import SptError
+from spt.files import flush, written
 from spt.loggers import RunFolderOnly
 from spt.lora import is_lora
 from spt.methods import Penalty
 from spt.model import TaskModel, is_head
 from spt.prefix import is_prefix
 from spt.published import recipes
-from spt.record import PeakMemory, Run, flush, versions, written
+from spt.record import PeakMemory, Run, versions
 from spt.tasks import REQUIRED, Split, Task, data_fingerprint, describe_task
 from spt.training import Diverged, Epoch, TaskTrainer, training_arguments
 
@@ -79,22 +80,27 @@ class Experiment:
                 "peak_memory_bytes": max(memory.bytes(), resume.peak_memory_bytes if resume else 0),
             }
 
-        def on_epoch(epoch: Epoch) -> None:
-            epochs.append(epoch)
-            self.run.append(epoch.row)
+        def keep(within: dict[str, float] | None = None) -> None:
             facts, tensors = trainer.parts.state()
             self.run.keep(
                 Checkpoint(
                     fingerprint=self.run.fingerprint,
                     data=self.fingerprints,
+                    step=trainer.state.global_step,
                     max_steps=trainer.state.max_steps,
+                    within=within,
                     history=[epoch.row for epoch in epochs],
-                    outcomes={str(kept.epoch): kept.dev.outcomes for kept in (self.best(epochs), epoch) if kept},
+                    outcomes={str(kept.epoch): kept.dev.outcomes for kept in (self.best(epochs), *epochs[-1:]) if kept},
                     **spent(),
                     facts=facts,
                     tensors=tensors,
                 )
             )
+
+        def on_epoch(epoch: Epoch) -> None:
+            epochs.append(epoch)
+            self.run.append(epoch.row)
+            keep()
             is_best = self.best(epochs) is epoch
             if is_best:
                 self.keep_adapter(epoch)
@@ -112,11 +118,13 @@ class Experiment:
                 self.penalty,
                 bar.step,
                 on_epoch,
+                keep,
                 resume,
             )
             diverged = None
             try:
-                trainer.train()
+                with preemption.deferred():
+                    trainer.train()
             except Diverged as error:
                 diverged = str(error)
         best, last = self.best(epochs), epochs[-1] if epochs else None
@@ -196,9 +204,13 @@ class Experiment:
             return []
         outcomes = self.checkpoint.outcomes
         epochs = [Epoch.from_row(row, outcomes.get(str(row["epoch"]), [])) for row in self.checkpoint.history]
-        log.info("goes on after epoch %d (interrupted before; force=true starts anew)", len(epochs))
+        log.info(
+            "goes on after epoch %d%s (interrupted before; force=true starts anew)",
+            len(epochs),
+            f" and {self.checkpoint.step - self.checkpoint.begin} steps" if self.checkpoint.within else "",
+        )
         self.checkpoint.load_weights(self.model)
-        if self.best(epochs) is epochs[-1]:  # the interruption may have come before its adapter was whole
+        if epochs and self.best(epochs) is epochs[-1]:  # the interruption may have come before its adapter was whole
             shutil.rmtree(self.run.adapter, ignore_errors=True)
             self.keep_adapter(epochs[-1])
         for epoch in epochs:

@@ -1,6 +1,6 @@
 """Runs of a grid through one of Hydra's launchers, as `spt.train --multirun` would start them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout, suppress
 from io import StringIO
 from pathlib import Path
@@ -14,16 +14,22 @@ from omegaconf import DictConfig
 
 from spt.command import explain, quoted
 from spt.jobs import come_back
+from spt.lock import Busy
 from spt.record import Run
 from spt.train import run_or_show
 
+LEFT = "left to another process"
 
-def launch(jobs: Sequence[Sequence[str]], output_dir: Path) -> None:
-    """Run each job (overrides of `spt.train`) through the launcher that the present command names.
+
+def launch(jobs: Mapping[str, Sequence[str]], output_dir: Path) -> set[str]:
+    """Run each job (by name: overrides of `spt.train`) through the launcher that the present command names.
 
     A job that fails leaves a note in its folder, and the others go on, as they do where one dies. Without
     `hydra/launcher=...` they run in this process, one after the other; with `hydra.sweeper.max_batch_size` the launcher
     gets that many at a time.
+
+    Returns:
+        The names of those that other processes are at work on.
     """
     hydra = GlobalHydra.instance().hydra
     assert hydra is not None
@@ -32,17 +38,27 @@ def launch(jobs: Sequence[Sequence[str]], output_dir: Path) -> None:
     context = HydraContext(config_loader=hydra.config_loader, callbacks=Callbacks(config))
     launcher = Plugins.instance().instantiate_launcher(hydra_context=context, task_function=quietly, config=config)
     size = config.hydra.sweeper.max_batch_size or len(jobs)
+    names, left = list(jobs), set()
     for first in range(0, len(jobs), size):
-        come_back(launcher, jobs[first : first + size], first)
+        batch = names[first : first + size]
+        returns = come_back(launcher, [jobs[name] for name in batch], first)
+        left |= {name for name, back in zip(batch, returns, strict=True) if back._return_value == LEFT}
+    return left
 
 
-def quietly(config: DictConfig) -> None:
-    """A run of `spt.train` whose words go to its own log alone; where it fails, a note in its folder says why."""
+def quietly(config: DictConfig) -> str | None:
+    """A run of `spt.train` whose words go to its own log alone; where it fails, a note in its folder says why.
+
+    One that another process is at work on is left to it, and that is returned.
+    """
     run = Run(config)
     with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
         try:
             run_or_show(config)
+        except Busy:
+            return LEFT
         except Exception as error:
             if run.record is None:
                 with suppress(OSError):
                     run.fail(explain(error))
+    return None

@@ -31,6 +31,7 @@ from spt.dropout import dropout
 from spt.encoder import sharing_copy
 from spt.errors import SptError
 from spt.model import TaskModel
+from spt.preemption import Preempted, listening
 from spt.prefix import JointPrefixes, Prefix, Share, prefixes
 
 TOKENS = 4096  # that the encoder computes at once on a CPU: larger batches leave its caches
@@ -128,7 +129,7 @@ class Member:
         """Let the run go on until it waits or ends.
 
         Raises:
-            BaseException: what is not the run's to deal with, as SystemExit.
+            BaseException: what is not the run's to deal with, as its end by a signal.
         """
         self._turn.release()
         self._turn_back.acquire()
@@ -206,16 +207,26 @@ class Pack:
         self.members = [Member(self, name, run) for name, run in runs.items()]
 
     def run(self) -> list[JobReturn]:
-        """All of them to their ends."""
-        ours = Surroundings.now()
+        """All of them to their ends.
+
+        Raises:
+            Preempted: where the machine is wanted back; each run has kept where it was.
+        """
+        ours, preempted = Surroundings.now(), None
         try:
-            while living := [member for member in self.members if not member.ended]:
-                for member in living:
-                    member.take_turn()
-                ours.restore()
-                self._answer([member for member in living if member.has_gradients], self._backward)
-                for calling in self._calling():
-                    self._answer(calling, self._forward)
+            with listening():
+                while living := [member for member in self.members if not member.ended]:
+                    for member in living:
+                        try:
+                            member.take_turn()
+                        except Preempted as end:  # the others come to the same, each at the end of its step
+                            preempted = end
+                    ours.restore()
+                    self._answer([member for member in living if member.has_gradients], self._backward)
+                    for calling in self._calling():
+                        self._answer(calling, self._forward)
+                if preempted is not None:
+                    raise preempted
         except BaseException as error:
             for member in self.members:
                 if not member.ended:

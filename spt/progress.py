@@ -90,7 +90,7 @@ class Watch:
 
     def add(self, run: Watched) -> None:
         """Watch this one, too."""
-        self.runs = [*self.runs, run]
+        self.runs = [*(other for other in self.runs if other.folder != run.folder), run]
         self.total = max(self.total, len(self.runs))
 
     def _loop(self) -> None:

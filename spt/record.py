@@ -9,12 +9,12 @@
     record.json     written last, and whole: a folder without it is an unfinished run
     failure.json    in its place, where a run of a grid failed: why
     checkpoint.safetensors  where an unfinished run goes on, replaced at once after every epoch
+    lock.json       whose process is at work on it
 
 An epoch is over once its checkpoint is there: its history line is written before, its adapter (where it is the best)
 after, and the checkpoint holds what makes both again.
 """
 
-import fcntl
 import hashlib
 import importlib.metadata
 import json
@@ -27,16 +27,17 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
-from safetensors import SafetensorError
 
 from spt import processes
-from spt.errors import SptError, cannot_write, is_whole
+from spt.errors import SptError, is_whole
+from spt.files import remove_leftovers, replacing, write_atomically, written
+from spt.lock import locked
 
 if TYPE_CHECKING:
     from spt.checkpoint import Checkpoint
@@ -49,7 +50,6 @@ PACKAGES = (
     *("torch", "transformers", "accelerate", "datasets", "tokenizers", "safetensors", "numpy"),
     *("huggingface_hub", "peft", "scikit-learn", "scipy", "seqeval", "hydra-core", "omegaconf"),
 )
-PARTIAL = ".partial"  # ends the name of a folder with files that are being written
 NOT_IN_FINGERPRINT = ("output_dir", "logger", "force", "recipe")
 
 
@@ -105,26 +105,17 @@ class Run:
         """Make the folder, and keep other processes out of it until this one is done with it or gone.
 
         Raises:
-            SptError: where one is at work in it, or it cannot be written.
+            Busy: where one is at work in it.
+            SptError: where it cannot be written.
         """
         if not processes.is_main():
             yield
             return
-        with self._writable():
-            self.folder.mkdir(parents=True, exist_ok=True)
-            file = (self.folder / LOG).open("a")
-        with file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise SptError(f"another process is at work on {self.folder}: wait for it, or stop it") from error
-            except OSError as error:
-                log.warning("%s cannot be locked (%s): let no other process run the same", self.folder, error.strerror)
-            try:
-                yield
-            finally:
-                with suppress(OSError):
-                    fcntl.flock(file, fcntl.LOCK_UN)  # worker processes may have it open still
+        with ExitStack() as stack:
+            with self._writable():
+                self.folder.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(locked(self.folder))
+            yield
 
     def start(self) -> "Checkpoint | None":
         """Make the folder ready: with what an interrupted try left, where the run can go on from there, else without.
@@ -152,8 +143,7 @@ class Run:
             if self.config["force"] or not path.exists():
                 self.clear()
                 (self.folder / LOG).write_text("")
-            for leftover in self.folder.glob(f".*{PARTIAL}"):
-                shutil.rmtree(leftover)
+            remove_leftovers(self.folder)
             (self.folder / FAILURE).unlink(missing_ok=True)
             write_atomically(self.folder / CONFIG, OmegaConf.to_yaml(self.config))
             if not path.exists():
@@ -270,48 +260,6 @@ def read_records(output_dir: str | Path) -> list[dict[str, Any]]:
 def packed(record: dict[str, Any]) -> int:
     """How many runs shared the process, and with it the time and the memory, that the record tells of."""
     return record.get("packed", 1)  # earlier ones do not say
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a file so that a reader sees all of it or none, whatever happens meanwhile."""
-    with replacing(path) as partial:
-        partial.write_text(text, encoding="utf-8")
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Where to write a file that is to take the place of `path` once it is whole and on the disk."""
-    partial = path.parent / f".{os.getpid()}{PARTIAL}" / path.name
-    partial.parent.mkdir(exist_ok=True)
-    try:
-        yield partial
-        flush(partial)
-        partial.replace(path)
-        flush(path.parent)
-    finally:
-        shutil.rmtree(partial.parent, ignore_errors=True)
-
-
-def flush(path: Path) -> None:
-    """See that a file, or the names in a folder, outlast a power cut."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-@contextmanager
-def written(path: Path) -> Iterator[None]:
-    """Name the file, and the remedy, where one of a run cannot be written.
-
-    Raises:
-        SptError: in the place of the error.
-    """
-    try:
-        yield
-    except (OSError, SafetensorError) as error:
-        raise cannot_write(path, error) from error
 
 
 def versions() -> dict[str, str]:

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from spt.errors import SptError
+from spt.files import write_atomically
 from spt.grid import Cell, Composer, Job, identity
-from spt.record import FAILURE, HISTORY, OUTCOMES, RECORD, read_record, write_atomically
+from spt.record import FAILURE, HISTORY, OUTCOMES, RECORD, read_record
 
 RECORDS = "records"  # the folder, in one of results, with the published records
 

@@ -6,6 +6,7 @@ from omegaconf import DictConfig
 
 from spt import processes
 from spt.command import command, refuse_unknown_recipe, sweep_name
+from spt.preemption import listening
 from spt.published import published
 from spt.record import LOG, Run
 from spt.search import refuse_search_without_multirun
@@ -25,17 +26,23 @@ def run_or_show(config: DictConfig) -> float:
     run = Run(config)
     processes.join(run.config["trainer"])
     references = published(*(config[group].name for group in ("task", "model", "method")))
-    record = processes.from_main(None if config.force or not processes.is_main() else run.record)
-    if record is not None:
+    note: str | None = f"finished before in {run.folder} (force=true repeats it)"
+    if (record := finished(run)) is not None:
         with logged():
-            show_result(record, references, note=f"finished before in {run.folder} (force=true repeats it)")
+            show_result(record, references, note)
     else:
-        with run.locked(), logged(run.folder / LOG):
-            record = train(run, config)
-            show_result(record, references)
+        with listening(), run.locked(), logged(run.folder / LOG):
+            if (record := finished(run)) is None:  # nor did another process make it meanwhile
+                record, note = train(run, config), None
+            show_result(record, references, note)
     if record["status"] == "diverged":
         raise Diverged(record["warnings"][0])
     return record["metrics"]["best_dev"]
+
+
+def finished(run: Run) -> dict[str, Any] | None:
+    """The record of the run, where it was made before and is not to be made anew."""
+    return processes.from_main(run.record if processes.is_main() and not run.config["force"] else None)
 
 
 def train(run: Run, config: DictConfig) -> dict[str, Any]:

@@ -23,7 +23,8 @@ from transformers import (
 from transformers.trainer_pt_utils import LengthGroupedSampler
 from transformers.trainer_utils import SchedulerType
 
-from spt.checkpoint import Checkpoint, Parts
+from spt import preemption
+from spt.checkpoint import Checkpoint, Parts, generators, set_generators
 from spt.errors import SptError, is_number, is_whole, nearest
 from spt.methods import Penalty
 from spt.metrics import Scores
@@ -118,6 +119,7 @@ class TaskTrainer(Trainer):
     Args:
         on_step: called with (step, steps in all, mean training loss of the epoch) every few steps.
         on_epoch: called with each Epoch, after its evaluation on the validation split.
+        on_stop: called where the machine is wanted back within an epoch, with what is known of the epoch.
         resume: where to go on, with its weights in the model already.
     """
 
@@ -132,16 +134,19 @@ class TaskTrainer(Trainer):
         penalty: Penalty | None = None,
         on_step: Callable[[int, int, float], None] = lambda *_: None,
         on_epoch: Callable[[Epoch], None] = lambda _: None,
+        on_stop: Callable[[dict[str, float]], None] = lambda _: None,
         resume: Checkpoint | None = None,
     ):
         self.task, self.splits, self.penalty = task, splits, penalty
         self.schedule = schedule
-        self.on_epoch, self.resume = on_epoch, resume
+        self.on_epoch, self.on_stop, self.resume = on_epoch, on_stop, resume
         self.order = torch.Generator()
+        self.began: dict[str, Tensor] = {}
+        self.behind = False  # whether the random state is still that of the begin of the epoch to go on with
         self.task_model = model
         self.loss_sum, self.loss_count = torch.zeros(()), 0
         self.last_rate = args.learning_rate
-        self.epoch_started = time.perf_counter()
+        self.epoch_number, self.epoch_started = 1, time.perf_counter()
         collate = task.collator(tokenizer)
         names = {*tokenizer.model_input_names, "labels"}
         super().__init__(
@@ -196,9 +201,13 @@ class TaskTrainer(Trainer):
         return loss
 
     def examine(self, split: Split) -> Evaluation:
-        """Evaluate on a split, in batches of texts of like lengths, the longest first."""
-        order = np.argsort(split.inputs["length"], kind="stable")[::-1]
-        output = self.predict(split.inputs.select(order))
+        """Evaluate on a split, in batches of texts of like lengths, the longest first. It leaves no trace in the random
+        state."""
+        order, states = np.argsort(split.inputs["length"], kind="stable")[::-1], generators(self.order)
+        try:
+            output = self.predict(split.inputs.select(order))
+        finally:
+            set_generators(states, self.order)
         logits, labels = (_reordered(np.asarray(rows), order) for rows in (output.predictions, output.label_ids))
         predictions = self.task.predictions(logits, split)
         with torch.no_grad():
@@ -213,6 +222,8 @@ class TaskTrainer(Trainer):
         )
 
     def prediction_step(self, *args: Any, **kwargs: Any) -> Any:
+        if self.args.world_size == 1:
+            preemption.give_way()
         with torch.inference_mode():
             return super().prediction_step(*args, **kwargs)
 
@@ -223,11 +234,16 @@ class TaskTrainer(Trainer):
         return sum(len(gold) * float(self.task_model.loss(given, gold)) for given, gold in batches) / len(labels)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        self._load_rng_state(None)
         train_loss = self.mean_loss()
-        dev = self.examine(self.splits["validation"])
+        try:
+            dev = self.examine(self.splits["validation"])
+        except preemption.Preempted:
+            self._stop()
+            raise
         self.finite("validation", dev.loss)
         self.epoch = Epoch(
-            epoch=math.ceil(self.state.epoch or 0),
+            epoch=self.epoch_number,
             step=self.state.global_step,
             train_loss=train_loss,
             learning_rate=self.last_rate,
@@ -240,14 +256,41 @@ class TaskTrainer(Trainer):
     @property
     def parts(self) -> Parts:
         """What a checkpoint is taken of."""
-        return Parts(self.task_model, self.optimizer, self.lr_scheduler, self.accelerator.scaler, self.order)
+        optimization = (self.optimizer, self.lr_scheduler, self.accelerator.scaler)
+        return Parts(self.task_model, *optimization, self.order, self.began)
+
+    def give_way(self) -> None:
+        """Keep where the training is, and end, where the machine is wanted back.
+
+        Raises:
+            Preempted: then.
+        """
+        signal = preemption.asked()
+        if self.args.world_size > 1:
+            signal = int(self.accelerator.gather(torch.tensor([signal], device=self.args.device)).max())
+        if signal:
+            self._stop()
+            raise preemption.Preempted(signal)
+
+    def _stop(self) -> None:
+        if self.began:
+            self.on_stop(
+                {
+                    "loss_sum": float(self.loss_sum),
+                    "loss_count": self.loss_count,
+                    "last_rate": self.last_rate,
+                    "seconds": time.perf_counter() - self.epoch_started,
+                }
+            )
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        self.began = {}
         self.on_epoch(self.epoch)
         self.epoch_started = time.perf_counter()
+        self.give_way()
 
-    def _init_training_state(self, max_steps: int, *others: Any) -> tuple[int, int]:
-        begun = super()._init_training_state(max_steps, *others)
+    def _init_training_state(self, max_steps: int, steps_in_epoch: int, *others: Any) -> tuple[int, int]:
+        begun = super()._init_training_state(max_steps, steps_in_epoch, *others)
         if self.resume is None:
             return begun
         if self.resume.max_steps != max_steps:
@@ -255,8 +298,15 @@ class TaskTrainer(Trainer):
                 f"the interrupted run had {self.resume.max_steps} steps to take, this one has {max_steps}: go on with "
                 "as many processes and devices as it had, or start anew with force=true"
             )
-        self.state.global_step = self.resume.history[-1]["step"]
-        return len(self.resume.history), 0
+        self.state.global_step = self.resume.step
+        steps = 0
+        if within := self.resume.within:
+            self.behind = True
+            self.loss_sum, self.loss_count = torch.tensor(within["loss_sum"]), int(within["loss_count"])
+            self.last_rate = within["last_rate"]
+            self.epoch_started -= within["seconds"]
+            steps = steps_in_epoch if self.resume.step == max_steps else self.resume.step - self.resume.begin
+        return len(self.resume.history), steps * self.args.gradient_accumulation_steps
 
     def _prepare_for_training(self, max_steps: int, train_dataloader: Any, *others: Any) -> Any:
         prepared = super()._prepare_for_training(max_steps, train_dataloader, *others)
@@ -265,6 +315,20 @@ class TaskTrainer(Trainer):
                 iter(train_dataloader.base_dataloader)  # their first start, and no later one, draws a random number
             self.parts.load(self.resume)
         return prepared
+
+    def _run_epoch(self, *, epoch: int, **others: Any) -> None:  # type: ignore[override]
+        self.epoch_number = epoch + 1
+        self.began = generators(self.order)
+        if self.behind:
+            others["resume_from_checkpoint"] = self.resume  # has Trainer pass over the batches that were seen
+        super()._run_epoch(epoch=epoch, **others)
+
+    def _load_rng_state(self, checkpoint: Any) -> None:
+        """What Trainer calls once the order of an epoch that it goes on with is drawn."""
+        if self.behind:
+            assert self.resume is not None
+            self.parts.catch_up(self.resume)
+            self.behind = False
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> LRScheduler:
         name, options = self.schedule
@@ -344,6 +408,8 @@ class _Watch(TrainerCallback):
     def on_step_end(self, args: TrainingArguments, state: Any, control: Any, **kwargs: Any) -> None:
         if state.global_step % CHECK_EVERY == 0 or state.global_step == state.max_steps:
             self.on_step(state.global_step, state.max_steps, self.trainer.mean_loss())
+        if args.world_size == 1 or state.global_step % CHECK_EVERY == 0:
+            self.trainer.give_way()
 
 
 def training_arguments(

@@ -8,18 +8,21 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from spt.checkpoint import Checkpoint, Parts, read_checkpoint
+from spt.checkpoint import Checkpoint, Parts, generators, read_checkpoint
 from spt.console import Bar, log, logged
 from spt.errors import SptError
 from spt.experiment import Experiment
 from spt.record import Run
 from spt.tasks import TokenTask
+from spt.training import TaskTrainer
 from tests.conftest import REPO
 
 SPT_SL = ("task=demo_ner", "method=spt_sl", "trainer.num_train_epochs=2")
@@ -209,6 +212,77 @@ def test_any_moment_will_do(moment, start, straight, cut_off, tmp_path):
     assert outcome(tmp_path / "runs") == expected
 
 
+@pytest.fixture
+def preempted(start, monkeypatch):
+    """Run until a signal comes before the `time`th look for one: at each step, dev batch and end of an epoch."""
+
+    def call(*settings: str, time: int, number: int = signal.SIGTERM) -> tuple[int, str, str]:
+        looks: list[Any] = []
+
+        def looking(look: Callable) -> Callable:
+            def raising(*args, **kwargs):
+                looks.append(args)
+                if len(looks) == time:
+                    signal.raise_signal(number)
+                return look(*args, **kwargs)
+
+            return raising
+
+        with monkeypatch.context() as patch:
+            for name in ("give_way", "prediction_step"):
+                patch.setattr(TaskTrainer, name, looking(getattr(TaskTrainer, name)))
+            return start(*settings)
+
+    return call
+
+
+PREEMPTED = {
+    "at the first step": (SPT_SL, 1, "goes on after epoch 0 and 1 steps "),
+    "in the middle": (SPT_SL, 12, "goes on after epoch 1 and 2 steps "),
+    "in an evaluation": (SPT_SL, 9, "goes on after epoch 0 and 8 steps "),
+    "at the end of an epoch": (SPT_SL, 10, "goes on after epoch 1 "),
+    "in the last evaluation": (SPT_SL, 19, "goes on after epoch 1 and 8 steps "),
+    "once all is trained": (SPT_SL, 21, "goes on after epoch 2 "),
+    "random order, accumulation": (CASES["random order, exponential, accumulation"], 6, "after epoch 1 and 1 steps "),
+    "the last step but one": (CASES["random order, exponential, accumulation"], 2, "after epoch 0 and 2 steps "),
+    "the last step": (CASES["random order, exponential, accumulation"], 3, "after epoch 0 and 3 steps "),
+    "the last of the steps": (CASES["steps, not epochs"], 24, "after epoch 2 and 4 steps "),
+    "workers": (CASES["workers that stay"], 3, "after epoch 0 and 3 steps "),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=[] if case.startswith("in ") else pytest.mark.slow) for case in PREEMPTED]
+)
+def test_a_run_that_gives_way_goes_on_within_the_epoch(case, preempted, start, straight, tmp_path):
+    settings, time, where = PREEMPTED[case]
+    expected = straight(*settings)
+    before = signal.getsignal(signal.SIGTERM)
+    code, out, err = preempted(*settings, time=time)
+    assert code == 75 and "SIGTERM: the machine is wanted back; the same command goes on" in err, err
+    assert signal.getsignal(signal.SIGTERM) == before
+    code, out, err = start(*settings)
+    assert code == 0 and where in out, out + err
+    assert outcome(tmp_path / "runs") == expected and resumed(tmp_path / "runs") == 1
+
+
+def test_it_may_have_to_give_way_again_and_again(preempted, start, straight, tmp_path):
+    expected = straight(*SPT_SL)
+    for _ in range(5):
+        code, _, err = preempted(*SPT_SL, time=3, number=signal.SIGUSR1)
+        assert code == 75 and "SIGUSR1" in err, err
+    code, _, err = start(*SPT_SL)
+    assert code == 0 and outcome(tmp_path / "runs") == expected and resumed(tmp_path / "runs") == 5
+
+
+def test_before_the_training_there_is_nothing_to_keep(start, monkeypatch, tmp_path):
+    monkeypatch.setattr(Run, "start", lambda self: signal.raise_signal(signal.SIGTERM))
+    code, _, err = start(*SPT_SL)
+    assert code == 75 and err.count("\n") == 1, err
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert {path.name for path in folder.iterdir()} <= {"train.log"}
+
+
 def test_a_killed_process_is_taken_up_and_a_second_one_refused(start, data, straight, cut_off, tmp_path):
     settings = (*SPT_SL, "trainer.num_train_epochs=5")
     command = [sys.executable, "-m", "spt.train", *arguments(data, settings), f"output_dir={tmp_path}/runs"]
@@ -328,8 +402,6 @@ def test_force_starts_anew(start, straight, interrupted, tmp_path):
 
 
 def test_another_number_of_steps_is_refused(start, interrupted, monkeypatch):
-    from spt.training import TaskTrainer
-
     folder = interrupted(*SPT_SL, after=1)
     with monkeypatch.context() as patch:
         patch.setattr(TaskTrainer, "set_initial_training_values", lambda self, *_: (2, 4, 64, 128, 16, 4, 8))
@@ -388,10 +460,16 @@ def test_a_checkpoint_is_read_as_it_was_written(tmp_path):
     optimizer.step()
     schedule = torch.optim.lr_scheduler.StepLR(optimizer, 1)
     scaler = torch.amp.GradScaler("cpu", init_scale=7.0)
-    parts = Parts(model, optimizer, schedule, scaler, torch.Generator().manual_seed(5))
+    order = torch.Generator().manual_seed(5)
+    began = generators(order)
+    expected = torch.rand(3)
+    parts = Parts(model, optimizer, schedule, scaler, order, began)
     facts, tensors = parts.state()
     row = {"epoch": 1, "dev_f1": float("nan"), "only_class": "é"}
-    Checkpoint("abc", {"train": "x"}, 4, [row], {"1": [0, 1]}, 0, 1.5, 10, facts, tensors).save(tmp_path / "file")
+    within = {"loss_sum": 0.1, "loss_count": 2}
+    Checkpoint("abc", {"train": "x"}, 3, 4, within, [row], {"1": [0, 1]}, 0, 1.5, 10, facts, tensors).save(
+        tmp_path / "file"
+    )
     drawn = torch.rand(3)
 
     read = read_checkpoint(tmp_path / "file", "abc")
@@ -400,9 +478,11 @@ def test_a_checkpoint_is_read_as_it_was_written(tmp_path):
     other = torch.nn.Linear(3, 2).to(torch.bfloat16)
     again = torch.optim.AdamW(other.parameters(), lr=5.0)
     scaler = torch.amp.GradScaler("cpu")
-    parts = Parts(other, again, torch.optim.lr_scheduler.StepLR(again, 1), scaler, torch.Generator())
+    parts = Parts(other, again, torch.optim.lr_scheduler.StepLR(again, 1), scaler, torch.Generator(), {})
     read.load_weights(other)
     parts.load(read)
+    assert torch.equal(expected, torch.rand(3))
+    parts.catch_up(read)
     assert torch.equal(drawn, torch.rand(3)) and scaler.get_scale() == 7.0
     assert torch.equal(other.weight, model.weight) and again.param_groups[0]["lr"] == 1e-3
     for ours, theirs in zip(other.parameters(), model.parameters(), strict=True):
@@ -412,6 +492,6 @@ def test_a_checkpoint_is_read_as_it_was_written(tmp_path):
 
 
 def test_a_state_that_json_cannot_hold_is_refused(tmp_path):
-    checkpoint = Checkpoint("abc", {}, 4, [], {}, 0, 1.5, 10, {"optimizer": object()}, {})
+    checkpoint = Checkpoint("abc", {}, 1, 4, None, [], {}, 0, 1.5, 10, {"optimizer": object()}, {})
     with pytest.raises(SptError, match="trainer.optim or .* choose another"):
         checkpoint.save(tmp_path / "file")

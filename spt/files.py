@@ -1,0 +1,69 @@
+"""Files that are there whole or not at all, on the disk when they are said to be, and a clear word where that fails."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from safetensors import SafetensorError
+
+from spt.errors import cannot_write
+
+PARTIAL = ".partial"  # ends the name of a folder with files that are being written
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a file so that a reader sees all of it or none, whatever happens meanwhile."""
+    with replacing(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Where to write a file that is to take the place of `path` once it is whole and on the disk."""
+    with beside(path.parent) as folder:
+        partial = folder / path.name
+        yield partial
+        flush(partial)
+        partial.replace(path)
+        flush(path.parent)
+
+
+@contextmanager
+def beside(folder: Path) -> Iterator[Path]:
+    """A folder in `folder` for what is not whole yet; it is gone afterwards, but where the process is killed."""
+    made = Path(tempfile.mkdtemp(prefix=".", suffix=PARTIAL, dir=folder))
+    try:
+        yield made
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Take away what killed processes were writing in a folder."""
+    for leftover in folder.glob(f".*{PARTIAL}"):
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+def flush(path: Path) -> None:
+    """See that a file, or the names in a folder, outlast a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def written(path: Path) -> Iterator[None]:
+    """Name the file, and the remedy, where one of a run cannot be written.
+
+    Raises:
+        SptError: in the place of the error.
+    """
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        raise cannot_write(path, error) from error
