@@ -1,5 +1,6 @@
 # make quickstart: install into .venv, train the four methods on the embedded demo, print their table
 # make test:       install into .venv, run the tests (make test-slow: the slow ones, which CI runs too)
+# make soak:       install into .venv, kill real runs at 60 random moments, start 16 at once on 64 cells (a quarter of an hour)
 # make benchmark:  install into .venv, time a step of each method beside its floor and its rivals (ARGS="--size bert-base")
 # make reproduce:  install into .venv, plan and run the tables of PROFILE (smoke, cpu or paper) with ARGS, report
 
@@ -8,7 +9,7 @@ VENV ?= .venv
 RUN := $(VENV)/bin/python
 PROFILE ?= smoke
 
-.PHONY: setup quickstart test test-slow benchmark reproduce
+.PHONY: setup quickstart test test-slow soak benchmark reproduce
 
 setup: $(VENV)/.installed
 
@@ -29,6 +30,9 @@ test: setup
 
 test-slow: setup
 	$(RUN) -m pytest -n auto --dist loadfile -m slow
+
+soak: setup
+	$(RUN) -m pytest -n auto -m soak
 
 benchmark: setup
 	$(RUN) -m scripts.benchmark $(ARGS)

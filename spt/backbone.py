@@ -86,7 +86,19 @@ def load_backbone(
             f"the checkpoint of {name_or_path!r} lacks {missing[0]} and {len(missing) - 1} more of the weights of a "
             f"{type(encoder).__name__}: it is not a checkpoint of this architecture"
         )
-    return encoder, load_tokenizer(name_or_path, revision, tokenizer, split_into_words)
+    for name, parameter in encoder.named_parameters():
+        if not bool(parameter.isfinite().all()):
+            raise SptError(f"the checkpoint of {name_or_path!r} is broken: not all numbers in {name} are finite")
+    text = load_tokenizer(name_or_path, revision, tokenizer, split_into_words)
+    rows = encoder.get_input_embeddings().weight.shape[0]
+    if text.vocab_size <= len(text.all_special_ids):
+        raise SptError(f"the tokenizer of {name_or_path!r} knows no word: its vocabulary (tokenizer.json) is missing")
+    if text.vocab_size > rows:
+        raise SptError(
+            f"the tokenizer of {name_or_path!r} has {text.vocab_size} tokens, and the model embeddings for {rows}: "
+            "they do not belong together"
+        )
+    return encoder, text
 
 
 def load_tokenizer(

@@ -124,6 +124,12 @@ def _found(path: Path, column: str, is_token: bool) -> list[str]:
             found.add(str(value).lower())
         elif value is not None and value != "":
             found.add(str(value))
+    what, least = ("entity types", 1) if is_token else ("classes", 2)
+    if len(found) < least:
+        raise SptError(
+            f"{path}, column {column!r}: {len(found)} {what}, and there must be {least} at least; where it is the "
+            "column of the labels, task.labels=[...] names them"
+        )
     return sorted(found, key=_order)
 
 

@@ -9,13 +9,14 @@ class SptError(ValueError):
     """Bad input. The message names the thing and the remedy; commands print it alone and exit with code 1."""
 
 
-def cannot_write(path: object, error: BaseException) -> SptError:
-    """What to say of a file that a run could not write."""
-    why = getattr(error, "strerror", None) or str(error)
-    return SptError(
-        f"cannot write {path}: {why}. Put that right (where the disk is full, make room), and the same command goes on "
-        "after the last finished epoch"
-    )
+GOES_ON = (
+    "Put that right (where the disk is full, make room), and the same command goes on after the last finished epoch"
+)
+
+
+def cannot_write(path: object, error: BaseException, remedy: str = GOES_ON) -> SptError:
+    """What to say of a file that could not be written: by default one of a run's."""
+    return SptError(f"cannot write {path}: {getattr(error, 'strerror', None) or error}. {remedy}")
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def main(config: DictConfig) -> None:
     """Print a split's scores, beside those that the run recorded for it."""
     from spt.console import logged, show_evaluation
-    from spt.files import write_atomically
+    from spt.files import write_atomically, written
     from spt.predictor import load
     from spt.tasks import data_fingerprint
 
@@ -42,8 +42,9 @@ def main(config: DictConfig) -> None:
                 "recorded": recorded,
             }
             output = Path(str(config.output))
-            output.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(output, json.dumps(facts, indent=2) + "\n")
+            with written(output, "Make room, or have output name another file"):
+                output.parent.mkdir(parents=True, exist_ok=True)
+                write_atomically(output, json.dumps(facts, indent=2) + "\n")
 
 
 def examples_for(predictor: "Predictor", split: str, data_dir: str | None, file: str | None) -> list[dict[str, Any]]:

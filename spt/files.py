@@ -9,7 +9,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-from spt.errors import cannot_write
+from spt.errors import GOES_ON, cannot_write
 
 PARTIAL = ".partial"  # ends the name of a folder with files that are being written
 
@@ -57,8 +57,8 @@ def flush(path: Path) -> None:
 
 
 @contextmanager
-def written(path: Path) -> Iterator[None]:
-    """Name the file, and the remedy, where one of a run cannot be written.
+def written(path: Path, remedy: str = GOES_ON) -> Iterator[None]:
+    """Name the file, and the remedy, where one cannot be written: by default one of a run's.
 
     Raises:
         SptError: in the place of the error.
@@ -66,4 +66,4 @@ def written(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, SafetensorError) as error:
-        raise cannot_write(path, error) from error
+        raise cannot_write(path, error, remedy) from error

@@ -145,10 +145,23 @@ def _groups(table: str, row: str, spec: dict[str, Any], task: str, model: str) -
 
 def identity(config: dict[str, Any]) -> str:
     """A hash of a resolved config of `spt.train` that does not depend on where the data and the weights lie."""
+    return hashlib.sha256(json.dumps(comparable(config), sort_keys=True).encode()).hexdigest()
+
+
+def comparable(config: dict[str, Any]) -> dict[str, Any]:
+    """What of a resolved config changes a result, wherever the data and the weights lie."""
     kept = {key: value for key, value in config.items() if key not in NOT_IN_FINGERPRINT}
     for group, places in PLACES.items():
         kept[group] = {key: value for key, value in kept[group].items() if key not in places}
-    return hashlib.sha256(json.dumps(_as_floats(kept), sort_keys=True).encode()).hexdigest()
+    return _as_floats(kept)
+
+
+def flat(config: dict[str, Any], outer: str = "") -> dict[str, Any]:
+    """The settings of nested groups by their names on the command line."""
+    found: dict[str, Any] = {}
+    for key, value in config.items():
+        found |= flat(value, f"{outer}{key}.") if isinstance(value, dict) else {f"{outer}{key}": value}
+    return found
 
 
 def _as_floats(value: Any) -> Any:

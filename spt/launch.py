@@ -1,7 +1,7 @@
 """Runs of a grid through one of Hydra's launchers, as `spt.train --multirun` would start them."""
 
 from collections.abc import Mapping, Sequence
-from contextlib import redirect_stderr, redirect_stdout, suppress
+from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from spt.train import run_or_show
 LEFT = "left to another process"
 
 
-def launch(jobs: Mapping[str, Sequence[str]], output_dir: Path) -> set[str]:
+def launch(jobs: Mapping[str, Sequence[str]], output_dir: Path) -> dict[str, str]:
     """Run each job (by name: overrides of `spt.train`) through the launcher that the present command names.
 
     A job that fails leaves a note in its folder, and the others go on, as they do where one dies. Without
@@ -29,7 +29,7 @@ def launch(jobs: Mapping[str, Sequence[str]], output_dir: Path) -> set[str]:
     gets that many at a time.
 
     Returns:
-        The names of those that other processes are at work on.
+        By the names of jobs what is to be said of them: LEFT, where another process is at work on it, or why it failed.
     """
     hydra = GlobalHydra.instance().hydra
     assert hydra is not None
@@ -38,18 +38,21 @@ def launch(jobs: Mapping[str, Sequence[str]], output_dir: Path) -> set[str]:
     context = HydraContext(config_loader=hydra.config_loader, callbacks=Callbacks(config))
     launcher = Plugins.instance().instantiate_launcher(hydra_context=context, task_function=quietly, config=config)
     size = config.hydra.sweeper.max_batch_size or len(jobs)
-    names, left = list(jobs), set()
+    names, said = list(jobs), dict[str, str]()
     for first in range(0, len(jobs), size):
         batch = names[first : first + size]
         returns = come_back(launcher, [jobs[name] for name in batch], first)
-        left |= {name for name, back in zip(batch, returns, strict=True) if back._return_value == LEFT}
-    return left
+        values = {name: back._return_value for name, back in zip(batch, returns, strict=True)}
+        said |= {name: str(value) for name, value in values.items() if value is not None}
+    return said
 
 
 def quietly(config: DictConfig) -> str | None:
     """A run of `spt.train` whose words go to its own log alone; where it fails, a note in its folder says why.
 
-    One that another process is at work on is left to it, and that is returned.
+    Returns:
+        What there is to say beside that: LEFT where another process is at work on it; why it failed where no note could
+        be written.
     """
     run = Run(config)
     with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
@@ -59,6 +62,8 @@ def quietly(config: DictConfig) -> str | None:
             return LEFT
         except Exception as error:
             if run.record is None:
-                with suppress(OSError):
+                try:
                     run.fail(explain(error))
+                except OSError:
+                    return explain(error)
     return None

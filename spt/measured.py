@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from spt.code import changed_since
 from spt.grid import Cell
 from spt.published import COMPARES_WITH, published, recipe_setting, task_config
-from spt.record import packed
 from spt.results import Finished, Result
 from spt.statistics import Summary, summary, tolerance
 
@@ -20,7 +20,7 @@ METRICS = {
     "matthews": "Matthews correlation",
     "spearman": "Spearman correlation",
 }
-COLLAPSED, DIVERGED, DIRTY = "†", "‡", "§"
+COLLAPSED, DIVERGED, DIRTY, OUTDATED = "†", "‡", "§", "¶"
 
 
 @dataclass(frozen=True)
@@ -106,12 +106,13 @@ class Line:
 
 
 def marks(runs: Iterable[Finished]) -> str:
-    """The signs of runs: one of them collapsed, diverged, or came of a changed working tree."""
+    """The signs of runs: one of them collapsed, diverged, came of a changed working tree, or of code that changed."""
     records = [run.record for run in runs]
     found = {
         COLLAPSED: any(record["collapsed"] for record in records),
         DIVERGED: any(record["status"] == "diverged" for record in records),
         DIRTY: any(record["git"]["dirty"] for record in records),
+        OUTDATED: any(changed_since(record) for record in records),
     }
     return "".join(sign for sign, there in found.items() if there)
 
@@ -203,8 +204,8 @@ def hardware(record: dict[str, Any]) -> str:
     machine = record["hardware"]
     threads = f"{machine['threads']} thread" + ("s" if machine["threads"] != 1 else "")
     processor = f"{machine['processor'] or 'unknown processor'}, {threads} of {machine['cores']} cores"
-    if packed(record) > 1:
-        processor += f", at once with {packed(record) - 1} other runs"
+    if record["packed"] > 1:
+        processor += f", at once with {record['packed'] - 1} other runs"
     if machine["accelerator"] is None:
         return f"{processor}, {machine['system']}"
     return f"{machine['accelerators']} x {machine['accelerator']} ({processor}, {machine['system']})"

@@ -14,7 +14,6 @@ from omegaconf import DictConfig
 from spt.command import quoted
 from spt.errors import SptError
 from spt.grid import Cell, Composer, Job, cells
-from spt.record import packed
 from spt.results import RECORDS, Finished, Records, Result, collect, publish
 
 PLAIN = re.compile(r"[A-Za-z./][\w./-]*")  # what Hydra takes as text without quotes
@@ -43,6 +42,7 @@ class Plan:
         results: each cell with its own of them.
         stale: identities of the finished runs whose data is not the data at hand any more.
         tried: identities of the runs that were started. Each is, once.
+        said: why runs failed that could leave no note, by identity.
     """
 
     def __init__(self, config: DictConfig):
@@ -54,10 +54,16 @@ class Plan:
             raise SptError(f"tables {', '.join(config.tables)} have no part for profile {', '.join(config.profiles)}")
         self.composer = Composer()
         self.tried: set[str] = set()
+        self.said: dict[str, str] = {}
         self.stale: set[str] = set()
         self.data_at_hand: dict[str, str] = {}
         self.look()
-        self.stale = {run.identity for result in self.results for run in result.finished if self._has_other_data(run)}
+        self.stale = {
+            run.identity
+            for result in self.results
+            for run in result.finished
+            if self._has_other_data(result.cell, run.record)
+        }
 
     def look(self) -> None:
         """Read the records anew."""
@@ -158,7 +164,8 @@ class Plan:
         lines = []
         for key in sorted(self.tried & jobs.keys() - self.records.finished.keys()):
             note = self.records.failures.get(key)
-            lines.append(f"{jobs[key].name}: {note.record['error'] if note else 'it ended without a record'}")
+            reason = note.record["error"] if note else self.said.get(key, "it ended without a record")
+            lines.append(f"{jobs[key].name}: {reason}")
         return lines
 
     def _places(self, cell: Cell) -> dict[str, str]:
@@ -169,21 +176,19 @@ class Plan:
             places["model.name_or_path"] = str(Path(self.model_dir) / cell.model)
         return places
 
-    def _has_other_data(self, run: Finished) -> bool:
-        """Whether local data at hand, of the run's task, is other data than its record's."""
+    def _has_other_data(self, cell: Cell, record: dict[str, Any]) -> bool:
+        """Whether local data at hand, of a cell's task, is other data than a record's."""
         from hydra.utils import instantiate
 
         from spt.tasks import data_fingerprint
 
-        task = dict(run.record["config"]["task"])
-        if self.data_dir is not None and run.record["task"] in self.folders:
-            task["data_dir"] = str(Path(self.data_dir) / self.folders[run.record["task"]])
-        elif not str(task["data_dir"]).startswith("pkg://"):
+        task = self.config(Job(cell, cell.seeds[0], None))["task"]  # not the record's own: what that names is not made
+        if "task.data_dir" not in self._places(cell) and not str(task["data_dir"]).startswith("pkg://"):
             return False
         key = json.dumps(task, sort_keys=True)
         if key not in self.data_at_hand:
             self.data_at_hand[key] = data_fingerprint(instantiate(task, _convert_="all").load())
-        return self.data_at_hand[key] != run.record["data"]["fingerprint"]
+        return self.data_at_hand[key] != record["data"]["fingerprint"]
 
 
 def _jobs(result: Result) -> list[Job]:
@@ -205,7 +210,7 @@ class Costs:
                 continue
             names = (record["task"], record["model"], record["method"])
             for key in (names, names[:2]):
-                self.seconds.setdefault(key, []).append(record["wall_seconds"] / packed(record) / record["epochs"])
+                self.seconds.setdefault(key, []).append(record["wall_seconds"] / record["packed"] / record["epochs"])
             hardware = record["hardware"]
             self.machines.add(hardware["accelerator"] or f"{hardware['processor']}, threads: {hardware['threads']}")
 

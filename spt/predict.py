@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 
 from spt.command import command
 from spt.errors import SptError
+from spt.files import written
 from spt.readers import local_path, numbered, read_lines
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def inputs_of(config: DictConfig, task: "Task") -> Iterator[tuple[str, "Input"]]
         if text.startswith("{") and config.input == "-":
             try:
                 yield f"{where}, line {number}", json.loads(text)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise SptError(f"{where}, line {number}: not JSON ({error})") from error
         elif text.strip():
             first, tab, second = text.partition("\t")
@@ -101,13 +102,14 @@ def writing(output: str | None) -> Iterator[TextIO]:
         return
     path = Path(str(output))
     partial = path.with_name(f"{path.name}.partial")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with partial.open("w", encoding="utf-8") as file:
-        try:
-            yield file
-        except SptError as error:
-            raise SptError(f"{error} (what was predicted before it is in {partial})") from error
-    partial.replace(path)
+    with written(path, "Make room, or have output name another file"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("w", encoding="utf-8") as file:
+            try:
+                yield file
+            except SptError as error:
+                raise SptError(f"{error} (what was predicted before it is in {partial})") from error
+        partial.replace(path)
 
 
 if __name__ == "__main__":

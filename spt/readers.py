@@ -67,7 +67,7 @@ def read_jsonl(path: Path) -> Rows:
         where = f"{path}, line {number}"
         try:
             row = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise SptError(f"{where}: not JSON ({error})") from error
         yield where, _object(row, where)
 
@@ -76,7 +76,7 @@ def read_json(path: Path) -> Rows:
     """The objects of a JSON list."""
     try:
         rows = json.loads("".join(line for _, line in read_lines(path)))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         if isinstance(error, SptError):
             raise
         raise SptError(f"{path}: not JSON ({error}); one object a line goes into a .jsonl file") from error
@@ -290,10 +290,12 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def numbered(lines: Iterable[str], where: object) -> Iterator[tuple[int, str]]:
-    """Lines with their numbers, from 1, as far as they are UTF-8."""
+    """Lines with their numbers, from 1, as far as they are text in UTF-8."""
     number = 0
     try:
         for number, line in enumerate(lines, start=1):
+            if "\0" in line:
+                raise SptError(f"{where}, line {number}: a NUL byte: is this no text, or not UTF-8?")
             yield number, line
     except UnicodeDecodeError as error:
         raise SptError(f"{where}, line {number + 1} or soon after: not UTF-8 ({error.reason})") from error

@@ -8,11 +8,11 @@ from spt.comparisons import RULE, Comparison
 from spt.markup import Column, Table, bullets, listed, markdown_table, wrapped
 from spt.measured import hardware, headline, published_for
 from spt.published import COMPARES_WITH, CONF, CURVES, NUMBERS, REPOSITORY, read_numbers
-from spt.record import packed
 from spt.results import Finished, Result
 from spt.tables import TOLERANCE, extents, number
 
 USUAL = ["cpu", "paper"]
+STATES = ("done", "partly", "failed", "config changed", "not run")
 RELEASED = frozenset({"authors-release@a7b9e97", "P-tuning-v2-README@b1520c9"})
 PRINTED = (
     " **The printed paper's own table is not among them**: they are of the authors' released runs and of the README of "
@@ -48,6 +48,7 @@ def readme(
         *_figures(figures),
         *_run(titles, results),
         *_not_run(results),
+        *_changed(results),
         *_again(titles, profiles, results),
         *_rules(),
     ]
@@ -66,7 +67,7 @@ def _tables(titles: dict[str, str], results: Sequence[Result]) -> list[str]:
     for name, title in titles.items():
         own = [result for result in results if result.cell.table == name]
         states = Counter(result.state for result in own)
-        words = ", ".join(f"{states[word]} {word}" for word in ("done", "partly", "failed", "not run") if states[word])
+        words = ", ".join(f"{states[word]} {word}" for word in STATES if states[word])
         files = ", ".join(f"[{kind}](tables/{name}.{kind})" for kind in ("md", "tex", "csv"))
         rows.append([title, files, words, str(sum(bool(published_for(result.cell)) for result in own))])
     columns = [Column(label) for label in ("table", "files", "cells", "cells with a published number")]
@@ -114,7 +115,7 @@ def _run(titles: dict[str, str], results: Sequence[Result]) -> list[str]:
         own = [result for result in results if result.cell.table == name]
         runs = _runs(own)
         if runs:
-            seconds = sum(run.record["wall_seconds"] / packed(run.record) for run in runs.values())
+            seconds = sum(run.record["wall_seconds"] / run.record["packed"] for run in runs.values())
             rows.append(
                 [
                     *(title, f"{sum(result.state == 'done' for result in own)} of {len(own)}", str(len(runs))),
@@ -131,7 +132,7 @@ def _run(titles: dict[str, str], results: Sequence[Result]) -> list[str]:
     packages = list(dict.fromkeys(name for record in records for name in record["versions"]))
     versions = {name: sorted({str(record["versions"].get(name, "none")) for record in records}) for name in packages}
     columns = [Column(label) for label in ("table", "cells done", "runs", "seeds", "models", "hours")]
-    seconds = sum(record["wall_seconds"] / packed(record) for record in records)
+    seconds = sum(record["wall_seconds"] / record["packed"] for record in records)
     said = [
         f"{len(runs)} runs in all, {seconds / 3600:.2f} hours; a run may "
         "stand in several tables. Runs that tried a learning rate are among them.",
@@ -180,6 +181,20 @@ def _not_run(results: Sequence[Result]) -> list[str]:
     return ["## What was not run", bullets(sorted(entries)), *failed]
 
 
+def _changed(results: Sequence[Result]) -> list[str]:
+    entries = [
+        f"`{result.cell.name}`: `{run.folder.name}`, {'; '.join(said)}"
+        for result in results
+        for run, said in result.changed
+    ]
+    if not entries:
+        return []
+    text = (
+        "Records that no cell takes any more, because of their settings, beside the cell that they differ least from."
+    )
+    return ["## Whose config has changed since", wrapped(text), bullets(entries)]
+
+
 def _again(titles: Iterable[str], profiles: Sequence[str], results: Sequence[Result]) -> list[str]:
     choices = []
     if sorted(titles) != sorted(path.stem for path in (CONF / "table").glob("*.yaml")):
@@ -214,9 +229,11 @@ def _rules() -> list[str]:
         "is among those of the cell. The ablation and the sweeps choose none: they run with the method's default, or "
         "the recipe's.",
         "† marks a mean with a collapsed run among its runs: one that gives every example the same class. It counts.",
+        "¶ marks runs of a version whose code for methods, heads, training, tasks or scores is not this one: comments "
+        "do not count. The same command may give other numbers now. `cell=` names the modules.",
         "A word stands where there is no number: not run, published only (not run, but published), partly (some seeds "
-        "are missing), failed, diverged, none (nothing published), n/a (no test can be made), identical (the same "
-        "outcome for every example).",
+        "are missing), config changed (run with settings that are not the cell's now), failed, diverged, none (nothing "
+        "published), n/a (no test can be made), identical (the same outcome for every example).",
     ]
     return ["## How to read it", bullets(rules)]
 

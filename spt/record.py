@@ -35,6 +35,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from spt import processes
+from spt.code import digests
 from spt.errors import SptError, is_whole
 from spt.files import remove_leftovers, replacing, write_atomically, written
 from spt.lock import locked
@@ -43,13 +44,27 @@ if TYPE_CHECKING:
     from spt.checkpoint import Checkpoint
 
 log = logging.getLogger(__name__)
-SCHEMA = 1
+SCHEMA = 2
 RECORD, HISTORY, OUTCOMES, FAILURE = "record.json", "history.jsonl", "outcomes.json", "failure.json"
 CONFIG, LOG, ADAPTER, CHECKPOINT = "config.yaml", "train.log", "adapter", "checkpoint.safetensors"
 PACKAGES = (
     *("torch", "transformers", "accelerate", "datasets", "tokenizers", "safetensors", "numpy"),
     *("huggingface_hub", "peft", "scikit-learn", "scipy", "seqeval", "hydra-core", "omegaconf"),
 )
+# What a record must have to be read, and what of it: that of a finished run, or of one that failed.
+EVERY: dict[str, type | tuple] = {
+    **dict.fromkeys(("task", "model", "method", "fingerprint", "command"), str),
+    **dict.fromkeys(("config", "git", "hardware", "versions"), dict),
+    "seed": int,
+}
+FINISHED: dict[str, type | tuple] = {
+    **dict.fromkeys(("status", "metric"), str),
+    **dict.fromkeys(("metrics", "scores", "data", "trainable_by_group"), dict),
+    **dict.fromkeys(("epochs", "steps", "trainable_parameters", "peak_memory_bytes"), int),
+    **{"wall_seconds": (int, float), "collapsed": bool, "warnings": list},
+}
+FAILED: dict[str, type | tuple] = {"error": str}
+GROUPS = ("task", "model", "method", "trainer")  # of a config
 NOT_IN_FINGERPRINT = ("output_dir", "logger", "force", "recipe")
 
 
@@ -210,6 +225,7 @@ class Run:
             "fingerprint": self.fingerprint,
             "versions": versions(),
             "git": git_state(),
+            "code": digests(),
             "processes": processes.count(),
             "hardware": hardware(),
         }
@@ -238,28 +254,45 @@ def folder_of(config: dict[str, Any]) -> Path:
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """A record as it was written.
+    """A record as it was written, one of an earlier schema brought to the present one.
 
     Raises:
-        SptError: where it is damaged, or of another schema.
+        SptError: where it is damaged, or of a later schema.
     """
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise SptError(f"{path} is no readable record ({error}): delete it, and the run can be repeated") from error
-    if not isinstance(record, dict) or record.get("schema") != SCHEMA:
-        raise SptError(f"{path} is no record of schema {SCHEMA}: delete it, and the run can be repeated")
-    return record
+    schema = record.get("schema") if isinstance(record, dict) else None
+    if not is_whole(schema) or not 1 <= schema <= SCHEMA:
+        raise SptError(
+            f"{path} is no record of schema {SCHEMA} or before (it says {schema!r}): it is damaged, or of a later "
+            "version of spt; delete it, and the run can be repeated"
+        )
+    needed = EVERY | (FAILED if path.name == FAILURE else FINISHED)
+    wrong = [name for name, kind in needed.items() if not isinstance(record.get(name), kind)]
+    if not wrong:
+        wrong = [f"config.{group}" for group in GROUPS if not isinstance(record["config"].get(group), dict)]
+    if wrong:
+        raise SptError(
+            f"{path} is a record without a proper {', '.join(wrong)}: delete it, and the run can be repeated"
+        )
+    return migrated(record)
+
+
+def migrated(record: dict[str, Any]) -> dict[str, Any]:
+    """A record of any schema, in the present one.
+
+    Schema 2 says of every run how many ran in its process, how many processes ran it, how often it was taken up again,
+    and of what code it came (None where that is not known).
+    """
+    earlier = {"packed": 1, "processes": 1, "resumed": 0, "code": None}
+    return record | {name: value for name, value in earlier.items() if name not in record} | {"schema": SCHEMA}
 
 
 def read_records(output_dir: str | Path) -> list[dict[str, Any]]:
     """The records of all finished runs in a folder, in a stable order."""
     return [read_record(path) for path in sorted(Path(output_dir).glob(f"*/{RECORD}"))]
-
-
-def packed(record: dict[str, Any]) -> int:
-    """How many runs shared the process, and with it the time and the memory, that the record tells of."""
-    return record.get("packed", 1)  # earlier ones do not say
 
 
 def versions() -> dict[str, str]:

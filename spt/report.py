@@ -12,8 +12,10 @@ from omegaconf import DictConfig
 
 from spt.command import command
 from spt.errors import SptError, nearest
+from spt.files import replacing, written
 from spt.grid import Cell, Composer, cells
-from spt.results import RECORDS, Records, Result, collect
+from spt.published import CONF
+from spt.results import RECORDS, Records, Result, collect, find_changed
 
 TABLES, FIGURES, README = "tables", "figures", "README.md"
 
@@ -33,6 +35,8 @@ def report(config: DictConfig) -> None:
     Raises:
         SptError: where the folder has tables that this report would leave out.
     """
+    from spt.readme import USUAL
+
     folder = _folder(config)
     there = _rows(folder)
     for group in ("table", "profile"):
@@ -41,7 +45,9 @@ def report(config: DictConfig) -> None:
                 f"{folder / TABLES} has the {group} {', '.join(others)}, which this report would leave out: name all "
                 f"of them in {group}=, delete the folder, or set another results_dir"
             )
-    results = _collected(cells(config), folder)
+    every = [path.stem for path in (CONF / "table").glob("*.yaml")]
+    whole = set(config.tables) == set(every) and list(config.profiles) in (USUAL, ["smoke"])
+    results = _collected(cells(config), folder, whole)
     show(results, folder, write_report(config, results, folder))
 
 
@@ -76,8 +82,13 @@ def _folder(config: DictConfig) -> Path:
     return Path(config.results_dir)
 
 
-def _collected(wanted: Iterable[Cell], folder: Path) -> list[Result]:
-    return collect(wanted, Records(folder / RECORDS), Composer())
+def _collected(wanted: Iterable[Cell], folder: Path, whole: bool = False) -> list[Result]:
+    """The cells with their records; if they are the `whole` grid, those of changed cells too."""
+    records, composer = Records(folder / RECORDS), Composer()
+    results = collect(wanted, records, composer)
+    if whole:
+        find_changed(results, records, composer)
+    return results
 
 
 def write_report(config: DictConfig, results: Sequence[Result], folder: Path) -> list[Path]:
@@ -112,11 +123,9 @@ def write_report(config: DictConfig, results: Sequence[Result], folder: Path) ->
     titles = {str(name): str(table.title) for name, table in config.tables.items() if f"{name}.md" in tables}
     drawn = figures(titles, results)
     text = readme(titles, list(config.profiles), results, compared, sorted(drawn))
-    try:
-        written = _write(folder / TABLES, tables) + _write(folder / FIGURES, drawn)
-        return [*_write(folder, {README: text.encode()}, only=False), *written]
-    except OSError as error:
-        raise SptError(f"cannot write {error.filename or folder}: {error.strerror}. Set results_dir") from error
+    with written(folder, "Make room, or set results_dir"):
+        others = _write(folder / TABLES, tables) + _write(folder / FIGURES, drawn)
+        return [*_write(folder, {README: text.encode()}, only=False), *others]
 
 
 def _write(folder: Path, files: dict[str, bytes], only: bool = True) -> list[Path]:
@@ -128,7 +137,8 @@ def _write(folder: Path, files: dict[str, bytes], only: bool = True) -> list[Pat
     for name, content in files.items():
         path = folder / name
         if not path.exists() or path.read_bytes() != content:
-            path.write_bytes(content)
+            with replacing(path) as partial:
+                partial.write_bytes(content)
     if not files and only:
         folder.rmdir()
     return [folder / name for name in sorted(files)]
@@ -184,6 +194,7 @@ def _command(result: Result, seed: int, rate: float | None) -> str:
 
 
 def _facts(record: dict[str, Any]) -> list[str]:
+    from spt.code import changed_since
     from spt.console import percent
     from spt.measured import hardware
 
@@ -194,6 +205,7 @@ def _facts(record: dict[str, Any]) -> list[str]:
         "scores": f"{record['metric']}: {scores or 'none'}; best epoch {record['best_epoch']}, {record['status']}",
         "command": record["command"],
         "commit": f"{git['commit'] or 'not in a repository'}{tree}",
+        "code": f"changed since: {', '.join(changed)}" if (changed := changed_since(record)) else "as it is now",
         "data": record["data"]["fingerprint"],
         "weights": record["model_sha256"],
         "hardware": hardware(record),

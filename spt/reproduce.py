@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 @command("reproduce", flags={"--dry-run": "dry_run=true"})
 def main(config: DictConfig) -> None:
     """Show the plan and its cost, run what is missing or stale, publish the records, write the report."""
+    from spt.files import written
     from spt.lock import locked
     from spt.plan import Costs, Plan
 
@@ -33,11 +34,13 @@ def main(config: DictConfig) -> None:
     try:
         run(plan, costs)
     finally:
-        Path(config.results_dir).mkdir(parents=True, exist_ok=True)
-        with locked(Path(config.results_dir), wait=True):
-            plan.look()
-            plan.publish()
-            report(config)
+        folder = Path(config.results_dir)
+        with written(folder, "Make room, or set results_dir"):
+            folder.mkdir(parents=True, exist_ok=True)
+            with locked(folder, wait=True):
+                plan.look()
+                plan.publish()
+                report(config)
     failures = plan.failures()
     if failures:
         raise SptError(f"{len(failures)} runs failed, the others are done:\n  " + "\n  ".join(failures))
@@ -49,7 +52,7 @@ def run(plan: "Plan", costs: "Costs") -> None:
     What other processes are at work on is theirs: this one waits for it where nothing else is left, and takes over what
     they leave.
     """
-    from spt.launch import launch
+    from spt.launch import LEFT, launch
     from spt.lock import await_one
     from spt.progress import Watch, Watched
     from spt.record import folder_of
@@ -63,8 +66,10 @@ def run(plan: "Plan", costs: "Costs") -> None:
                 epochs, metric = config["trainer"]["num_train_epochs"], config["task"]["metrics"][0]
                 watch.add(Watched(job.name, folder_of(config), metric, epochs, costs.of(config)))
             plan.tried |= jobs.keys()
-            left = launch({key: plan.command(key, job) for key, job in jobs.items()}, plan.output_dir)
+            said = launch({key: plan.command(key, job) for key, job in jobs.items()}, plan.output_dir)
+            left = {key for key, words in said.items() if words == LEFT}
             plan.tried -= left
+            plan.said |= said
             plan.look()
             if left and left == plan.pending().keys():
                 await_one([folder_of(plan.config(jobs[key])) for key in left])

@@ -1,15 +1,15 @@
 """The finished runs behind the tables: which belong to which cell, and what is still missing."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from spt.errors import SptError
-from spt.files import write_atomically
-from spt.grid import Cell, Composer, Job, identity
+from spt.files import write_atomically, written
+from spt.grid import Cell, Composer, Job, comparable, flat, identity
 from spt.record import FAILURE, HISTORY, OUTCOMES, RECORD, read_record
 
 RECORDS = "records"  # the folder, in one of results, with the published records
@@ -31,12 +31,30 @@ class Finished:
     @cached_property
     def history(self) -> list[dict[str, Any]]:
         """One row an epoch."""
-        return [json.loads(line) for line in (self.folder / HISTORY).read_text(encoding="utf-8").splitlines()]
+        return [json.loads(line) for line in self.text(HISTORY).splitlines()]
 
     @cached_property
     def outcomes(self) -> dict[str, list | None]:
         """How each example came out, by the names of the record's metrics; see `spt.tasks.Task.outcomes`."""
-        return json.loads((self.folder / OUTCOMES).read_text(encoding="utf-8"))
+        return json.loads(self.text(OUTCOMES))
+
+    def text(self, name: str) -> str:
+        """One of the JSON files beside the record.
+
+        Raises:
+            SptError: where it is missing, or none.
+        """
+        path = self.folder / name
+        try:
+            text = path.read_text(encoding="utf-8")
+            for line in text.splitlines():
+                json.loads(line)
+        except (OSError, ValueError, RecursionError) as error:
+            raise SptError(
+                f"{path} cannot be read ({error}): it is missing while its run is repeated; else delete the folder "
+                "to repeat it"
+            ) from error
+        return text
 
 
 class Records:
@@ -69,6 +87,7 @@ class Result:
         trials: the run of each learning rate that was tried, None where it is missing.
         runs: the run of each seed with the learning rate chosen, None where it is missing.
         failures: what failed, by seed and learning rate.
+        changed: runs that were the cell's with settings that no cell has now, and what those are (see `find_changed`).
     """
 
     cell: Cell
@@ -76,6 +95,7 @@ class Result:
     trials: dict[float, Finished | None] = field(default_factory=dict)
     runs: dict[int, Finished | None] = field(default_factory=dict)
     failures: dict[tuple[int, float | None], str] = field(default_factory=dict)
+    changed: list[tuple[Finished, list[str]]] = field(default_factory=list)
 
     @property
     def done(self) -> dict[int, Finished]:
@@ -89,12 +109,13 @@ class Result:
 
     @property
     def state(self) -> str:
-        """`done`, `partly` (some of its runs), `failed` (none, and a failure is known) or `not run`."""
+        """What there is of it: `done`, `partly` (some of its runs), `failed` (none, and a failure is known), `config
+        changed` (none, but some with other settings) or `not run`."""
         if self.runs and all(run is not None for run in self.runs.values()):
             return "done"
         if self.done:
             return "partly"
-        return "failed" if self.failures else "not run"
+        return "failed" if self.failures else "config changed" if self.changed else "not run"
 
     @property
     def selection(self) -> dict[str, Any] | None:
@@ -134,6 +155,41 @@ def _collect(cell: Cell, records: Records, composer: Composer) -> Result:
     return result
 
 
+def find_changed(results: Sequence[Result], records: Records, composer: Composer) -> None:
+    """Give each record that is of no cell to the one it differs least from, of the same task, model and method."""
+    jobs = [(result, [Job(result.cell, s, r) for s in result.cell.seeds for r in _rates(result)]) for result in results]
+    known = {composer.identity(job) for _, its in jobs for job in its}
+    for key, run in records.finished.items():
+        if key in known:
+            continue
+        names = [run.record[group] for group in ("task", "model", "method")]
+        differences = [
+            (_differences(composer.config(job), run.record["config"]), result)
+            for result, its in jobs
+            if [result.cell.task, result.cell.model] == names[:2]
+            for job in its
+            if composer.config(job)["method"]["name"] == names[2]
+        ]
+        if differences:
+            said, nearest = min(differences, key=lambda found: len(found[0]))
+            nearest.changed.append((run, said))
+
+
+def _rates(result: Result) -> Sequence[float | None]:
+    return result.cell.learning_rates or [None]
+
+
+def _differences(ours: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
+    """The settings that change what is run, in which two resolved configs differ."""
+    a, b = (flat(comparable(config)) for config in (ours, theirs))
+    absent = "none"
+    return [
+        f"{name} was {b.get(name, absent)}, is {a.get(name, absent)}"
+        for name in sorted(a.keys() | b.keys())
+        if a.get(name, absent) != b.get(name, absent)
+    ]
+
+
 def choose(result: Result) -> float | None:
     """The learning rate with the best dev score, the first of equals; None while a trial is neither done nor failed.
 
@@ -156,13 +212,11 @@ def publish(run: Finished, folder: Path, selection: dict[str, Any] | None = None
     record = run.record | ({} if selection is None else {"selection": selection})
     files = {RECORD if "metrics" in record else FAILURE: json.dumps(record, indent=2) + "\n"}
     for name in (HISTORY, OUTCOMES) if RECORD in files else ():
-        files[name] = (run.folder / name).read_text(encoding="utf-8")
-    try:
+        files[name] = run.text(name)
+    with written(there, "Make room, or set results_dir"):
         there.mkdir(parents=True, exist_ok=True)
         for name, text in files.items():
             if not (there / name).exists() or (there / name).read_text(encoding="utf-8") != text:
                 write_atomically(there / name, text)
         if RECORD in files:
             (there / FAILURE).unlink(missing_ok=True)
-    except OSError as error:
-        raise SptError(f"cannot write {error.filename or there}: {error.strerror}") from error

@@ -6,7 +6,20 @@ from typing import Any
 
 from spt.comparisons import RULE, Comparison
 from spt.markup import Column, Section, Table, listed
-from spt.measured import COLLAPSED, DEV, DIRTY, DIVERGED, METRICS, NAMES, Line, cost, headline, lines, marks
+from spt.measured import (
+    COLLAPSED,
+    DEV,
+    DIRTY,
+    DIVERGED,
+    METRICS,
+    NAMES,
+    OUTDATED,
+    Line,
+    cost,
+    headline,
+    lines,
+    marks,
+)
 from spt.results import Result
 from spt.statistics import CONFIDENCE, RESAMPLES, holm, summary
 
@@ -22,6 +35,7 @@ SIGNS = {
     COLLAPSED: "of its runs one or more collapsed: one class for every dev example",
     DIVERGED: "of its runs one or more diverged: the scores are of the epochs before, and a later split has none",
     DIRTY: "of its runs one or more came of a working tree with uncommitted changes",
+    OUTDATED: "of its runs one or more came of code for methods, training or tasks that has changed since",
 }
 TOLERANCE = (
     "Δ = ours − published, in points. It is within what the runs can tell where |Δ| ≤ the larger of one example "
@@ -34,7 +48,16 @@ COLUMNS = (
     *("published", "published_source", "published_split", "published_selection", "published_seed", "published_note"),
     *("published_elsewhere", "state", "ours_mean", "ours_std", "n", "planned", "ours_min", "ours_max"),
     *("delta", "tolerance", "within", "learning_rate", "scores_by_seed", "runs"),
-    *("collapsed", "diverged", "dirty", "trainable_parameters", "seconds_mean", "peak_memory_bytes", "adapter_bytes"),
+    *(
+        "collapsed",
+        "diverged",
+        "dirty",
+        "outdated",
+        "trainable_parameters",
+        "seconds_mean",
+        "peak_memory_bytes",
+        "adapter_bytes",
+    ),
     "hardware",
 )
 
@@ -78,6 +101,7 @@ def _csv_row(line: Line) -> dict[str, Any]:
         "runs": " ".join(run.folder.name for run in runs.values()) or None,
         **{"collapsed": words[COLLAPSED in signs] if runs else None, "dirty": words[DIRTY in signs] if runs else None},
         "diverged": words[DIVERGED in signs] if runs else None,
+        "outdated": words[OUTDATED in signs] if runs else None,
         "trainable_parameters": took and took.parameters,
         "seconds_mean": took and f"{took.seconds.mean:.1f}",
         **{"peak_memory_bytes": took and took.memory, "adapter_bytes": took and took.adapter},

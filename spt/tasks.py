@@ -193,7 +193,8 @@ class Task(ABC):
         if unlabelled:
             log.info("%s: the %s split has no labels and is left out", self.name, split)
         elif not examples and split in REQUIRED:
-            raise SptError(f"{self.name}: the {split} split has no labelled example")
+            source = self._file(split) or f"{self.hub and self.hub['path']} on the hub"
+            raise SptError(f"{self.name}: the {split} split has no example: {source} is empty")
         published = self.sizes.get(split)
         if examples and published is not None and len(examples) != published:
             log.warning("%s %s has %d examples, published are %d", self.name, split, len(examples), published)
@@ -215,8 +216,7 @@ class Task(ABC):
 
     def _rows(self, split: str) -> Rows:
         if self.data_dir is not None:
-            names = list(self.files[split])
-            path = find_file(self.data_dir, names, required=split in REQUIRED) if names else None
+            path = self._file(split)
             rows = None if path is None else self.file_rows(path)
         elif self.hub is not None:
             names_there = self.hub.get("splits") or {}
@@ -224,6 +224,12 @@ class Task(ABC):
         else:
             raise SptError(f"{self.name} is not on the hub: set task.data_dir to the folder that holds its files")
         return iter(()) if rows is None else rows
+
+    def _file(self, split: str) -> Path | None:
+        names = list(self.files[split])
+        if self.data_dir is None or not names:
+            return None
+        return find_file(self.data_dir, names, required=split in REQUIRED)
 
     def commit(self) -> str | None:
         """The hub's commit of the data that was read; None for local files."""

@@ -428,6 +428,9 @@ def training_arguments(
         kind = type(fields[name].default)
         if kind in IS_A and not IS_A[kind](value):
             raise SptError(f"trainer.{name} must be of type {kind.__name__}, not {value!r}")
+        choices = fields[name].metadata.get("choices")
+        if choices and value not in choices:
+            raise SptError(f"unknown trainer.{name} {value!r}: {nearest(value, choices)}")
     name, options = settings.pop("lr_scheduler_type"), dict(settings.pop("lr_scheduler_kwargs", None) or {})
     if name == EXPONENTIAL:
         gamma = options.setdefault("gamma", 0.95)

@@ -1,5 +1,6 @@
 """Tiny encoders, and the commands as a user calls them."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import PreTrainedModel
 
 from tests import families
@@ -67,3 +69,67 @@ def run(*command: str, **kwargs) -> subprocess.CompletedProcess:
 
 
 DEMO = ("model=demo", "trainer.num_train_epochs=1")
+SPT_SL = ("task=demo_ner", "method=spt_sl", "trainer.num_train_epochs=2")
+STRAIGHT: dict[tuple[str, ...], dict] = {}
+
+
+def outcome(runs: Path) -> dict:
+    """What a run left, less time, memory and what tells of interruptions."""
+    (path,) = runs.glob("*/record.json")
+    assert {p.name for p in path.parent.iterdir()} == {
+        "config.yaml", "record.json", "history.jsonl", "outcomes.json", "adapter", "train.log"
+    }  # fmt: skip
+    record = json.loads(path.read_text())
+    rows = [json.loads(line) for line in (path.parent / "history.jsonl").read_text().splitlines()]
+    about = json.loads((path.parent / "adapter" / "adapter.json").read_text())["about"]
+    kept = ("status", "metrics", "scores", "best_epoch", "epochs", "steps", "collapsed", "warnings", "data")
+    return {
+        "record": {name: record[name] for name in (*kept, "trainable_by_group")},
+        "history": [{name: value for name, value in row.items() if name != "seconds"} for row in rows],
+        "adapter": {n: t.tolist() for n, t in load_file(path.parent / "adapter" / "adapter.safetensors").items()},
+        "files": {p.name for p in (path.parent / "adapter").iterdir()},
+        "outcomes": json.loads((path.parent / "outcomes.json").read_text()),
+        "about": (about["training"]["epoch"], about["training"]["scores"]),
+    }
+
+
+def resumed(runs: Path) -> int:
+    (path,) = runs.glob("*/record.json")
+    return json.loads(path.read_text())["resumed"]
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory):
+    """The first examples of the demo's data."""
+    folder = tmp_path_factory.mktemp("data")
+    for task, end in (("pair", "\n"), ("ner", "\n\n")):
+        (folder / f"demo_{task}").mkdir()
+        for file in (REPO / "spt/demo" / task).iterdir():
+            examples = file.read_text().split(end)[: 64 if file.stem == "train" else 32]
+            (folder / f"demo_{task}" / file.name).write_text(end.join(examples) + end)
+    return folder
+
+
+@pytest.fixture
+def start(train, data):
+    """Train the demo's encoder on these examples."""
+    return lambda *settings, **where: train(*arguments(data, settings), **where)
+
+
+def arguments(data: Path, settings: tuple[str, ...]) -> list[str]:
+    folder = data / settings[0].removeprefix("task=")
+    return ["model=demo", f"task.data_dir={folder}", "trainer.per_device_train_batch_size=8", *settings]
+
+
+@pytest.fixture
+def straight(start, tmp_path):
+    """What the run with these settings leaves without an interruption."""
+
+    def call(*settings: str) -> dict:
+        if settings not in STRAIGHT:
+            code, _, err = start(*settings, output_dir=tmp_path / "straight")
+            assert code == 0 and resumed(tmp_path / "straight") == 0, err
+            STRAIGHT[settings] = outcome(tmp_path / "straight")
+        return STRAIGHT[settings]
+
+    return call

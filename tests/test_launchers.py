@@ -2,12 +2,16 @@
 
 import json
 import os
+import signal
+import subprocess
+import sys
+import time
 
 import pytest
 from omegaconf import OmegaConf
 
 from spt.record import fingerprint
-from tests.conftest import DEMO, run
+from tests.conftest import DEMO, REPO, run
 from tests.test_configs import composed
 
 LAUNCHERS = {"joblib": ("hydra.launcher.n_jobs=2",), "submitit_local": ()}
@@ -68,3 +72,24 @@ def test_a_launcher_is_no_part_of_a_run(launcher):
         OmegaConf.to_container(composed(*chosen), resolve=True) for chosen in ([], [f"hydra/launcher={launcher}"])
     )
     assert plain == launched and fingerprint(plain) == fingerprint(launched)
+
+
+@pytest.mark.slow
+def test_a_job_whose_time_is_up_is_queued_again_and_goes_on(tmp_path):
+    """By the signal that submitit has schedulers send."""
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
+    options = ("hydra/launcher=submitit_local", "trainer.num_train_epochs=8", "trainer.per_device_train_batch_size=8")
+    arguments = ("-m", "spt.train", "--multirun", "task=demo_pair", *DEMO, *options, f"output_dir={tmp_path}")
+    sweep = subprocess.Popen([sys.executable, *arguments], cwd=REPO, stderr=subprocess.PIPE, text=True)
+    while not list(tmp_path.glob("*/checkpoint.safetensors")):
+        assert sweep.poll() is None
+        time.sleep(0.05)
+    (lock,) = tmp_path.glob("*/lock.json")
+    os.kill(json.loads(lock.read_text())["process"], signal.SIGUSR2)
+    _, err = sweep.communicate()
+    assert sweep.returncode == 0, err
+    (record,) = records(tmp_path)
+    assert record["resumed"] == 1 and record["epochs"] == 8
+    assert "and" in next(
+        line for line in (lock.parent / "train.log").read_text().splitlines() if "goes on after" in line
+    )

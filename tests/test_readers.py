@@ -232,7 +232,7 @@ def test_the_reader_follows_from_the_name(tmp_path):
         assert [row for _, row in read_sentences(write(tmp_path, content, name))] == [sentence]
 
 
-cells = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), max_size=8)
+cells = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"], exclude_characters="\0"), max_size=8)
 tables = st.lists(st.fixed_dictionaries({"a": cells, "b": cells}), max_size=6)
 
 

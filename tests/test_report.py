@@ -18,7 +18,7 @@ from spt.errors import SptError
 from spt.grid import Composer, Job, cells, identity
 from spt.markup import Column, Section, Table, csv_text, latex, markdown
 from spt.published import COLUMNS, CONF, CURVES, NUMBERS, curve, published, read_numbers
-from spt.results import Records, collect
+from spt.results import Records, collect, find_changed
 from spt.statistics import summary
 from tests.conftest import REPO, SHARED, run
 
@@ -88,7 +88,8 @@ class Made:
         groups = {"task": job.cell.task, "model": job.cell.model, "method": config["method"]["name"]}
         folder = self.folder / "records" / f"failed.{seed}"
         folder.mkdir(parents=True)
-        failure = {"schema": 1, **groups, "seed": seed, "error": error, "command": "python", "config": config}
+        failure = {n: value for n, value in self.record.items() if n not in ("metrics", "scores")}
+        failure |= groups | {"seed": seed, "error": error, "command": "python", "config": config}
         (folder / "failure.json").write_text(json.dumps(failure))
 
     def report(self) -> dict[str, str]:
@@ -207,6 +208,38 @@ def test_marks_of_diverged_and_dirty_runs(demo, tmp_path):
     assert row(text, "spt", "rte ours") == "diverged‡" and row(text, "spt_sl", "rte ours") == "3.25 (1 of 5)§"
     assert row(text, "spt_sl", "rte Δ") == "−71.12 (one seed: no tolerance)"
     assert "uncommitted changes" in text and "later split has none" in text
+
+
+def test_what_came_of_other_code_or_settings_is_marked(demo, tmp_path):
+    made = Made(demo, tmp_path, "table=superglue", "profile=paper")
+    cell = "superglue/rte/bert-base-cased/spt"
+    made.run(cell, 11, outcomes(200), code=made.record["code"] | {"prefix": "0123456789ab"})
+    made.run("superglue/rte/bert-base-cased/spt_sl", 11, outcomes(200))
+    made.run("superglue/wic/bert-base-cased/spt_sl", 11, outcomes(9), code=None)
+    text = made.report()["tables/superglue.md"]
+    assert row(text, "spt", "rte ours") == "72.20 (1 of 5)¶" and row(text, "spt_sl", "rte ours") == "72.20 (1 of 5)"
+    assert row(text, "spt_sl", "wic ours").endswith("¶") and "has changed since" in text
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        (result,) = collect([made.cells[cell]], Records(tmp_path / "records"), made.composer)
+    assert "  code      changed since: prefix" in report.trace(result)
+
+
+def test_a_record_whose_config_is_no_cells_any_more_is_told(demo, tmp_path):
+    made = Made(demo, tmp_path, "table=superglue", "profile=paper")
+    folder = made.run("superglue/rte/bert-base-cased/spt", 11, outcomes(200))
+    record = json.loads((folder / "record.json").read_text())
+    record["config"]["method"]["prefix_length"] = 7
+    (folder / "record.json").write_text(json.dumps(record))
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        records = Records(tmp_path / "records")
+        results = collect(made.cells.values(), records, made.composer)
+        find_changed(results, records, made.composer)
+        report.write_report(made.config, results, tmp_path)
+    texts = {path.name: path.read_text() for path in tmp_path.glob("**/*.md")}
+    assert row(texts["superglue.md"], "spt", "rte ours") == "config changed"
+    said = " ".join(texts["README.md"].split())
+    assert f"`superglue/rte/bert-base-cased/spt`: `{folder.name}`, method.prefix_length was 7" in said
+    assert "config changed: superglue, bert-base-cased: rte: spt" in said
 
 
 def test_learning_rates_and_the_split_that_selects_nothing(demo, tmp_path):

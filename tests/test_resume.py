@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from spt.checkpoint import Checkpoint, Parts, generators, read_checkpoint
 from spt.console import Bar, log, logged
@@ -23,73 +22,9 @@ from spt.experiment import Experiment
 from spt.record import Run
 from spt.tasks import TokenTask
 from spt.training import TaskTrainer
-from tests.conftest import REPO
+from tests.conftest import REPO, SPT_SL, arguments, outcome, resumed
 
-SPT_SL = ("task=demo_ner", "method=spt_sl", "trainer.num_train_epochs=2")
-STRAIGHT: dict[tuple[str, ...], dict] = {}
 INTERRUPTED: dict[tuple[tuple[str, ...], int], Path] = {}
-
-
-def outcome(runs: Path) -> dict:
-    """What a run left, less time, memory and what tells of interruptions."""
-    (path,) = runs.glob("*/record.json")
-    assert {p.name for p in path.parent.iterdir()} == {
-        "config.yaml", "record.json", "history.jsonl", "outcomes.json", "adapter", "train.log"
-    }  # fmt: skip
-    record = json.loads(path.read_text())
-    rows = [json.loads(line) for line in (path.parent / "history.jsonl").read_text().splitlines()]
-    about = json.loads((path.parent / "adapter" / "adapter.json").read_text())["about"]
-    kept = ("status", "metrics", "scores", "best_epoch", "epochs", "steps", "collapsed", "warnings", "data")
-    return {
-        "record": {name: record[name] for name in (*kept, "trainable_by_group")},
-        "history": [{name: value for name, value in row.items() if name != "seconds"} for row in rows],
-        "adapter": {n: t.tolist() for n, t in load_file(path.parent / "adapter" / "adapter.safetensors").items()},
-        "files": {p.name for p in (path.parent / "adapter").iterdir()},
-        "outcomes": json.loads((path.parent / "outcomes.json").read_text()),
-        "about": (about["training"]["epoch"], about["training"]["scores"]),
-    }
-
-
-def resumed(runs: Path) -> int:
-    (path,) = runs.glob("*/record.json")
-    return json.loads(path.read_text())["resumed"]
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    """The first examples of the demo's data."""
-    folder = tmp_path_factory.mktemp("data")
-    for task, end in (("pair", "\n"), ("ner", "\n\n")):
-        (folder / f"demo_{task}").mkdir()
-        for file in (REPO / "spt/demo" / task).iterdir():
-            examples = file.read_text().split(end)[: 64 if file.stem == "train" else 32]
-            (folder / f"demo_{task}" / file.name).write_text(end.join(examples) + end)
-    return folder
-
-
-@pytest.fixture
-def start(train, data):
-    """Train the demo's encoder on these examples."""
-    return lambda *settings, **where: train(*arguments(data, settings), **where)
-
-
-def arguments(data: Path, settings: tuple[str, ...]) -> list[str]:
-    folder = data / settings[0].removeprefix("task=")
-    return ["model=demo", f"task.data_dir={folder}", "trainer.per_device_train_batch_size=8", *settings]
-
-
-@pytest.fixture
-def straight(start, tmp_path):
-    """What the run with these settings leaves without an interruption."""
-
-    def call(*settings: str) -> dict:
-        if settings not in STRAIGHT:
-            code, _, err = start(*settings, output_dir=tmp_path / "straight")
-            assert code == 0 and resumed(tmp_path / "straight") == 0, err
-            STRAIGHT[settings] = outcome(tmp_path / "straight")
-        return STRAIGHT[settings]
-
-    return call
 
 
 @pytest.fixture
@@ -273,6 +208,17 @@ def test_it_may_have_to_give_way_again_and_again(preempted, start, straight, tmp
         assert code == 75 and "SIGUSR1" in err, err
     code, _, err = start(*SPT_SL)
     assert code == 0 and outcome(tmp_path / "runs") == expected and resumed(tmp_path / "runs") == 5
+
+
+def test_the_signal_of_submitit_is_handed_on_to_it(preempted, start, straight, tmp_path):
+    handed: list[tuple] = []
+    before = signal.signal(signal.SIGUSR2, lambda *arguments: (handed.append(arguments), sys.exit(144)))
+    try:
+        code, _, err = preempted(*SPT_SL, time=3, number=signal.SIGUSR2)
+    finally:
+        signal.signal(signal.SIGUSR2, before)
+    assert code == 144 and handed == [(signal.SIGUSR2, None)], err
+    assert start(*SPT_SL)[0] == 0 and outcome(tmp_path / "runs") == straight(*SPT_SL)
 
 
 def test_before_the_training_there_is_nothing_to_keep(start, monkeypatch, tmp_path):

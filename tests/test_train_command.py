@@ -139,65 +139,6 @@ def test_divergence_is_an_error_with_a_record(train, tmp_path):
     assert code == 1 and "finished before" in out and "loss became" in err
 
 
-ERRORS = {
-    "an unknown task": (["task=rtee"], "unknown task 'rtee': did you mean 'rte'"),
-    "an unknown method": (["method=spt_ls"], "unknown method 'spt_ls': did you mean 'spt_sl'"),
-    "an unknown model": (["model=bert-base"], "unknown model 'bert-base': did you mean .*'bert-base-cased'"),
-    "an unknown recipe": (
-        ["recipe=spt_sl/rte/bert-base"],
-        "unknown recipe .* did you mean 'spt_sl/rte/bert-base-cased'",
-    ),
-    "an unknown launcher": (
-        ["hydra/launcher=slrum"],
-        "unknown hydra/launcher 'slrum': did you mean 'slurm'.*pip install",
-    ),
-    "an unknown option": (["method.prefix_lenght=3"], "method.prefix_lenght.*did you mean 'prefix_length'"),
-    "an unknown group": (["tsak=rte"], "unknown option 'tsak': did you mean 'task'"),
-    "an unknown trainer setting": ([*DEMO, "task=demo_pair", "+trainer.warmup=3"], "did you mean 'warmup_steps'"),
-    "a setting of another method": (["method=fine_tuning", "method.alpha=3"], "method.alpha"),
-    "no prefix": ([*DEMO, "task=demo_pair", "method.prefix_length=0"], "prefix_length must be .* not 0"),
-    "no temperature": ([*DEMO, "task=demo_pair", "method.alpha=0"], "alpha must be .* not 0"),
-    "no gate": ([*DEMO, "task=demo_pair", "method.alpha=null"], "method=prefix_tuning"),
-    "text for a number": (
-        [*DEMO, "task=demo_pair", "method.prefix_length=many"],
-        "prefix_length must be .* not 'many'",
-    ),
-    "sl for spt": ([*DEMO, "task=demo_pair", "method.sl_weight=0.1"], "method=spt_sl"),
-    "a negative sl_weight": ([*DEMO, "task=demo_pair", "method=spt_sl", "method.sl_weight=-1"], "sl_weight must be"),
-    "no such folder": ([*DEMO, "task=rte", "task.data_dir=/no/such"], "no data folder '/no/such'.*train.jsonl"),
-    "no such file": ([*DEMO, "task=rte", "task.data_dir=spt/demo/ner"], "has no train.jsonl"),
-    "a foreign label": ([*DEMO, "task=demo_pair", "task.labels=[a,b]"], "train.jsonl, line 1: label '(yes|no)'"),
-    "a foreign entity": ([*DEMO, "task=demo_ner", "task.labels=[PER]"], "train.txt, line .*: entity type '(LOC|ORG)'"),
-    "no such template": ([*DEMO, "task=demo_pair", "task.template=7"], "templates 0 to 0, not 7"),
-    "no such model": ([*DEMO, "task=demo_pair", "model.name_or_path=/no/such"], "no folder with a model"),
-    "a folder without a model": ([*DEMO, "task=demo_pair", "model.name_or_path=spt/demo/ner"], "no config.json"),
-    "an unknown dtype": ([*DEMO, "task=demo_pair", "model.dtype=float33"], "model.dtype='float33'"),
-    "an unknown pooling": ([*DEMO, "task=demo_pair", "model.pooling=max"], "unknown pooling 'max'"),
-    "another attention": ([*DEMO, "task=demo_pair", "model.attn_implementation=flex_attention"], "'eager' or 'sdpa'"),
-    "a prefix longer than the table": (
-        [*DEMO, "task=demo_pair", "method=prefix_tuning", "method.prefix_length=60"],
-        "max_length=64 is more than the 36 tokens",
-    ),
-    "a batch of nothing": ([*DEMO, "task=demo_pair", "trainer.per_device_train_batch_size=0"], "per_device_train"),
-    "the hub out of reach, data": ([*DEMO, "task=rte"], "cannot load 'aps/super_glue'.*task.data_dir"),
-    "the hub out of reach, model": (
-        ["task=demo_pair", "model=bert-base-cased"],
-        "cannot load the model 'google-bert/bert-base-cased'.*model.name_or_path",
-    ),
-    "a path that is none": (["task=demo_pair", "model=demo", "model.name_or_path=null"], "model.name_or_path must be"),
-    "an option of another method": (
-        [*DEMO, "task=demo_pair", "method=prefix_tuning", "recipe=spt_sl/rte/bert-base-cased"],
-        "belongs to another method",
-    ),
-    "no room for a text": ([*DEMO, "task=demo_ner", "method=prefix_tuning", "method.prefix_length=95"], "no room"),
-    "broken syntax": (["task=[rte"], "no viable alternative at input"),
-    "two tasks without --multirun": (["task=rte,cb"], "add --multirun"),
-    "text for a seed": (["seed=eleven"], "seed must be a whole number .* not 'eleven'"),
-    "a negative seed": (["seed=-1"], "seed must be"),
-    "text for force": (["force=perhaps"], "force must be true or false"),
-}
-
-
 @pytest.mark.parametrize(
     ("family", "attention", "message"),
     [
@@ -249,18 +190,6 @@ def test_other_families_train_and_are_evaluated(name, task, train, tmp_path):
     predictor = load(next((tmp_path / "runs").glob(f"{task}*")))
     scores = evaluate(predictor, examples_for(predictor, "validation", None, None)).scores
     assert scores == record["scores"]["best_dev"]
-
-
-@pytest.mark.parametrize("case", ERRORS)
-def test_a_mistake_ends_in_one_message(case, train, tmp_path, monkeypatch):
-    import re
-
-    monkeypatch.chdir(REPO)
-    arguments, message = ERRORS[case]
-    code, _, err = train(*arguments)
-    lines = [line for line in err.splitlines() if line.startswith("error:")]
-    assert code == 1 and len(lines) == 1 and re.search(message, lines[0]), err
-    assert "Traceback" not in err and not records(tmp_path / "runs")
 
 
 def test_a_mistake_is_in_the_log(train, tmp_path):

@@ -1,0 +1,433 @@
+"""Bad input of every kind, to every command: one message that names the thing and the remedy, and nothing that looks
+like a result.
+"""
+
+import gzip
+import json
+import re
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file, save_file
+
+from tests.conftest import DEMO, REPO
+
+PAIR, NER = [*DEMO, "task=demo_pair"], [*DEMO, "task=demo_ner"]
+OWN = [*DEMO, "task=custom", "task.train={tmp}/train.csv", "task.validation={tmp}/dev.csv", "task.text=[text]"]
+REVIEWS = "text,label\nthe old apple,a\nthe child,b\n"
+SENTENCE = "EU B-ORG\nrejects O\n\n"
+
+CONFIGS = {
+    "an unknown task": (["task=rtee"], "unknown task 'rtee': did you mean 'rte'"),
+    "an unknown method": (["method=spt_ls"], "unknown method 'spt_ls': did you mean 'spt_sl'"),
+    "an unknown model": (["model=bert-base"], "unknown model 'bert-base': did you mean .*'bert-base-cased'"),
+    "an unknown recipe": (
+        ["recipe=spt_sl/rte/bert-base"],
+        "unknown recipe .* did you mean 'spt_sl/rte/bert-base-cased'",
+    ),
+    "an unknown launcher": (
+        ["hydra/launcher=slrum"],
+        "unknown hydra/launcher 'slrum': did you mean 'slurm'.*pip install",
+    ),
+    "an unknown option": (["method.prefix_lenght=3"], "method.prefix_lenght.*did you mean 'prefix_length'"),
+    "an unknown group": (["tsak=rte"], "unknown option 'tsak': did you mean 'task'"),
+    "an unknown trainer setting": ([*PAIR, "+trainer.warmup=3"], "did you mean 'warmup_steps'"),
+    "a setting of another method": (["method=fine_tuning", "method.alpha=3"], "method.alpha"),
+    "no prefix": ([*PAIR, "method.prefix_length=0"], "prefix_length must be .* not 0"),
+    "no temperature": ([*PAIR, "method.alpha=0"], "alpha must be .* not 0"),
+    "no gate": ([*PAIR, "method.alpha=null"], "method=prefix_tuning"),
+    "text for a number": (
+        [*PAIR, "method.prefix_length=many"],
+        "prefix_length must be .* not 'many'",
+    ),
+    "sl for spt": ([*PAIR, "method.sl_weight=0.1"], "method=spt_sl"),
+    "a negative sl_weight": ([*PAIR, "method=spt_sl", "method.sl_weight=-1"], "sl_weight must be"),
+    "no such folder": ([*DEMO, "task=rte", "task.data_dir=/no/such"], "no data folder '/no/such'.*train.jsonl"),
+    "no such file": ([*DEMO, "task=rte", "task.data_dir=spt/demo/ner"], "has no train.jsonl"),
+    "a foreign label": ([*PAIR, "task.labels=[a,b]"], "train.jsonl, line 1: label '(yes|no)'"),
+    "a foreign entity": ([*NER, "task.labels=[PER]"], "train.txt, line .*: entity type '(LOC|ORG)'"),
+    "no such template": ([*PAIR, "task.template=7"], "templates 0 to 0, not 7"),
+    "no such model": ([*PAIR, "model.name_or_path=/no/such"], "no folder with a model"),
+    "a folder without a model": ([*PAIR, "model.name_or_path=spt/demo/ner"], "no config.json"),
+    "an unknown dtype": ([*PAIR, "model.dtype=float33"], "model.dtype='float33'"),
+    "an unknown pooling": ([*PAIR, "model.pooling=max"], "unknown pooling 'max'"),
+    "another attention": ([*PAIR, "model.attn_implementation=flex_attention"], "'eager' or 'sdpa'"),
+    "a prefix longer than the table": (
+        [*PAIR, "method=prefix_tuning", "method.prefix_length=60"],
+        "max_length=64 is more than the 36 tokens",
+    ),
+    "a batch of nothing": ([*PAIR, "trainer.per_device_train_batch_size=0"], "per_device_train"),
+    "the hub out of reach, data": ([*DEMO, "task=rte"], "cannot load 'aps/super_glue'.*task.data_dir"),
+    "the hub out of reach, model": (
+        ["task=demo_pair", "model=bert-base-cased"],
+        "cannot load the model 'google-bert/bert-base-cased'.*model.name_or_path",
+    ),
+    "a path that is none": (["task=demo_pair", "model=demo", "model.name_or_path=null"], "model.name_or_path must be"),
+    "an option of another method": (
+        [*PAIR, "method=prefix_tuning", "recipe=spt_sl/rte/bert-base-cased"],
+        "belongs to another method",
+    ),
+    "no room for a text": ([*NER, "method=prefix_tuning", "method.prefix_length=95"], "no room"),
+    "broken syntax": (["task=[rte"], "no viable alternative at input"),
+    "two tasks without --multirun": (["task=rte,cb"], "add --multirun"),
+    "text for a seed": (["seed=eleven"], "seed must be a whole number .* not 'eleven'"),
+    "a negative seed": (["seed=-1"], "seed must be"),
+    "text for force": (["force=perhaps"], "force must be true or false"),
+}
+
+
+CONFIGS |= {
+    "a negative learning rate": ([*PAIR, "trainer.learning_rate=-1"], "learning_rate must be a finite number above"),
+    "no learning rate": ([*PAIR, "trainer.learning_rate=0"], "learning_rate must be a finite number above 0, not 0"),
+    "a learning rate of nan": ([*PAIR, "trainer.learning_rate=nan"], "learning_rate must be .* not nan"),
+    "an infinite learning rate": ([*PAIR, "trainer.learning_rate=inf"], "learning_rate must be .* not inf"),
+    "a learning rate in words": ([*PAIR, "trainer.learning_rate=fast"], "trainer.learning_rate must be .* not 'fast'"),
+    "no epochs": ([*PAIR, "trainer.num_train_epochs=0"], "num_train_epochs must be a finite number above 0"),
+    "endless epochs": ([*PAIR, "trainer.num_train_epochs=inf"], "num_train_epochs must be .* not inf"),
+    "no steps": ([*PAIR, "trainer.max_steps=0"], "max_steps must be at least 1, or -1"),
+    "steps backwards": ([*PAIR, "trainer.max_steps=-5"], "max_steps must be at least 1, or -1"),
+    "half a step": ([*PAIR, "trainer.max_steps=2.5"], "max_steps must be of type int, not 2.5"),
+    "half a batch": ([*PAIR, "trainer.per_device_train_batch_size=1.5"], "per_device_train_batch_size must be"),
+    "no batch to evaluate": ([*PAIR, "trainer.per_device_eval_batch_size=0"], "per_device_eval_batch_size must be"),
+    "no accumulation": ([*PAIR, "trainer.gradient_accumulation_steps=0"], "gradient_accumulation_steps must be"),
+    "an unknown schedule": ([*PAIR, "trainer.lr_scheduler_type=linaer"], "lr_scheduler_type 'linaer': did you mean"),
+    "warm-up that has no effect": (
+        [*PAIR, "trainer.lr_scheduler_type=exponential", "trainer.warmup_steps=5"],
+        "warmup_steps has no effect on lr_scheduler_type=exponential",
+    ),
+    "a growing rate": (
+        [*PAIR, "trainer.lr_scheduler_type=exponential", "+trainer.lr_scheduler_kwargs={gamma: 2}"],
+        "gamma must be above 0 and at most 1, not 2",
+    ),
+    "an option of another schedule": (
+        [*PAIR, "trainer.lr_scheduler_type=exponential", "+trainer.lr_scheduler_kwargs={power: 2}"],
+        "lr_scheduler_kwargs.power is no option of exponential",
+    ),
+    "an option of no schedule": (
+        [*PAIR, "trainer.lr_scheduler_type=linear", "+trainer.lr_scheduler_kwargs={pwoer: 2}"],
+        "lr_scheduler_kwargs do not fit lr_scheduler_type=linear",
+    ),
+    "an unknown optimiser": ([*PAIR, "trainer.optim=adamm"], "trainer: .*adamm"),
+    "half precision without a GPU": ([*PAIR, "trainer.fp16=true"], "fp16 needs an accelerator"),
+    "perhaps in bfloat16": ([*PAIR, "trainer.bf16=perhaps"], "bf16 must be of type bool, not 'perhaps'"),
+    "a setting that is not a run's": ([*PAIR, "+trainer.output_dir=x"], "output_dir is not for a run to set"),
+    "an unbounded gradient": ([*PAIR, "trainer.max_grad_norm=much"], "max_grad_norm must be of type float"),
+    "heavy weights": ([*PAIR, "trainer.weight_decay=heavy"], "weight_decay must be of type float, not 'heavy'"),
+    "a beta above 1": ([*PAIR, "+trainer.adam_beta1=2"], "adam_beta1|beta"),
+    "an unknown sampling": ([*PAIR, "trainer.train_sampling_strategy=sorted"], "sampling_strategy .sorted.: known"),
+    "fewer workers than none": ([*PAIR, "+trainer.dataloader_num_workers=-1"], "num_workers"),
+    "all keys dropped": ([*PAIR, "method.key_dropout=1"], "key_dropout is a rate: at least 0 and below 1, not 1"),
+    "a negative dropout": ([*PAIR, "method.score_dropout=-0.1"], "score_dropout is a rate"),
+    "a dropout in words": ([*PAIR, "method.key_dropout=some"], "key_dropout is a rate.* not 'some'"),
+    "an infinite temperature": ([*PAIR, "method.alpha=inf"], "alpha must be a finite number above 0"),
+    "a temperature of nan": ([*PAIR, "method.alpha=nan"], "alpha must be"),
+    "half a slot": ([*PAIR, "method.prefix_length=2.5"], "prefix_length must be a whole number of at least 1, not 2.5"),
+    "true slots": ([*PAIR, "method.prefix_length=true"], "prefix_length must be a whole number .* not True"),
+    "no projection": ([*PAIR, "method=p_tuning_v2", "method.projection=0"], "projection must be"),
+    "positions that may shift": (
+        [*PAIR, "method=prefix_tuning", "method.shift_positions=maybe"],
+        "shift_positions must be true or false, not 'maybe'",
+    ),
+    "a weight of nan": ([*PAIR, "method=spt_sl", "method.sl_weight=nan"], "sl_weight must be"),
+    "a weight in words": ([*PAIR, "method=spt_sl", "method.sl_weight=light"], "sl_weight must be"),
+    "no rank": ([*PAIR, "method=lora", "method.r=0"], "r must be|rank"),
+    "all of LoRA dropped": ([*PAIR, "method=lora", "method.dropout=1"], "dropout"),
+    "an option too many": ([*PAIR, "+method.extra=1"], "extra.*belongs to another method"),
+    "no length": ([*PAIR, "task.max_length=0"], "max_length"),
+    "a length in words": ([*PAIR, "task.max_length=long"], "max_length"),
+    "everything held out": ([*PAIR, "task.held_out=1"], "held_out"),
+    "less than nothing held out": ([*PAIR, "task.held_out=-0.1"], "held_out"),
+    "some held out": ([*PAIR, "task.held_out=some"], "held_out"),
+    "a seed too large": ([*PAIR, "seed=4294967296"], "seed must be a whole number from 0 to 2"),
+    "half a seed": ([*PAIR, "seed=1.5"], "seed must be a whole number"),
+    "a true seed": ([*PAIR, "seed=true"], "seed must be a whole number"),
+    "an unknown logger": ([*PAIR, "logger=tensorboard"], "unknown logger 'tensorboard'"),
+    "an unknown search": ([*PAIR, "hparams_search=all"], "unknown hparams_search 'all'"),
+    "nowhere to write": ([*PAIR, "output_dir=null"], "output_dir must be a path"),
+    "nothing of a model's configuration": ([*PAIR, "+model.config.no_such_setting=1"], "no_such_setting"),
+    "a rate above 1 in a model's configuration": ([*PAIR, "+model.config.hidden_dropout_prob=2"], "dropout"),
+    "a name that leaves the folder": ([*PAIR, "task.name=../../etc"], "task.name is part of a folder's name"),
+    "no metric": ([*PAIR, "task.metrics=[]"], "metric"),
+    "an unknown metric": ([*PAIR, "task.metrics=[acuracy]"], "acuracy"),
+    "a class of another package": ([*PAIR, "task._target_=os.system"], "task._target_|os.system"),
+}  # fmt: skip
+
+
+def gz(text: str) -> bytes:
+    return gzip.compress(text.encode())
+
+
+DATA: dict[str, tuple[list[str], dict[str, str | bytes], str]] = {
+    "an empty file": (OWN, {"train.csv": "", "dev.csv": REVIEWS}, "train.csv"),
+    "a header alone": (OWN, {"train.csv": "text,label\n", "dev.csv": REVIEWS}, "train.csv"),
+    "an empty dev file": (OWN, {"train.csv": REVIEWS, "dev.csv": "text,label\n"}, "dev.csv|validation"),
+    "Latin-1": (OWN, {"train.csv": "text,label\nd\xe9j\xe0,a\n".encode("latin-1"), "dev.csv": REVIEWS}, "not UTF-8"),
+    "UTF-16": (OWN, {"train.csv": REVIEWS.encode("utf-16"), "dev.csv": REVIEWS}, "not UTF-8"),
+    "gzip under another name": (OWN, {"train.csv": gz(REVIEWS), "dev.csv": REVIEWS}, "train.csv.*not UTF-8"),
+    "a kind of file that is not read": (
+        [*OWN, "task.train={tmp}/train.csv.gz"], {"train.csv.gz": gz(REVIEWS), "dev.csv": REVIEWS},
+        "no reader for this kind of file",
+    ),
+    "an open quote": (OWN, {"train.csv": 'text,label\n"a,b\n', "dev.csv": REVIEWS}, "a quote left open"),
+    "a row too long": (OWN, {"train.csv": "text,label\na,b,c\n", "dev.csv": REVIEWS}, "expected 2 fields"),
+    "a row too short": (OWN, {"train.csv": "text,label\na\n", "dev.csv": REVIEWS}, "expected 2 fields"),
+    "a column twice": (OWN, {"train.csv": "text,text\na,b\n", "dev.csv": REVIEWS}, "two columns are called 'text'"),
+    "no such column": (OWN, {"train.csv": "texts,label\na,b\nc,d\n", "dev.csv": REVIEWS}, "no field 'text': did you"),
+    "no label": (OWN, {"train.csv": "text,label\na,\nb,c\n", "dev.csv": REVIEWS}, "label"),
+    "one class": (OWN, {"train.csv": "text,label\na,b\nc,b\n", "dev.csv": REVIEWS}, "1 classes, and there must be 2"),
+    "a dev label that train lacks": (
+        OWN, {"train.csv": REVIEWS, "dev.csv": "text,label\nx,c\n"}, "dev.csv, line 2: label 'c' is none"
+    ),
+    "a text for a score": (
+        [*OWN, "task.shape=regression"], {"train.csv": REVIEWS, "dev.csv": REVIEWS}, "line 2: label 'a' is no number"
+    ),
+    "an infinite score": (
+        [*OWN, "task.shape=regression"], {"train.csv": "text,label\nx,inf\ny,1\n", "dev.csv": REVIEWS}, "line 2: .*inf"
+    ),
+    "a score of nan": (
+        [*OWN, "task.shape=regression"], {"train.csv": "text,label\nx,nan\ny,1\n", "dev.csv": REVIEWS}, "line 2: .*nan"
+    ),
+    "NUL bytes": (OWN, {"train.csv": "text,label\na\0b,c\nd,e\n", "dev.csv": REVIEWS}, "train.csv, line 2: a NUL byte"),
+    "a folder for a file": ([*OWN, "task.train={tmp}"], {"dev.csv": REVIEWS}, "no file|no reader"),
+    "no such file of one's own": (OWN, {"dev.csv": REVIEWS}, "no file .*train.csv"),
+    **{
+        f"jsonl: {name}": (
+            [*PAIR, "task.data_dir={tmp}"], {f"{split}.jsonl": content for split in ("train", "val", "dev")}, message
+        )
+        for name, content, message in (
+            ("cut off", '{"premise": "a", "hypoth', "train.jsonl, line 1: not JSON"),
+            ("a list", "[1, 2]\n", "expected a JSON object, found list"),
+            ("text", "premise,hypothesis\n", "line 1: not JSON"),
+            ("no field", '{"premise": "a"}\n', "line 1: no field"),
+            ("nothing", "", "train.jsonl"),
+            ("gzip", gz("{}"), "not UTF-8"),
+            ("a number for a text", '{"premise": 3, "hypothesis": "b", "label": "yes"}\n', "line 1: .*premise"),
+            ("null for a text", '{"premise": null, "hypothesis": "b", "label": "yes"}\n', "line 1: .*premise"),
+            ("a list for a label", '{"premise": "a", "hypothesis": "b", "label": []}\n', "line 1: label"),
+            ("a label out of range", '{"premise": "a", "hypothesis": "b", "label": 7}\n', "line 1: label"),
+            ("NaN for a label", '{"premise": "a", "hypothesis": "b", "label": NaN}\n', "line 1: label"),
+            ("brackets without end", '{"premise": ' + "[" * 5000 + "\n", "line 1: not JSON"),
+            ("half a character", b'{"premise": "\xf0\x9f', "not UTF-8"),
+        )
+    },
+    **{
+        f"conll: {name}": (
+            [*NER, "task.data_dir={tmp}"], {"train.txt": content, "dev.txt": content, "test.txt": content}, message
+        )
+        for name, content, message in (
+            ("nothing", "", "train.txt"),
+            ("blank lines", "\n\n\n", "train.txt"),
+            ("a ragged line", "EU X B-PER\nrejects O\n", "line 2: expected 3 columns"),
+            ("a word alone", "EU\n", "line 1: expected 2 columns"),
+            ("no tag", "EU PER\n", "line 1, last column: 'PER' is no tag"),
+            ("a tag of another scheme", "EU S-PER\n", "'S-PER' is no tag"),
+            ("an unknown entity", "EU B-CITY\n", "line 1: entity type 'CITY'"),
+            ("Latin-1", "caf\xe9 O\n".encode("latin-1"), "not UTF-8"),
+            ("NUL bytes", "a\0b O\n", "line 1: a NUL byte"),
+            ("JSON", '{"tokens": ["a"], "tags": ["O"]}\n', "line 1"),
+        )
+    },
+    "no train split": ([*NER, "task.data_dir={tmp}"], {"dev.txt": SENTENCE}, "has no train.txt"),
+    "no dev split": ([*NER, "task.data_dir={tmp}"], {"train.txt": SENTENCE}, "has no dev.txt"),
+    "a file for a folder": ([*NER, "task.data_dir={tmp}/train.txt"], {"train.txt": SENTENCE}, "no data folder"),
+}  # fmt: skip
+
+
+def without(name: str) -> Callable[[Path], None]:
+    return lambda folder: (folder / name).unlink()
+
+
+def with_config(**changes) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        path = folder / "config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+    return change
+
+
+def cut(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-1000])
+
+
+def tampered(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    path.write_bytes(b"\xff" * 8 + path.read_bytes()[8:])
+
+
+def pickled(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+
+
+def lacking_weights(folder: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    weights.pop(next(name for name in weights if name.endswith("layer.1.attention.self.query.weight")))
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def no_numbers(folder: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    save_file(
+        {n: t * float("nan") for n, t in weights.items()}, folder / "model.safetensors", metadata={"format": "pt"}
+    )
+
+
+def half_a_tokenizer(folder: Path) -> None:
+    path = folder / "tokenizer.json"
+    path.write_text(path.read_text()[:500])
+
+
+def of_another_vocabulary(folder: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    name = next(name for name in weights if name.endswith("word_embeddings.weight"))
+    weights[name] = weights[name][:10].clone()
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with_config(vocab_size=10)(folder)
+
+
+MODELS: dict[str, tuple[Callable[[Path], None], str]] = {
+    "no config": (without("config.json"), "no config.json"),
+    "no weights": (without("model.safetensors"), "model.safetensors"),
+    "no tokenizer": (without("tokenizer.json"), "tokenizer"),
+    "half a tokenizer": (half_a_tokenizer, "tokenizer"),
+    "a tokenizer of another vocabulary": (of_another_vocabulary, "tokens, and the model embeddings for 10"),
+    "half a config": (lambda folder: (folder / "config.json").write_text('{"model_type": '), "config.json"),
+    "a config that is a list": (lambda folder: (folder / "config.json").write_text("[]"), "config.json"),
+    "an unknown architecture": (with_config(model_type="bort"), "bort"),
+    "no architecture": (with_config(model_type=None), "model_type|config.json"),
+    "other shapes": (with_config(hidden_size=256), "shape|size|hidden_size"),
+    "more layers than weights": (with_config(num_hidden_layers=9), "lack|missing|without"),
+    "heads that do not divide": (with_config(num_attention_heads=7), "heads"),
+    "code of its own": (
+        with_config(model_type="mine", auto_map={"AutoModel": "modeling_mine.Mine"}), "mine"
+    ),
+    "weights cut off": (cut, "model.safetensors"),
+    "weights tampered with": (tampered, "model.safetensors"),
+    "a pickle": (pickled, "pickle|safetensors"),
+    "a missing matrix": (lacking_weights, "query.weight"),
+    "weights that are no numbers": (no_numbers, "not all numbers in .* are finite"),
+}  # fmt: skip
+
+
+def record(**changes) -> str:
+    there = {name: {} for name in ("config", "git", "hardware", "versions")}
+    return json.dumps(
+        {"schema": 2, "task": "t", "model": "m", "method": "x", "seed": 1, "fingerprint": "f"} | there | changes
+    )
+
+
+OTHERS: dict[str, tuple[str, list[str], dict[str, str | bytes], str]] = {
+    "runs: no folder": ("runs", ["output_dir=/no/such"], {}, "holds no finished run"),
+    "runs: half a record": ("runs", ["output_dir={tmp}"], {"a/record.json": '{"schema": 2'}, "no readable record"),
+    "runs: bytes": ("runs", ["output_dir={tmp}"], {"a/record.json": b"\xff\0"}, "no readable record"),
+    "runs: a list": ("runs", ["output_dir={tmp}"], {"a/record.json": "[]"}, "no record of schema"),
+    "runs: a later schema": ("runs", ["output_dir={tmp}"], {"a/record.json": record(schema=99)}, "it says 99"),
+    "runs: a record with nothing in it": (
+        "runs", ["output_dir={tmp}"], {"a/record.json": record()}, "a/record.json is a record without a proper command"
+    ),
+    "runs: a record of another type": (
+        "runs", ["output_dir={tmp}"], {"a/record.json": record(seed="11", command="")}, "without a proper seed, status"
+    ),
+    "runs: an unknown option": ("runs", ["ouput_dir=x"], {}, "unknown option 'ouput_dir': did you mean 'output_dir'"),
+    "report: a record with nothing in it": (
+        "report", ["results_dir={tmp}"], {"records/a/record.json": record()}, "a/record.json"
+    ),
+    "report: half a record": ("report", ["results_dir={tmp}"], {"records/a/record.json": "{"}, "no readable record"),
+    "report: an unknown table": ("report", ["table=supergleu"], {}, "unknown table 'supergleu': did you mean"),
+    "report: an unknown profile": ("report", ["profile=gpu"], {}, "unknown profile 'gpu'"),
+    "report: an unknown cell": ("report", ["cell=superglue/rte/bert"], {}, "unknown cell"),
+    "report: no folder": ("report", ["results_dir=null"], {}, "results_dir must be a folder"),
+    "report: a file for a folder": ("report", ["results_dir={tmp}/a"], {"a": ""}, "a: |a/"),
+    "reproduce: an unknown table": ("reproduce", ["table=nerr"], {}, "unknown table 'nerr'"),
+    "reproduce: demo and real": ("reproduce", ["profile=[smoke,cpu]"], {}, "give it alone"),
+    "reproduce: no data": ("reproduce", ["data_dir=/no/such"], {}, "data_dir=/no/such is no folder"),
+    "reproduce: no models": ("reproduce", ["model_dir=/no/such"], {}, "model_dir=/no/such is no folder"),
+    "evaluate: no run": ("evaluate", [], {}, "run is missing"),
+    "evaluate: no such run": ("evaluate", ["run=/no/such"], {}, "/no/such"),
+    "evaluate: an empty folder": ("evaluate", ["run={tmp}"], {}, "no adapter"),
+    "evaluate: half an adapter": (
+        "evaluate", ["run={tmp}"], {"adapter.json": "{", "adapter.safetensors": b""}, "adapter.json"
+    ),
+    "evaluate: an adapter that is a list": (
+        "evaluate", ["run={tmp}"], {"adapter.json": "[]", "adapter.safetensors": b""}, "adapter.json"
+    ),
+    "predict: neither text nor input": ("predict", ["run={tmp}"], {}, "give one of text"),
+    "predict: text and input": ("predict", ["run={tmp}", "text=a", "input=b"], {}, "give one of text"),
+    "predict: an empty text": ("predict", ["run={tmp}", "text= "], {}, "text is empty"),
+    "predict: no such input": ("predict", ["run={tmp}", "input=/no/such"], {}, "no file '/no/such'"),
+    "predict: a folder to write": ("predict", ["run={tmp}", "text=a", "output={tmp}"], {}, "is a folder"),
+    "push: no repository": ("push", ["run={tmp}"], {}, "repository is missing"),
+    "push: no adapter": ("push", ["run={tmp}", "repository=a/b"], {}, "no adapter"),
+}  # fmt: skip
+
+
+def test_there_are_more_than_120():
+    assert len(CONFIGS) + len(DATA) + len(MODELS) + len(OTHERS) >= 160
+
+
+@pytest.fixture
+def fails(monkeypatch, capsys, tmp_path):
+    """Call a command that must end in one message that has this in it."""
+    import importlib
+
+    def call(name: str, arguments: list[str], message: str) -> None:
+        module = importlib.import_module(f"spt.{name}")
+        given = [argument.replace("{tmp}", str(tmp_path)) for argument in arguments]
+        monkeypatch.setattr(sys, "argv", [f"spt.{name}", *given])
+        monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+        monkeypatch.chdir(REPO)
+        with pytest.raises(SystemExit) as end:
+            module.main()
+        print(end.value.code, file=sys.stderr)
+        said = capsys.readouterr()
+        lines = [line for line in said.err.splitlines() if line.startswith("error:")]
+        assert end.value.code not in (None, 0) and len(lines) == 1, said.out + said.err
+        assert re.search(message, lines[0]), said.err
+        assert "\nTraceback" not in said.err and "(unexpected; -v" not in said.err, said.err
+
+    return call
+
+
+def made(folder: Path) -> list[Path]:
+    return [*folder.glob("runs/*/record.json"), *folder.glob("runs/*/failure.json")]
+
+
+@pytest.mark.parametrize("case", CONFIGS)
+def test_a_bad_config(case, fails, tmp_path):
+    arguments, message = CONFIGS[case]
+    where = [] if any(argument.startswith("output_dir=") for argument in arguments) else ["output_dir={tmp}/runs"]
+    fails("train", [*arguments, *where], message)
+    assert not made(tmp_path)
+
+
+def write(folder: Path, files: dict[str, str | bytes]) -> None:
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+
+
+@pytest.mark.parametrize("case", DATA)
+def test_bad_data(case, fails, tmp_path):
+    arguments, files, message = DATA[case]
+    write(tmp_path, files)
+    fails("train", [*arguments, "output_dir={tmp}/runs"], message)
+    assert not made(tmp_path)
+
+
+@pytest.mark.parametrize("case", MODELS)
+def test_a_bad_model(case, fails, tmp_path):
+    damage, message = MODELS[case]
+    shutil.copytree(REPO / "spt/demo/encoder", tmp_path / "model")
+    damage(tmp_path / "model")
+    fails("train", [*PAIR, "model.name_or_path={tmp}/model", "output_dir={tmp}/runs"], message)
+    assert not made(tmp_path)
+
+
+@pytest.mark.parametrize("case", OTHERS)
+def test_other_bad_input(case, fails, tmp_path):
+    command, arguments, files, message = OTHERS[case]
+    write(tmp_path, files)
+    fails(command, arguments, message)

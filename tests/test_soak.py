@@ -1,0 +1,144 @@
+"""Real runs killed at random moments, and many processes on one folder: nothing is lost, nothing comes out otherwise.
+
+`make soak` does it at length and prints its counts.
+"""
+
+import json
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import REPO, outcome, resumed, run
+
+RUN = (
+    *("-m", "spt.train", "task=demo_ner", "model=demo", "method=spt_sl", "trainer.num_train_epochs=6"),
+    "trainer.per_device_train_batch_size=4",
+)
+GRID = (
+    *("-m", "spt.reproduce", "table=ner", "+tables.ner.profiles.smoke.rows=[linear_probe,spt]"),
+    "profiles.smoke.set=['trainer.num_train_epochs=1','trainer.per_device_train_batch_size=64']",
+)
+
+
+@dataclass
+class Soak:
+    """Kills one run after the other until there were enough; counts what came of it."""
+
+    folder: Path
+    straight: dict
+    chance: random.Random
+    counts: Counter = field(default_factory=Counter)
+
+    def one_run(self, kills: int) -> None:
+        """A run that is killed so many times, or until it is done."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        for _ in range(kills):
+            self.kill_once()
+            if list(self.folder.glob("*/record.json")):
+                break
+        done = run(*RUN, f"output_dir={self.folder}")
+        assert done.returncode == 0, done.stdout + done.stderr
+        self.counts["runs"] += 1
+        self.counts["resumes"] += resumed(self.folder)
+        self.counts["mismatches"] += outcome(self.folder) != self.straight
+
+    def kill_once(self) -> None:
+        """Start the run, and kill it at a random moment after it has its folder, or while it writes a file."""
+        number = self.chance.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGUSR1])
+        seconds, writing = self.chance.uniform(0, 6), self.chance.random() < 0.4
+        process = subprocess.Popen(
+            [sys.executable, *RUN, f"output_dir={self.folder}"],
+            cwd=REPO,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        while process.poll() is None and not list(self.folder.glob("*/config.yaml")):
+            time.sleep(0.01)
+        moment = time.monotonic() + seconds
+        while process.poll() is None and time.monotonic() < moment:
+            time.sleep(0.005)
+        while writing and process.poll() is None and not list(self.folder.glob("*/.*.partial/*")):
+            pass
+        if process.poll() is None:
+            process.send_signal(number)
+        _, said = process.communicate()
+        expected = {-signal.SIGKILL} if number == signal.SIGKILL else {75}
+        assert process.returncode in expected | {0}, said
+        assert "Traceback" not in said
+        if process.returncode:
+            self.counts[signal.Signals(number).name + (" while writing" if writing else "")] += 1
+            self.counts["kills"] += 1
+
+
+def soak(folder: Path, kills: int, seed: int) -> Counter:
+    done = run(*RUN, f"output_dir={folder}/straight")
+    assert done.returncode == 0, done.stderr
+    it = Soak(folder / "killed", outcome(folder / "straight"), random.Random(seed))
+    while it.counts["kills"] < kills:
+        it.one_run(kills=min(6, kills - it.counts["kills"]))
+    return it.counts
+
+
+@pytest.mark.slow
+def test_a_few_kills(tmp_path):
+    counts = soak(tmp_path, 3, seed=1)
+    assert counts["mismatches"] == 0 and counts["kills"] == 3
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("seed", [2, 3])
+def test_kills_at_random_moments(seed, tmp_path, capsys):
+    counts = soak(tmp_path, 30, seed)
+    with capsys.disabled():
+        print(f"\nsoak, seed {seed}: {dict(sorted(counts.items()))}")
+    assert counts["mismatches"] == 0
+
+
+def many(folder: Path, processes: int, *settings: str) -> list[dict]:
+    """The records that so many processes leave that make the same grid at the same time; each must end well."""
+    command = [sys.executable, *GRID, *settings, f"output_dir={folder}"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    started = [subprocess.Popen(command, cwd=REPO, **pipes) for _ in range(processes)]  # type: ignore[call-overload]
+    for process in started:
+        said, _ = process.communicate()
+        assert process.returncode == 0, said
+    return [json.loads(path.read_text()) for path in folder.glob("*/record.json")]
+
+
+def table(folder: Path) -> str:
+    return (folder / "smoke" / "tables" / "ner.csv").read_text()
+
+
+@pytest.mark.slow
+def test_two_processes_share_a_grid(tmp_path):
+    found = many(tmp_path, 2)
+    assert len(found) == 4 and all(record["resumed"] == 0 for record in found)
+    assert not list(tmp_path.glob("*/lock.json")) and not list(tmp_path.glob("**/.*.partial"))
+    assert ",done," in table(tmp_path)
+
+
+@pytest.mark.soak
+def test_sixteen_processes_share_64_cells(tmp_path, capsys):
+    began = time.monotonic()
+    seeds = f"profiles.smoke.seeds={list(range(11, 43))}".replace(" ", "")
+    found = many(tmp_path, 16, seeds)
+    assert len(found) == 64 and len({(record["method"], record["seed"]) for record in found}) == 64
+    logs = [path.read_text() for path in tmp_path.glob("*/train.log")]
+    trained = [text.count("epoch 1:") for text in logs]
+    assert trained == [1] * 64
+    assert len(list(tmp_path.glob("smoke/records/*/record.json"))) == 64
+    assert not list(tmp_path.glob("*/lock.json")) and not list(tmp_path.glob("**/.*.partial"))
+    made = table(tmp_path)
+    alone = run(*GRID, seeds, f"output_dir={tmp_path}")
+    assert alone.returncode == 0 and "nothing to run" in alone.stdout and table(tmp_path) == made
+    with capsys.disabled():
+        print(f"\n16 processes, 64 runs: 64 records, each trained once, {time.monotonic() - began:.0f} s")
