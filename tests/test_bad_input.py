@@ -340,7 +340,9 @@ OTHERS: dict[str, tuple[str, list[str], dict[str, str | bytes], str]] = {
     "report: an unknown profile": ("report", ["profile=gpu"], {}, "unknown profile 'gpu'"),
     "report: an unknown cell": ("report", ["cell=superglue/rte/bert"], {}, "unknown cell"),
     "report: no folder": ("report", ["results_dir=null"], {}, "results_dir must be a folder"),
-    "report: a file for a folder": ("report", ["results_dir={tmp}/a"], {"a": ""}, "a: |a/"),
+    "report: a file for a folder": (
+        "report", ["table=ner", "profile=cpu", "results_dir={tmp}/a"], {"a": ""}, "cannot write .*/a: .*set results_dir"
+    ),
     "reproduce: an unknown table": ("reproduce", ["table=nerr"], {}, "unknown table 'nerr'"),
     "reproduce: demo and real": ("reproduce", ["profile=[smoke,cpu]"], {}, "give it alone"),
     "reproduce: no data": ("reproduce", ["data_dir=/no/such"], {}, "data_dir=/no/such is no folder"),

@@ -56,8 +56,8 @@ def test_a_full_disk_at_every_write_of_a_run(disk, start, straight):
         assert code == 0 and outcome(runs) == expected, out + err
         assert resumed(runs) == ("goes on after epoch" in out)
         subprocess.run(["rm", "-r", str(runs)], check=True)
-        room += 20
-    assert {"checkpoint.safetensors", "adapter"} <= named and len(named) > 3, named
+        room += 48
+    assert {"train.log", "checkpoint.safetensors", "adapter"} <= named, named
 
 
 def test_a_full_disk_elsewhere(disk, tmp_path):
@@ -71,7 +71,7 @@ def test_a_full_disk_elsewhere(disk, tmp_path):
     for command in (
         ("spt.predict", f"run={adapter}", f"input={tmp_path}/in.txt", f"output={disk.folder}/said.jsonl"),
         ("spt.evaluate", f"run={adapter}", f"output={disk.folder}/scores.json"),
-        ("spt.report", f"results_dir={disk.folder}"),
+        ("spt.report", "table=ner", "profile=cpu", f"results_dir={disk.folder}"),
         ("spt.reproduce", "table=ner", f"output_dir={disk.folder}", "+tables.ner.profiles.smoke.rows=[linear_probe]"),
     ):
         done = run("-m", *command)

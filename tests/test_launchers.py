@@ -90,6 +90,4 @@ def test_a_job_whose_time_is_up_is_queued_again_and_goes_on(tmp_path):
     assert sweep.returncode == 0, err
     (record,) = records(tmp_path)
     assert record["resumed"] == 1 and record["epochs"] == 8
-    assert "and" in next(
-        line for line in (lock.parent / "train.log").read_text().splitlines() if "goes on after" in line
-    )
+    assert "goes on after epoch" in (lock.parent / "train.log").read_text()

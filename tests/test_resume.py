@@ -189,7 +189,8 @@ PREEMPTED = {
 @pytest.mark.parametrize(
     "case", [pytest.param(case, marks=[] if case.startswith("in ") else pytest.mark.slow) for case in PREEMPTED]
 )
-def test_a_run_that_gives_way_goes_on_within_the_epoch(case, preempted, start, straight, tmp_path):
+def test_a_run_that_gives_way_goes_on_within_the_epoch(case, preempted, start, straight, monkeypatch, tmp_path):
+    monkeypatch.setattr("torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL", 0.1)  # seconds to wait for a worker's end
     settings, time, where = PREEMPTED[case]
     expected = straight(*settings)
     before = signal.getsignal(signal.SIGTERM)

@@ -64,6 +64,7 @@ def test_the_whole_way_without_a_network_and_without_secrets(tmp_path):
         assert not any(secret in text for text in texts), name
 
 
+@pytest.mark.slow
 def test_what_a_record_names_is_not_made(tmp_path):
     """A record whose config would have Hydra call something is read, and calls nothing."""
     grid = (

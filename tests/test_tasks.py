@@ -164,7 +164,7 @@ def test_empty_splits_and_other_sizes_are_said(tmp_path, caplog):
     task("rte", f"task.data_dir={tmp_path}").load()
     assert "rte train has 1 examples, published are 2490" in caplog.text
     (tmp_path / "val.jsonl").write_text("\n")
-    with pytest.raises(SptError, match="validation split has no labelled example"):
+    with pytest.raises(SptError, match="validation split has no example: .*val.jsonl is empty"):
         task("rte", f"task.data_dir={tmp_path}").load()
 
 
