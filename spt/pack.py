@@ -33,6 +33,7 @@ from spt.errors import SptError
 from spt.model import TaskModel
 from spt.preemption import Preempted, listening
 from spt.prefix import JointPrefixes, Prefix, Share, prefixes
+from spt.record import hardware
 
 TOKENS = 4096  # that the encoder computes at once on a CPU: larger batches leave its caches
 
@@ -179,6 +180,7 @@ class Member:
     def _live(self) -> None:
         _member.set(self)
         self._turn.acquire()
+        torch.set_num_threads(1)  # of OpenMP: threads of many members would crowd out those of the encoder
         try:
             if self.thrown is None:
                 self.surroundings.restore()
@@ -201,6 +203,9 @@ class Pack:
     """Runs that train together, by the names that stand before what they say."""
 
     def __init__(self, runs: Mapping[str, Callable[[], JobReturn]]):
+        hardware()  # as it is for all, before each member counts one thread
+        self.threads = torch.get_num_threads()
+        torch.set_num_threads(self.threads)
         self.shared: dict[str, Any] = {}
         self.encoder: JointEncoder | None = None
         self.drawing = False  # whether random numbers are one run's at the moment
@@ -236,6 +241,7 @@ class Pack:
             raise
         finally:
             ours.restore()
+            torch.set_num_threads(self.threads)
         return [member.returned for member in self.members]  # type: ignore[misc]
 
     def _answer(self, members: list[Member], compute: Callable[[list[Member]], None]) -> None:

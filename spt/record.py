@@ -28,6 +28,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -326,8 +327,9 @@ def git_state() -> dict[str, Any]:
     }
 
 
+@cache
 def hardware() -> dict[str, Any]:
-    """The machine: system, processor, cores, threads and accelerator."""
+    """The machine: system, processor, cores, threads and accelerator; as it was when this was first asked."""
     import torch
 
     cuda = torch.cuda.is_available()
