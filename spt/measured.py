@@ -20,7 +20,7 @@ METRICS = {
     "matthews": "Matthews correlation",
     "spearman": "Spearman correlation",
 }
-COLLAPSED, DIVERGED, DIRTY, OUTDATED = "†", "‡", "§", "¶"
+COLLAPSED, DIVERGED, DIRTY, OUTDATED, OTHER_DATA = "†", "‡", "§", "¶", "‖"
 
 
 @dataclass(frozen=True)
@@ -102,17 +102,19 @@ class Line:
     @property
     def marks(self) -> str:
         """What is to be known of the runs behind it, a sign each."""
-        return marks(self.result.done.values())
+        return marks(self.result)
 
 
-def marks(runs: Iterable[Finished]) -> str:
-    """The signs of runs: one of them collapsed, diverged, came of a changed working tree, or of code that changed."""
-    records = [run.record for run in runs]
+def marks(result: Result) -> str:
+    """The signs of a cell's runs: one of them collapsed, diverged, or came of a changed working tree, of code that has
+    changed since, or of other data than most runs of the task."""
+    records = [run.record for run in result.done.values()]
     found = {
         COLLAPSED: any(record["collapsed"] for record in records),
         DIVERGED: any(record["status"] == "diverged" for record in records),
         DIRTY: any(record["git"]["dirty"] for record in records),
         OUTDATED: any(changed_since(record) for record in records),
+        OTHER_DATA: any(record["data"].get("fingerprint") != result.usual_data for record in records),
     }
     return "".join(sign for sign, there in found.items() if there)
 

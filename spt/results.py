@@ -1,6 +1,7 @@
 """The finished runs behind the tables: which belong to which cell, and what is still missing."""
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -87,6 +88,7 @@ class Result:
         trials: the run of each learning rate that was tried, None where it is missing.
         runs: the run of each seed with the learning rate chosen, None where it is missing.
         failures: what failed, by seed and learning rate.
+        usual_data: the fingerprint of the data that most runs of its task and profile saw.
         changed: runs that were the cell's with settings that no cell has now, and what those are (see `find_changed`).
     """
 
@@ -95,6 +97,7 @@ class Result:
     trials: dict[float, Finished | None] = field(default_factory=dict)
     runs: dict[int, Finished | None] = field(default_factory=dict)
     failures: dict[tuple[int, float | None], str] = field(default_factory=dict)
+    usual_data: str | None = None
     changed: list[tuple[Finished, list[str]]] = field(default_factory=list)
 
     @property
@@ -133,7 +136,15 @@ class Result:
 
 def collect(cells: Iterable[Cell], records: Records, composer: Composer) -> list[Result]:
     """Each cell with the records that are its own."""
-    return [_collect(cell, records, composer) for cell in cells]
+    results = [_collect(cell, records, composer) for cell in cells]
+    seen: dict[tuple[str, str], Counter[str]] = {}
+    for result in results:
+        prints = [run.record["data"].get("fingerprint") for run in result.done.values()]
+        seen.setdefault((result.cell.profile, result.cell.task), Counter()).update(prints)
+    for result in results:
+        usual = seen[result.cell.profile, result.cell.task].most_common(1)
+        result.usual_data = usual[0][0] if usual else None
+    return results
 
 
 def _collect(cell: Cell, records: Records, composer: Composer) -> Result:

@@ -13,6 +13,7 @@ from spt.measured import (
     DIVERGED,
     METRICS,
     NAMES,
+    OTHER_DATA,
     OUTDATED,
     Line,
     cost,
@@ -36,6 +37,7 @@ SIGNS = {
     DIVERGED: "of its runs one or more diverged: the scores are of the epochs before, and a later split has none",
     DIRTY: "of its runs one or more came of a working tree with uncommitted changes",
     OUTDATED: "of its runs one or more came of code for methods, training or tasks that has changed since",
+    OTHER_DATA: "of its runs one or more saw other data than most runs of the task",
 }
 TOLERANCE = (
     "Δ = ours − published, in points. It is within what the runs can tell where |Δ| ≤ the larger of one example "
@@ -48,16 +50,8 @@ COLUMNS = (
     *("published", "published_source", "published_split", "published_selection", "published_seed", "published_note"),
     *("published_elsewhere", "state", "ours_mean", "ours_std", "n", "planned", "ours_min", "ours_max"),
     *("delta", "tolerance", "within", "learning_rate", "scores_by_seed", "runs"),
-    *(
-        "collapsed",
-        "diverged",
-        "dirty",
-        "outdated",
-        "trainable_parameters",
-        "seconds_mean",
-        "peak_memory_bytes",
-        "adapter_bytes",
-    ),
+    *("collapsed", "diverged", "dirty", "outdated", "other_data"),
+    *("trainable_parameters", "seconds_mean", "peak_memory_bytes", "adapter_bytes"),
     "hardware",
 )
 
@@ -102,6 +96,7 @@ def _csv_row(line: Line) -> dict[str, Any]:
         **{"collapsed": words[COLLAPSED in signs] if runs else None, "dirty": words[DIRTY in signs] if runs else None},
         "diverged": words[DIVERGED in signs] if runs else None,
         "outdated": words[OUTDATED in signs] if runs else None,
+        "other_data": words[OTHER_DATA in signs] if runs else None,
         "trainable_parameters": took and took.parameters,
         "seconds_mean": took and f"{took.seconds.mean:.1f}",
         **{"peak_memory_bytes": took and took.memory, "adapter_bytes": took and took.adapter},
@@ -371,7 +366,7 @@ def _costs(results: list[Result]) -> list[Section]:
                 f"{number(took.seconds.mean, 0)}{spread} ({took.seconds.n})",
                 f"{took.memory / 2**20:,.0f}",
                 "none" if took.adapter is None else f"{took.adapter / 2**20:,.2f}",
-                f"[{machines.setdefault(took.hardware, len(machines) + 1)}]" + marks(result.done.values()),
+                f"[{machines.setdefault(took.hardware, len(machines) + 1)}]" + marks(result),
             ]
         )
     if not rows:

@@ -7,8 +7,6 @@ import pytest
 
 from tests.conftest import DEMO, SPT_SL, outcome, resumed, run
 
-pytestmark = pytest.mark.slow
-
 
 class Disk:
     """A file system of its own, in memory."""
@@ -38,6 +36,7 @@ def disk(tmp_path):
     subprocess.run(["umount", "--lazy", str(made.folder)], check=True)
 
 
+@pytest.mark.slow
 def test_a_full_disk_at_every_write_of_a_run(disk, start, straight):
     """With more and more room, until it is enough: each time the same command goes on once there is more."""
     expected, named, room = straight(*SPT_SL), set(), 4
@@ -60,6 +59,7 @@ def test_a_full_disk_at_every_write_of_a_run(disk, start, straight):
     assert {"train.log", "checkpoint.safetensors", "adapter"} <= named, named
 
 
+@pytest.mark.soak
 def test_a_full_disk_elsewhere(disk, tmp_path):
     """What other commands write: predictions, scores, a report, the records of a grid."""
     done = run("-m", "spt.train", *DEMO, "task=demo_pair", f"output_dir={tmp_path}/runs")

@@ -1,6 +1,7 @@
 """`hydra/launcher=packed` as a user calls it: what it leaves is what the same runs leave one after the other."""
 
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -59,8 +60,14 @@ def test_a_sweep_leaves_what_it_leaves_without(tmp_path):
         assert ours == plain
 
 
-@pytest.mark.slow
-def test_a_killed_pack_goes_on(tmp_path):
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [
+        pytest.param(signal.SIGKILL, -signal.SIGKILL, marks=pytest.mark.slow),
+        pytest.param(signal.SIGTERM, 75, marks=pytest.mark.soak),
+    ],
+)
+def test_a_pack_that_is_stopped_goes_on(number, code, tmp_path):
     options = ("trainer.num_train_epochs=4", "trainer.per_device_train_batch_size=64", "seed=11,12", PACKED)
     sweep = ("-m", "spt.train", "--multirun", "task=demo_pair", *DEMO, *options)
     straight, killed = tmp_path / "straight", tmp_path / "killed"
@@ -69,8 +76,8 @@ def test_a_killed_pack_goes_on(tmp_path):
     while len(list(killed.glob("*/checkpoint.safetensors"))) < 2:
         assert process.poll() is None
         time.sleep(0.05)
-    process.kill()
-    process.wait()
+    process.send_signal(number)
+    assert process.wait() == code
     assert not list(killed.glob("*/record.json"))
     again = run(*sweep, f"output_dir={killed}")
     assert again.returncode == 0 and again.stdout.count("goes on after epoch") == 2, again.stdout + again.stderr

@@ -194,6 +194,9 @@ def test_runs_of_other_data_are_not_compared_by_example(demo, tmp_path):
     record = json.loads((folder / "record.json").read_text())
     record["data"]["fingerprint"] = "4567"
     (folder / "record.json").write_text(json.dumps(record))
+    text = made.report()["tables/superglue.md"]
+    assert row(text, "spt", "rte ours").endswith("‖") != row(text, "spt_sl", "rte ours").endswith("‖")
+    assert "saw other data than most runs of the task" in text
     assert "+3.61 | n/a | n/a | other data | other data | other data | n/a |" in made.report()["tables/superglue.md"]
 
 
