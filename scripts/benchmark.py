@@ -345,8 +345,8 @@ def report(folder: Path) -> None:
     lines = [
         "# Benchmarks",
         "",
-        "Made by `python -m scripts.benchmark`, whose docstring says what is measured and how. What made it faster, and",
-        "what did not: [NOTES.md](NOTES.md).",
+        "Made by `python -m scripts.benchmark`, whose docstring says what is measured and how. What made it faster,",
+        "and what did not: [NOTES.md](NOTES.md).",
         "",
     ]
     for path in sorted(folder.glob("*.json")):
