@@ -36,6 +36,7 @@ def test_no_source_unpickles_or_evaluates(path):
                 assert (word.arg, value) not in (("trust_remote_code", "True"), ("shell", "True")), ast.unparse(node)
 
 
+@pytest.mark.slow
 def test_the_whole_way_without_a_network_and_without_secrets(tmp_path):
     """Every command on the demo: no name is looked up, no address called, no key left in a file or said."""
     (tmp_path / "site").mkdir()

@@ -88,7 +88,7 @@ def soak(folder: Path, kills: int, seed: int) -> Counter:
     return it.counts
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_few_kills(tmp_path):
     counts = soak(tmp_path, 2, seed=1)
     assert counts["mismatches"] == 0 and counts["kills"] == 2
