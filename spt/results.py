@@ -26,7 +26,7 @@ class Finished:
     @cached_property
     def identity(self) -> str:
         """What was run, wherever its data and its weights lay."""
-        several = {"processes": n} if (n := self.record.get("processes", 1)) > 1 else {}
+        several = {"processes": n} if (n := self.record["processes"]) > 1 else {}
         return identity(self.record["config"] | several)
 
     @cached_property
