@@ -45,13 +45,14 @@ from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from spt import methods
 from spt.backbone import load_tokenizer
+from spt.code import git_state
 from spt.encoder import freeze
 from spt.figures import COLOURS, MARKERS, STYLE
 from spt.markup import Column, Table, markdown_table
 from spt.model import TaskModel
 from spt.prefix import INITIALIZER_RANGE
 from spt.published import CONF
-from spt.record import PeakMemory, git_state, hardware, versions
+from spt.record import PeakMemory, hardware, versions
 
 FOLDER = Path(__file__).resolve().parent.parent / "results" / "benchmarks"
 SIZES: dict[str, dict[str, int]] = {

@@ -17,7 +17,8 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from spt.record import git_state, versions
+from spt.code import git_state
+from spt.record import versions
 
 REPO = Path(__file__).resolve().parent.parent
 README, OURS, ELSEWHERE = (

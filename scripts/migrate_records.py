@@ -4,28 +4,19 @@ What a record of schema 1 does not say of its code is looked up in the history o
 """
 
 import json
-import subprocess
 import sys
 from functools import cache
 from pathlib import Path
 
-from spt.code import digests
+from spt.code import digests, git
 from spt.files import write_atomically
-from spt.published import REPOSITORY
 from spt.record import FAILURE, RECORD, SCHEMA, read_record
 
 
 @cache
 def digests_at(commit: str) -> dict[str, str] | None:
     """The digests of the code at a commit; None where the commit is not known here."""
-
-    def source(name: str) -> str | None:
-        done = subprocess.run(
-            ["git", "-C", str(REPOSITORY), "show", f"{commit}:spt/{name}.py"], capture_output=True, text=True
-        )
-        return done.stdout if done.returncode == 0 else None
-
-    return digests(source) or None
+    return digests(lambda name: git("show", f"{commit}:./{name}.py")) or None
 
 
 def main(folder: Path) -> None:

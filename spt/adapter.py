@@ -19,6 +19,7 @@ from transformers import PreTrainedModel
 
 from spt.encoder import attached, detach, encoder_of, install, is_added, prefix_names, supported_layers
 from spt.errors import SptError, is_number
+from spt.files import parsed
 from spt.lora import LoraConfig, install_lora, lora_of, put_on_lora, take_off_lora, without_lora
 from spt.model import is_head
 from spt.prefix import Prefix, PrefixConfig, is_prefix
@@ -174,7 +175,7 @@ def read_adapter(folder: str | Path) -> Adapter:
         if not (folder / file).is_file():
             raise SptError(f"{folder} is not an adapter: it has no {file}")
     try:
-        description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+        description = parsed((folder / DESCRIPTION).read_bytes())
     except (OSError, ValueError) as error:
         raise damaged(folder / DESCRIPTION, error) from error
     if not isinstance(description, dict) or "format" not in description:

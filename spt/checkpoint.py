@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from spt.errors import SptError
+from spt.files import parsed
 
 FORMAT = 2
 
@@ -88,14 +89,14 @@ def read_checkpoint(path: Path, fingerprint: str) -> Checkpoint:
     """
     try:
         with safe_open(path, "pt") as file:
-            about = json.loads(file.metadata()["spt"])
+            about = parsed(file.metadata()["spt"])
             version = about.pop("format")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        if version != FORMAT:
-            raise SptError(f"{path} has checkpoint format {version!r}, this version of spt reads {FORMAT}")
-        checkpoint = Checkpoint(**about, tensors=tensors)
-    except (SafetensorError, OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+        checkpoint = Checkpoint(**about, tensors=tensors) if version == FORMAT else None
+    except (SafetensorError, OSError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise SptError(f"{path} is damaged ({error})") from error
+    if checkpoint is None:
+        raise SptError(f"{path} has checkpoint format {version!r}, this version of spt reads {FORMAT}")
     if checkpoint.fingerprint != fingerprint:
         raise SptError(f"{path} is of another run, with the fingerprint {checkpoint.fingerprint}")
     return checkpoint

@@ -3,6 +3,7 @@
 import ast
 import hashlib
 import io
+import subprocess
 import tokenize
 from collections.abc import Callable
 from functools import cache
@@ -35,6 +36,27 @@ def changed_since(record: dict[str, Any]) -> list[str]:
 @cache
 def _now() -> dict[str, str]:
     return digests()
+
+
+def git_state() -> dict[str, Any]:
+    """The commit of this code, and whether the working tree differs from it; None where there is no repository.
+
+    What lies in `results/` is no code: a report that was just written there makes no difference.
+    """
+    commit = git("rev-parse", "HEAD")
+    return {
+        "commit": commit,
+        "dirty": None if commit is None else bool(git("status", "--porcelain", "--", ":/", ":(top,exclude)results")),
+    }
+
+
+def git(*arguments: str) -> str | None:
+    """What git says in the repository of this code; None where it fails, or there is neither."""
+    command = ["git", "-C", str(Path(__file__).parent), *arguments]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
 
 
 def digest(source: str) -> str:

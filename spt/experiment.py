@@ -210,7 +210,7 @@ class Experiment:
             f" and {self.checkpoint.step - self.checkpoint.begin} steps" if self.checkpoint.within else "",
         )
         self.checkpoint.load_weights(self.model)
-        if epochs and self.best(epochs) is epochs[-1]:  # the interruption may have come before its adapter was whole
+        if self._has_weights_of_best(self.checkpoint, epochs):  # its adapter may not have become whole
             shutil.rmtree(self.run.adapter, ignore_errors=True)
             self.keep_adapter(epochs[-1])
         for epoch in epochs:
@@ -225,10 +225,14 @@ class Experiment:
             raise SptError("the interrupted run trained other parameters")
         epochs = [Epoch.from_row(row, []) for row in checkpoint.history]
         best = self.best(epochs)
-        if best is not None and best is not epochs[-1]:
+        if best is not None and not self._has_weights_of_best(checkpoint, epochs):
             kept = read_adapter(self.run.adapter).about.get("training", {}).get("epoch")
             if kept != best.epoch:
                 raise SptError(f"{self.run.adapter} is of epoch {kept}, not of the best one, {best.epoch}")
+
+    def _has_weights_of_best(self, checkpoint: Checkpoint, epochs: list[Epoch]) -> bool:
+        """Whether the checkpoint is of the end of the best epoch."""
+        return bool(epochs) and checkpoint.within is None and self.best(epochs) is epochs[-1]
 
     def about(self, epoch: Epoch) -> dict[str, Any]:
         """What the adapter of an epoch says of itself: enough to use it, and to make it again."""

@@ -1,17 +1,31 @@
 """Files that are there whole or not at all, on the disk when they are said to be, and a clear word where that fails."""
 
+import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError
 
 from spt.errors import GOES_ON, cannot_write
 
 PARTIAL = ".partial"  # ends the name of a folder with files that are being written
+
+
+def parsed(text: str | bytes) -> Any:
+    """What JSON text says.
+
+    Raises:
+        ValueError: where it is none, or nested more deeply than any that was written by us.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
 
 
 def write_atomically(path: Path, text: str) -> None:

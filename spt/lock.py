@@ -17,7 +17,7 @@ from threading import Event, Thread
 from typing import Any
 
 from spt.errors import SptError
-from spt.files import beside
+from spt.files import beside, parsed
 
 LOCK = "lock.json"
 BEAT = 5.0  # seconds between beats
@@ -146,7 +146,7 @@ def _is_alive(owner: dict[str, Any]) -> bool:
 
 def _owner(said: bytes) -> dict[str, Any]:
     try:
-        owner = json.loads(said)
+        owner = parsed(said)
     except ValueError:
         return {}
     return owner if isinstance(owner, dict) else {}

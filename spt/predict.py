@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 
 from spt.command import command
 from spt.errors import SptError
-from spt.files import written
+from spt.files import parsed, written
 from spt.readers import local_path, numbered, read_lines
 
 if TYPE_CHECKING:
@@ -86,8 +86,8 @@ def inputs_of(config: DictConfig, task: "Task") -> Iterator[tuple[str, "Input"]]
         text = line.rstrip("\r\n")
         if text.startswith("{") and config.input == "-":
             try:
-                yield f"{where}, line {number}", json.loads(text)
-            except (ValueError, RecursionError) as error:
+                yield f"{where}, line {number}", parsed(text)
+            except ValueError as error:
                 raise SptError(f"{where}, line {number}: not JSON ({error})") from error
         elif text.strip():
             first, tab, second = text.partition("\t")

@@ -83,6 +83,12 @@ def give_way() -> None:
         raise Preempted(_asked)
 
 
+def not_to_workers(worker: int) -> None:
+    """What a DataLoader's worker begins with: signals that come to all processes of a job are the run's, not its."""
+    for number in (*SIGNALS, OF_SUBMITIT):
+        signal.signal(number, signal.SIG_IGN)
+
+
 def _on_signal(number: int, frame: Any) -> None:
     global _asked
     _asked = number

@@ -1,6 +1,5 @@
 """The runs of a grid while they go: one bar for all of them, a line for each that is running."""
 
-import json
 import statistics
 import sys
 import time
@@ -14,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from spt.console import percent
+from spt.files import parsed
 from spt.record import CONFIG, FAILURE, HISTORY, RECORD
 
 EVERY = 1.0  # seconds between looks at the folders
@@ -38,7 +38,7 @@ class Watched:
         rows = []
         with suppress(OSError, ValueError):
             for line in (self.folder / HISTORY).read_text(encoding="utf-8").splitlines():
-                rows.append(json.loads(line))
+                rows.append(parsed(line))
         return rows
 
     def written(self, name: str, since: float) -> bool:
@@ -135,11 +135,11 @@ class Watch:
         words = [f"{len(self.over)}/{self.total}", run.name]
         with suppress(OSError, ValueError):
             if state == "done":
-                record = json.loads((run.folder / RECORD).read_text(encoding="utf-8"))
+                record = parsed((run.folder / RECORD).read_bytes())
                 words.append(f"best dev {percent(record['metrics']['best_dev'])} ({record['wall_seconds']:.0f} s)")
                 words += [record["status"]] if record["status"] != "finished" else []
             else:
-                words.append(f"failed: {json.loads((run.folder / FAILURE).read_text(encoding='utf-8'))['error']}")
+                words.append(f"failed: {parsed((run.folder / FAILURE).read_bytes())['error']}")
         self.console.print(" ".join(words), markup=False)
 
 

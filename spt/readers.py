@@ -4,7 +4,6 @@ A reader yields `(where, row)`: `where` says where the row stands, for the messa
 """
 
 import csv
-import json
 import logging
 import re
 from collections import Counter
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from spt.errors import SptError, nearest
+from spt.files import parsed
 
 log = logging.getLogger(__name__)
 
@@ -66,8 +66,8 @@ def read_jsonl(path: Path) -> Rows:
             continue
         where = f"{path}, line {number}"
         try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
+            row = parsed(line)
+        except ValueError as error:
             raise SptError(f"{where}: not JSON ({error})") from error
         yield where, _object(row, where)
 
@@ -75,8 +75,8 @@ def read_jsonl(path: Path) -> Rows:
 def read_json(path: Path) -> Rows:
     """The objects of a JSON list."""
     try:
-        rows = json.loads("".join(line for _, line in read_lines(path)))
-    except (ValueError, RecursionError) as error:
+        rows = parsed("".join(line for _, line in read_lines(path)))
+    except ValueError as error:
         if isinstance(error, SptError):
             raise
         raise SptError(f"{path}: not JSON ({error}); one object a line goes into a .jsonl file") from error

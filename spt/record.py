@@ -24,7 +24,6 @@ import platform
 import re
 import shlex
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -36,9 +35,9 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from spt import processes
-from spt.code import digests
+from spt.code import digests, git_state
 from spt.errors import SptError, is_whole
-from spt.files import remove_leftovers, replacing, write_atomically, written
+from spt.files import parsed, remove_leftovers, replacing, write_atomically, written
 from spt.lock import locked
 
 if TYPE_CHECKING:
@@ -144,6 +143,7 @@ class Run:
         """
         from spt.checkpoint import read_checkpoint
 
+        origin()
         checkpoint = self._start()
         if processes.from_main(checkpoint is not None) and not processes.is_main():
             return read_checkpoint(self.folder / CHECKPOINT, self.fingerprint)
@@ -225,8 +225,7 @@ class Run:
             "config": self.config,
             "fingerprint": self.fingerprint,
             "versions": versions(),
-            "git": git_state(),
-            "code": digests(),
+            **origin(),
             "processes": processes.count(),
             "hardware": hardware(),
         }
@@ -261,8 +260,8 @@ def read_record(path: Path) -> dict[str, Any]:
         SptError: where it is damaged, or of a later schema.
     """
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        record = parsed(path.read_bytes())
+    except (OSError, ValueError) as error:
         raise SptError(f"{path} is no readable record ({error}): delete it, and the run can be repeated") from error
     schema = record.get("schema") if isinstance(record, dict) else None
     if not is_whole(schema) or not 1 <= schema <= SCHEMA:
@@ -305,26 +304,10 @@ def versions() -> dict[str, str]:
     }
 
 
-def git_state() -> dict[str, Any]:
-    """The commit of this code, and whether the working tree differs from it; None where there is no repository.
-
-    What lies in `results/` is no code: a report that was just written there makes no difference.
-    """
-
-    def git(*arguments: str) -> str | None:
-        try:
-            done = subprocess.run(
-                ["git", "-C", str(Path(__file__).parent), *arguments], capture_output=True, text=True, check=True
-            )
-        except (OSError, subprocess.CalledProcessError):
-            return None
-        return done.stdout.strip()
-
-    commit = git("rev-parse", "HEAD")
-    return {
-        "commit": commit,
-        "dirty": None if commit is None else bool(git("status", "--porcelain", "--", ":/", ":(top,exclude)results")),
-    }
+@cache
+def origin() -> dict[str, Any]:
+    """The commit and the digests of the code that this process runs: of when this was first asked."""
+    return {"git": git_state(), "code": digests()}
 
 
 @cache

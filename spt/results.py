@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from spt.errors import SptError
-from spt.files import write_atomically, written
+from spt.files import parsed, write_atomically, written
 from spt.grid import Cell, Composer, Job, comparable, flat, identity
 from spt.record import FAILURE, HISTORY, OUTCOMES, RECORD, read_record
 
@@ -32,12 +32,12 @@ class Finished:
     @cached_property
     def history(self) -> list[dict[str, Any]]:
         """One row an epoch."""
-        return [json.loads(line) for line in self.text(HISTORY).splitlines()]
+        return [parsed(line) for line in self.text(HISTORY).splitlines()]
 
     @cached_property
     def outcomes(self) -> dict[str, list | None]:
         """How each example came out, by the names of the record's metrics; see `spt.tasks.Task.outcomes`."""
-        return json.loads(self.text(OUTCOMES))
+        return parsed(self.text(OUTCOMES))
 
     def text(self, name: str) -> str:
         """One of the JSON files beside the record.
@@ -49,8 +49,8 @@ class Finished:
         try:
             text = path.read_text(encoding="utf-8")
             for line in text.splitlines():
-                json.loads(line)
-        except (OSError, ValueError, RecursionError) as error:
+                parsed(line)
+        except (OSError, ValueError) as error:
             raise SptError(
                 f"{path} cannot be read ({error}): it is missing while its run is repeated; else delete the folder "
                 "to repeat it"

@@ -350,6 +350,11 @@ class TaskTrainer(Trainer):
             sampler.batch_size *= self.args.world_size
         return sampler
 
+    def _get_dataloader(self, *args: Any, **kwargs: Any) -> DataLoader:
+        loader = super()._get_dataloader(*args, **kwargs)
+        loader.base_dataloader.worker_init_fn = preemption.not_to_workers  # type: ignore[attr-defined]
+        return loader
+
     def get_train_dataloader(self) -> DataLoader:
         if self.args.world_size == 1:
             return super().get_train_dataloader()
@@ -363,6 +368,7 @@ class TaskTrainer(Trainer):
             pin_memory=args.dataloader_pin_memory,
             persistent_workers=args.dataloader_persistent_workers,
             prefetch_factor=args.dataloader_prefetch_factor,
+            worker_init_fn=preemption.not_to_workers,
         )
         return self.accelerator.prepare(loader)
 

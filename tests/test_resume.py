@@ -2,6 +2,8 @@
 
 import gc
 import json
+import multiprocessing
+import os
 import resource
 import shutil
 import signal
@@ -158,6 +160,9 @@ def preempted(start, monkeypatch):
             def raising(*args, **kwargs):
                 looks.append(args)
                 if len(looks) == time:
+                    for worker in multiprocessing.active_children():  # a scheduler's comes to all processes of a job
+                        os.kill(worker.pid, number)
+                        worker.join(0.5)
                     signal.raise_signal(number)
                 return look(*args, **kwargs)
 
@@ -177,6 +182,7 @@ PREEMPTED = {
     "in an evaluation": (SPT_SL, 9, "goes on after epoch 0 and 8 steps "),
     "at the end of an epoch": (SPT_SL, 10, "goes on after epoch 1 "),
     "in the last evaluation": (SPT_SL, 19, "goes on after epoch 1 and 8 steps "),
+    "after the best epoch": ((*SPT_SL, "trainer.learning_rate=1e-6"), 12, "goes on after epoch 1 and 2 steps "),
     "once all is trained": (SPT_SL, 21, "goes on after epoch 2 "),
     "random order, accumulation": (CASES["random order, exponential, accumulation"], 6, "after epoch 1 and 1 steps "),
     "the last step but one": (CASES["random order, exponential, accumulation"], 2, "after epoch 0 and 2 steps "),
