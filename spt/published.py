@@ -1,6 +1,8 @@
 """What is published, as it ships with the repository: numbers in `results/reference`, recipes in `conf/recipe`."""
 
 import csv
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -39,24 +41,32 @@ def read_numbers(path: Path) -> list[dict[str, str]]:
     Raises:
         SptError: where the file is not of the known columns, or a row says what cannot be.
     """
+    with _reading(path) as reader:
+        columns = tuple(reader.fieldnames or ())
+        if columns != COLUMNS:
+            raise SptError(f"{path}, line 1: the columns must be {','.join(COLUMNS)}, not {','.join(columns)}")
+        rows, seen = [], dict[tuple[str, ...], int]()
+        for row in reader:
+            where = f"{path}, line {reader.line_num}"
+            _check(row, where)
+            key = tuple(row[name] for name in COLUMNS if name not in ("value", "note"))
+            if key in seen:
+                raise SptError(f"{where}: the same number stands in line {seen[key]} already: keep one of them")
+            seen[key] = reader.line_num
+            rows.append(row)
+    return rows
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[csv.DictReader]:
     try:
         with path.open(encoding="utf-8", newline="") as file:
-            reader = csv.DictReader(file)
-            columns = tuple(reader.fieldnames or ())
-            if columns != COLUMNS:
-                raise SptError(f"{path}, line 1: the columns must be {','.join(COLUMNS)}, not {','.join(columns)}")
-            rows, seen = [], dict[tuple[str, ...], int]()
-            for row in reader:
-                where = f"{path}, line {reader.line_num}"
-                _check(row, where)
-                key = tuple(row[name] for name in COLUMNS if name not in ("value", "note"))
-                if key in seen:
-                    raise SptError(f"{where}: the same number stands in line {seen[key]} already: keep one of them")
-                seen[key] = reader.line_num
-                rows.append(row)
-    except UnicodeDecodeError as error:
-        raise SptError(f"{path} is no UTF-8 text ({error.reason}): save it as UTF-8") from error
-    return rows
+            yield csv.DictReader(file)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise SptError(
+            f"cannot read {path} ({getattr(error, 'strerror', None) or error}): it is a CSV in UTF-8, and comes with "
+            "the repository"
+        ) from error
 
 
 def _check(row: dict[str, Any], where: str) -> None:
@@ -106,9 +116,8 @@ def curve(task: str, model: str, method: str, metric: str) -> list[tuple[float, 
     path = CURVES / f"{task}_{model}_{SAME_AS.get(method, method)}.csv"
     if not path.exists():
         return []
-    with path.open(encoding="utf-8", newline="") as file:
-        reader = csv.DictReader(file)
-        points = []
+    points = []
+    with _reading(path) as reader:
         for row in reader:
             try:
                 points.append((float(row["epoch"]), float(row[f"dev_{metric}"])))
