@@ -1,6 +1,7 @@
 # make quickstart: install into .venv, train the four methods on the embedded demo, print their table
 # make test:       install into .venv, run the tests (make test-slow: the slow ones, which CI runs too)
 # make soak:       install into .venv, kill real runs at 60 random moments, start 16 at once on 64 cells (a quarter of an hour)
+# make audit:      hold the pinned packages against PyPI's advisories (pip-audit; every one must be known there)
 # make benchmark:  install into .venv, time a step of each method beside its floor and its rivals (ARGS="--size bert-base")
 # make reproduce:  install into .venv, plan and run the tables of PROFILE (smoke, cpu or paper) with ARGS, report
 
@@ -9,7 +10,7 @@ VENV ?= .venv
 RUN := $(VENV)/bin/python
 PROFILE ?= smoke
 
-.PHONY: setup quickstart test test-slow soak benchmark reproduce
+.PHONY: setup quickstart test test-slow soak audit benchmark reproduce
 
 setup: $(VENV)/.installed
 
@@ -32,7 +33,12 @@ test-slow: setup
 	$(RUN) -m pytest -n auto --dist loadfile -m slow
 
 soak: setup
-	$(RUN) -m pytest -n auto -m soak
+	$(RUN) -m pytest -n auto -m soak -rP
+
+audit:
+	$(PYTHON) -m venv $(VENV)/audit
+	$(VENV)/audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit==2.10.1
+	$(VENV)/audit/bin/pip-audit --strict --disable-pip --no-deps --requirement requirements.txt
 
 benchmark: setup
 	$(RUN) -m scripts.benchmark $(ARGS)

@@ -1,6 +1,5 @@
 """What of a grid is finished, what is missing, and what the missing runs will cost."""
 
-import json
 import re
 import shutil
 import statistics
@@ -13,7 +12,8 @@ from omegaconf import DictConfig
 
 from spt.command import quoted
 from spt.errors import SptError
-from spt.grid import Cell, Composer, Job, cells
+from spt.grid import Composer, Job, cells
+from spt.places import Places
 from spt.results import RECORDS, Finished, Records, Result, collect, publish
 
 PLAIN = re.compile(r"[A-Za-z./][\w./-]*")  # what Hydra takes as text without quotes
@@ -48,7 +48,7 @@ class Plan:
     def __init__(self, config: DictConfig):
         self.force = config.force
         self.output_dir, self.published = Path(config.output_dir), Path(config.results_dir) / RECORDS
-        self.data_dir, self.model_dir, self.folders = config.data_dir, config.model_dir, config.folders
+        self.places = Places(config.folders, config.data_dir, config.model_dir)
         self.cells = cells(config)
         if not self.cells:
             raise SptError(f"tables {', '.join(config.tables)} have no part for profile {', '.join(config.profiles)}")
@@ -56,13 +56,12 @@ class Plan:
         self.tried: set[str] = set()
         self.said: dict[str, str] = {}
         self.stale: set[str] = set()
-        self.data_at_hand: dict[str, str] = {}
         self.look()
         self.stale = {
             run.identity
             for result in self.results
             for run in result.finished
-            if self._has_other_data(result.cell, run.record)
+            if self.places.data_of(result.cell, self.composer) not in (None, run.record["data"]["fingerprint"])
         }
 
     def look(self) -> None:
@@ -117,15 +116,11 @@ class Plan:
 
     def config(self, job: Job) -> dict[str, Any]:
         """The resolved config of a run here."""
-        config = self.composer.config(job) | {"output_dir": str(self.output_dir)}
-        for name, place in self._places(job.cell).items():
-            group, _, key = name.partition(".")
-            config[group] = config[group] | {key: place}
-        return config
+        return self.places.config(job, self.composer) | {"output_dir": str(self.output_dir)}
 
     def command(self, key: str, job: Job) -> list[str]:
         """The overrides of `spt.train` that make a run here."""
-        places = self._places(job.cell) | {"output_dir": str(self.output_dir)}
+        places = self.places.of(job.cell) | {"output_dir": str(self.output_dir)}
         where = [
             f"{name}={place}" if PLAIN.fullmatch(place) else quoted(f"{name}={place}", tuple(places))
             for name, place in places.items()
@@ -167,28 +162,6 @@ class Plan:
             reason = note.record["error"] if note else self.said.get(key, "it ended without a record")
             lines.append(f"{jobs[key].name}: {reason}")
         return lines
-
-    def _places(self, cell: Cell) -> dict[str, str]:
-        places = {}
-        if self.data_dir is not None and cell.task in self.folders:
-            places["task.data_dir"] = str(Path(self.data_dir) / self.folders[cell.task])
-        if self.model_dir is not None:
-            places["model.name_or_path"] = str(Path(self.model_dir) / cell.model)
-        return places
-
-    def _has_other_data(self, cell: Cell, record: dict[str, Any]) -> bool:
-        """Whether local data at hand, of a cell's task, is other data than a record's."""
-        from hydra.utils import instantiate
-
-        from spt.tasks import data_fingerprint
-
-        task = self.config(Job(cell, cell.seeds[0], None))["task"]  # not the record's own: what that names is not made
-        if "task.data_dir" not in self._places(cell) and not str(task["data_dir"]).startswith("pkg://"):
-            return False
-        key = json.dumps(task, sort_keys=True)
-        if key not in self.data_at_hand:
-            self.data_at_hand[key] = data_fingerprint(instantiate(task, _convert_="all").load())
-        return self.data_at_hand[key] != record["data"]["fingerprint"]
 
 
 def _jobs(result: Result) -> list[Job]:

@@ -14,6 +14,7 @@ from spt.command import command
 from spt.errors import SptError, nearest
 from spt.files import replacing, written
 from spt.grid import Cell, Composer, cells
+from spt.places import Places
 from spt.published import CONF
 from spt.results import RECORDS, Records, Result, collect, find_changed
 
@@ -47,7 +48,7 @@ def report(config: DictConfig) -> None:
             )
     every = [path.stem for path in (CONF / "table").glob("*.yaml")]
     whole = set(config.tables) == set(every) and list(config.profiles) in (USUAL, ["smoke"])
-    results = _collected(cells(config), folder, whole)
+    results = _collected(config, cells(config), folder, whole)
     show(results, folder, write_report(config, results, folder))
 
 
@@ -63,7 +64,7 @@ def tell(config: DictConfig) -> None:
             f"unknown cell {str(config.cell)!r} of profile {profiles}: "
             f"{_hint(str(config.cell), [cell.name for cell in every])}"
         )
-    for result in _collected(wanted, folder):
+    for result in _collected(config, wanted, folder):
         console.print("\n".join(trace(result)), soft_wrap=True, markup=False, highlight=False)
 
 
@@ -82,10 +83,14 @@ def _folder(config: DictConfig) -> Path:
     return Path(config.results_dir)
 
 
-def _collected(wanted: Iterable[Cell], folder: Path, whole: bool = False) -> list[Result]:
+def _collected(config: DictConfig, wanted: Iterable[Cell], folder: Path, whole: bool = False) -> list[Result]:
     """The cells with their records; if they are the `whole` grid, those of changed cells too."""
-    records, composer = Records(folder / RECORDS), Composer()
+    records, composer, places = Records(folder / RECORDS), Composer(), Places(config.folders, config.data_dir)
     results = collect(wanted, records, composer)
+    if places.data_dir is not None:
+        for result in results:
+            if result.done:
+                result.usual_data = places.data_of(result.cell, composer) or result.usual_data
     if whole:
         find_changed(results, records, composer)
     return results

@@ -23,9 +23,6 @@ def main(config: DictConfig) -> None:
         raise SptError("the smoke profile is a demo, whose numbers stand in no table with others: give it alone")
     if sweep_name() is not None:
         raise SptError("a grid is planned as a whole: leave out --multirun, and choose tables with table=[...]")
-    for key in ("data_dir", "model_dir"):
-        if config[key] is not None and not Path(str(config[key])).is_dir():
-            raise SptError(f"{key}={config[key]} is no folder")
     plan = Plan(config)
     costs = Costs(plan.records.finished.values())
     show(plan, costs)

@@ -88,7 +88,8 @@ class Result:
         trials: the run of each learning rate that was tried, None where it is missing.
         runs: the run of each seed with the learning rate chosen, None where it is missing.
         failures: what failed, by seed and learning rate.
-        usual_data: the fingerprint of the data that most runs of its task and profile saw.
+        usual_data: the fingerprint of the data that most runs of its task and profile saw; where a report is told
+            where data is, that of the data there.
         changed: runs that were the cell's with settings that no cell has now, and what those are (see `find_changed`).
     """
 

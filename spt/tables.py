@@ -37,7 +37,7 @@ SIGNS = {
     DIVERGED: "of its runs one or more diverged: the scores are of the epochs before, and a later split has none",
     DIRTY: "of its runs one or more came of a working tree with uncommitted changes",
     OUTDATED: "of its runs one or more came of code for methods, training or tasks that has changed since",
-    OTHER_DATA: "of its runs one or more saw other data than most runs of the task",
+    OTHER_DATA: "of its runs one or more saw other data than most runs of the task, or than is there now",
 }
 TOLERANCE = (
     "Δ = ours − published, in points. It is within what the runs can tell where |Δ| ≤ the larger of one example "

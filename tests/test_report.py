@@ -200,6 +200,23 @@ def test_runs_of_other_data_are_not_compared_by_example(demo, tmp_path):
     assert "+3.61 | n/a | n/a | other data | other data | other data | n/a |" in made.report()["tables/superglue.md"]
 
 
+@pytest.mark.parametrize("saw", ["the data that is there now", "other data"])
+def test_runs_are_held_against_the_data_that_is_there_now(saw, demo, tmp_path):
+    shutil.copytree(demo, tmp_path / "records" / demo.name)
+    path = tmp_path / "records" / demo.name / "record.json"
+    record = json.loads(path.read_text())
+    if saw == "other data":
+        record["data"]["fingerprint"] = "4567"
+        path.write_text(json.dumps(record))
+    signs = []
+    for data_dir in ("null", tmp_path):
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            report.report(compose("report", ["profile=smoke", f"results_dir={tmp_path}", f"data_dir={data_dir}"]))
+        lines = csv.DictReader((tmp_path / "tables" / "superglue.csv").read_text().splitlines())
+        signs.append({line["other_data"] for line in lines if line["state"] == "partly"})
+    assert signs == [{"no"}, {"yes" if saw == "other data" else "no"}]
+
+
 def test_marks_of_diverged_and_dirty_runs(demo, tmp_path):
     made = Made(demo, tmp_path, "table=superglue", "profile=paper")
     nothing = {"best_dev": None, "last_dev": None, "test": None}

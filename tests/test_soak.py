@@ -108,10 +108,9 @@ def soak(which: str, folder: Path, kills: int) -> Counter:
 
 @pytest.mark.soak
 @pytest.mark.parametrize("which", RUNS)
-def test_kills_at_random_moments(which, tmp_path, capsys):
+def test_kills_at_random_moments(which, tmp_path):
     counts = soak(which, tmp_path, kills=30)
-    with capsys.disabled():
-        print(f"\nsoak, {which}: {dict(sorted(counts.items()))}")
+    print(f"soak, {which}: {dict(sorted(counts.items()))}")
     assert counts["mismatches"] == 0
 
 
@@ -139,7 +138,7 @@ def test_two_processes_share_a_grid(tmp_path):
 
 
 @pytest.mark.soak
-def test_sixteen_processes_share_64_cells(tmp_path, capsys):
+def test_sixteen_processes_share_64_cells(tmp_path):
     began = time.monotonic()
     seeds = f"profiles.smoke.seeds={list(range(11, 43))}".replace(" ", "")
     found = many(tmp_path, 16, seeds)
@@ -152,5 +151,4 @@ def test_sixteen_processes_share_64_cells(tmp_path, capsys):
     made = table(tmp_path)
     alone = run(*GRID, seeds, f"output_dir={tmp_path}")
     assert alone.returncode == 0 and "nothing to run" in alone.stdout and table(tmp_path) == made
-    with capsys.disabled():
-        print(f"\n16 processes, 64 runs: 64 records, each trained once, {time.monotonic() - began:.0f} s")
+    print(f"16 processes, 64 runs: 64 records, each trained once, {time.monotonic() - began:.0f} s")
