@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 Row = dict[str, Any]
 Rows = Iterator[tuple[str, Row]]
 COMMIT = re.compile("[0-9a-f]{40}")
+csv.field_size_limit(2**30)  # a text may be a book
 
 
 def local_path(text: str) -> Path:

@@ -66,6 +66,10 @@ class MultiRCTask(SentenceTask):
                 )
         return answers
 
+    def names(self, row: Row) -> list[tuple[str, Any]]:
+        paragraph, question = _parts(self.value(row, "idx"), "idx", "paragraph", "question")
+        return [(f"question {paragraph}-{question}", (row.get("paragraph"), row.get("question")))]
+
     def fields(self) -> list[str]:
         return [*super().fields(), "idx"]
 

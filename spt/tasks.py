@@ -12,7 +12,7 @@ import re
 import string
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -242,9 +242,14 @@ class Task(ABC):
         """The labelled rows' examples, and where the other rows stand."""
         examples: list[Example] = []
         unlabelled: list[str] = []
+        known: dict[str, tuple[Any, str]] = {}
         for where, row in rows:
             try:
                 for item in self.unfold(row):
+                    for name, content in self.names(item):
+                        there, place = known.setdefault(name, (content, where))
+                        if there != content:
+                            raise SptError(f"{name} is another one than in {place}: each needs an idx of its own")
                     if self.is_unlabelled(item):
                         unlabelled.append(where if unlabelled else f"{where}: {self._without_label(item)}")
                     else:
@@ -259,6 +264,10 @@ class Task(ABC):
     def unfold(self, row: Row) -> list[Row]:
         """The rows that a row of a file stands for, where a format nests them."""
         return [row]
+
+    def names(self, row: Row) -> Iterable[tuple[str, Any]]:
+        """By what name scores take what in a row, wherever it stands in a file, for one and the same."""
+        return ()
 
     def is_unlabelled(self, row: Row) -> bool:
         """Whether a row carries no public label: none at all, or the hub's -1."""

@@ -463,3 +463,39 @@ def test_bad_published_numbers(case, fails, monkeypatch, tmp_path):
         write(tmp_path, {"numbers.csv": content})
     fails("train", [*PAIR, "output_dir={tmp}/runs"], message)
     assert not made(tmp_path)
+
+
+LONG = 100_000  # words
+ODD = {
+    "texts": (
+        OWN,
+        {
+            "train.csv": "\ufefftext,label\r\n" + "\r\n".join(
+                ("word " * LONG + ",a", '"",b', '"  ",a', "!!! ???,b", "\u200b\ufeff,a", "🎉,b", "cafe\u0301,a", "")
+            ),
+            "dev.csv": REVIEWS,
+        },
+        {"examples": 7, "truncated": 1, "lost_words": 0},
+    ),
+    "sentences": (
+        [*NER, "task.data_dir={tmp}"],
+        {
+            "train.txt": "\ufeff" + "w O\r\n" * LONG + "\r\n!!! O\n... B-PER\n\n\u200b O\n",
+            **dict.fromkeys(("dev.txt", "test.txt"), SENTENCE),
+        },
+        {"examples": 3, "truncated": 1},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", ODD)
+def test_odd_text_is_text(case, train, tmp_path):
+    """As many examples come out as went in; what was cut off is counted."""
+    arguments, files, expected = ODD[case]
+    write(tmp_path, files)
+    code, _, err = train(*(argument.replace("{tmp}", str(tmp_path)) for argument in arguments), "trainer.max_steps=1")
+    assert code == 0, err
+    (path,) = made(tmp_path)
+    split = json.loads(path.read_text())["data"]["splits"]["train"]
+    assert {name: split[name] for name in expected} == expected
+    assert case == "texts" or split["lost_words"] > LONG - 100

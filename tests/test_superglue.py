@@ -150,3 +150,10 @@ def test_rows_without_labels_are_encoded_without(tokenizer):
         assert made.target not in example
         split = made.encode([example], tokenizer, limit=None)
         assert "labels" not in split.inputs.column_names
+
+
+def test_two_questions_of_one_idx_are_refused(tmp_path):
+    other = MULTIRC | {"passage": MULTIRC["passage"] | {"text": "The pear."}}
+    write_splits(tmp_path, [MULTIRC, MULTIRC | {"idx": 8}, other])
+    with pytest.raises(SptError, match=r"line 3: question 7-0 is another one than in .*, line 1: each needs an idx of"):
+        task("multirc").read_file(tmp_path / "train.jsonl")
