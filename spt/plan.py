@@ -1,7 +1,6 @@
 """What of a grid is finished, what is missing, and what the missing runs will cost."""
 
 import re
-import shutil
 import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from spt.command import quoted
 from spt.errors import SptError
 from spt.grid import Composer, Job, cells
 from spt.places import Places
-from spt.results import RECORDS, Finished, Records, Result, collect, publish
+from spt.results import RECORDS, Finished, Records, Result, collect, publish, withdraw
 
 PLAIN = re.compile(r"[A-Za-z./][\w./-]*")  # what Hydra takes as text without quotes
 
@@ -148,10 +147,10 @@ class Plan:
         runs |= {key: (note, None) for key, note in self.records.failures.items() if key not in self.records.finished}
         before = Records(self.published)
         for key, (run, selection) in runs.items():
+            publish(run, self.published, selection)
             for old in (before.finished.get(key), before.failures.get(key)):
                 if old is not None and old.folder.name != run.folder.name:
-                    shutil.rmtree(old.folder)
-            publish(run, self.published, selection)
+                    withdraw(old.folder)
 
     def failures(self) -> list[str]:
         """The runs that were tried and have no record, each with the reason."""

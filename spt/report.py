@@ -138,7 +138,7 @@ def _write(folder: Path, files: dict[str, bytes], only: bool = True) -> list[Pat
     folder.mkdir(parents=True, exist_ok=True)
     for path in folder.iterdir() if only else ():
         if path.is_file() and path.name not in files:
-            path.unlink()
+            path.unlink(missing_ok=True)
     for name, content in files.items():
         path = folder / name
         if not path.exists() or path.read_bytes() != content:

@@ -1,8 +1,9 @@
 """The finished runs behind the tables: which belong to which cell, and what is still missing."""
 
 import json
+import shutil
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -69,14 +70,22 @@ class Records:
         self.failures: dict[str, Finished] = {}
         self.seen: set[tuple[str, str]] = set()
         for folder in folders:
-            for path in sorted(folder.glob(f"*/{RECORD}")):
-                run = Finished(read_record(path), path.parent)
-                self.finished.setdefault(run.identity, run)
-            for path in sorted(folder.glob(f"*/{FAILURE}")):
-                note = Finished(read_record(path), path.parent)
-                self.failures.setdefault(note.identity, note)
+            for runs, name in ((self.finished, RECORD), (self.failures, FAILURE)):
+                for run in _read(folder, name):
+                    runs.setdefault(run.identity, run)
         for run in (*self.finished.values(), *self.failures.values()):
             self.seen.add((run.record["task"], run.record["model"]))
+
+
+def _read(folder: Path, name: str) -> Iterator[Finished]:
+    for path in sorted(folder.glob(f"*/{name}")):
+        try:
+            record = read_record(path)
+        except SptError:
+            if path.exists():
+                raise
+            continue  # another process just took it away
+        yield Finished(record, path.parent)
 
 
 @dataclass
@@ -218,13 +227,20 @@ def choose(result: Result) -> float | None:
     return max(scores, key=scores.__getitem__) if scores else None
 
 
+def withdraw(folder: Path) -> None:
+    """Take away what was published of a run: first what others find it by."""
+    for name in (RECORD, FAILURE):
+        (folder / name).unlink(missing_ok=True)
+    shutil.rmtree(folder)
+
+
 def publish(run: Finished, folder: Path, selection: dict[str, Any] | None = None) -> None:
     """Copy what the report needs of a run (not its weights) to `folder`, with how its learning rate was chosen."""
     there = folder / run.folder.name
     record = run.record | ({} if selection is None else {"selection": selection})
-    files = {RECORD if "metrics" in record else FAILURE: json.dumps(record, indent=2) + "\n"}
-    for name in (HISTORY, OUTCOMES) if RECORD in files else ():
-        files[name] = run.text(name)
+    beside = (HISTORY, OUTCOMES) if "metrics" in record else ()
+    files = {name: run.text(name) for name in beside}
+    files[RECORD if beside else FAILURE] = json.dumps(record, indent=2) + "\n"  # last: who reads it finds the others
     with written(there, "Make room, or set results_dir"):
         there.mkdir(parents=True, exist_ok=True)
         for name, text in files.items():

@@ -5,8 +5,10 @@ import json
 import re
 import shutil
 import sys
+from collections.abc import Callable, Collection, Iterator
 from copy import copy
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -18,7 +20,8 @@ from spt.errors import SptError
 from spt.grid import Composer, Job, cells, identity
 from spt.markup import Column, Section, Table, csv_text, latex, markdown
 from spt.published import COLUMNS, CONF, CURVES, NUMBERS, curve, published, read_numbers
-from spt.results import Records, collect, find_changed
+from spt.record import read_record
+from spt.results import Finished, Records, collect, find_changed, publish, withdraw
 from spt.statistics import summary
 from tests.conftest import REPO, SHARED, run
 
@@ -198,6 +201,29 @@ def test_runs_of_other_data_are_not_compared_by_example(demo, tmp_path):
     assert row(text, "spt", "rte ours").endswith("‖") != row(text, "spt_sl", "rte ours").endswith("‖")
     assert "saw other data than most runs of the task" in text
     assert "+3.61 | n/a | n/a | other data | other data | other data | n/a |" in made.report()["tables/superglue.md"]
+
+
+def test_who_reads_meanwhile_finds_whole_runs(demo, tmp_path):
+    files, runs = ("record.json", "history.jsonl", "outcomes.json"), []
+    for number in range(40):
+        (folder := tmp_path / "runs" / f"run.{number}").mkdir(parents=True)
+        for name in files:
+            shutil.copy(demo / name, folder)
+        record = read_record(folder / "record.json")
+        runs.append(Finished(record | {"config": record["config"] | {"seed": number}}, folder))
+
+    def found_during(write: Callable[[Finished], None]) -> Iterator[Collection[Finished]]:
+        writer = Thread(target=lambda: [write(one) for one in runs])
+        writer.start()
+        while writer.is_alive():
+            yield Records(tmp_path / "records").finished.values()
+
+    numbers = set()
+    for found in found_during(lambda one: publish(one, tmp_path / "records")):
+        assert all(one.history and one.outcomes for one in found)
+        numbers.add(len(found))
+    numbers |= {len(found) for found in found_during(lambda one: withdraw(tmp_path / "records" / one.folder.name))}
+    assert len(numbers) > 2 and not list((tmp_path / "records").iterdir())
 
 
 @pytest.mark.parametrize("saw", ["the data that is there now", "other data"])
