@@ -178,7 +178,11 @@ def _collect(cell: Cell, records: Records, composer: Composer) -> Result:
 
 def find_changed(results: Sequence[Result], records: Records, composer: Composer) -> None:
     """Give each record that is of no cell to the one it differs least from, of the same task, model and method."""
-    jobs = [(result, [Job(result.cell, s, r) for s in result.cell.seeds for r in _rates(result)]) for result in results]
+    jobs = [
+        (result, [Job(result.cell, seed, rate) for seed in result.cell.seeds for rate in _rates(result)])
+        for result in results
+        if (result.cell.task, result.cell.model) in records.seen
+    ]
     known = {composer.identity(job) for _, its in jobs for job in its}
     for key, run in records.finished.items():
         if key in known:
