@@ -152,3 +152,20 @@ def test_sixteen_processes_share_64_cells(tmp_path):
     alone = run(*GRID, seeds, f"output_dir={tmp_path}")
     assert alone.returncode == 0 and "nothing to run" in alone.stdout and table(tmp_path) == made
     print(f"16 processes, 64 runs: 64 records, each trained once, {time.monotonic() - began:.0f} s")
+
+
+@pytest.mark.soak
+def test_two_processes_of_a_run_give_way_together(tmp_path):
+    """Torchrun hands the signal on, and ends with a code of its own."""
+    two = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", *RUNS["an early epoch is the best"])
+    assert run(*two, f"output_dir={tmp_path}/straight").returncode == 0
+    killed = tmp_path / "killed"
+    process = subprocess.Popen([sys.executable, *two, f"output_dir={killed}"], cwd=REPO, stderr=subprocess.DEVNULL)
+    while not list(killed.glob("*/checkpoint.safetensors")):
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait() != 0 and not list(killed.glob("*/record.json"))
+    again = run(*two, f"output_dir={killed}")
+    assert again.returncode == 0 and "goes on after epoch" in again.stdout, again.stderr
+    assert outcome(killed) == outcome(tmp_path / "straight") and resumed(killed) == 1
