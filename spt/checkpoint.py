@@ -9,6 +9,7 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,12 @@ from spt.errors import SptError
 from spt.files import parsed
 
 FORMAT = 2
+KINDS: dict[str, type | tuple] = {
+    **dict.fromkeys(("step", "max_steps", "resumed", "peak_memory_bytes"), int),
+    **dict.fromkeys(("data", "outcomes", "facts"), dict),
+    **{"fingerprint": str, "history": list, "within": (dict, NoneType), "seconds": (int, float)},
+}
+FACTS = ("optimizer", "scheduler", "scaler", "python", "numpy")
 
 
 @dataclass(frozen=True)
@@ -97,6 +104,13 @@ def read_checkpoint(path: Path, fingerprint: str) -> Checkpoint:
         raise SptError(f"{path} is damaged ({error})") from error
     if checkpoint is None:
         raise SptError(f"{path} has checkpoint format {version!r}, this version of spt reads {FORMAT}")
+    wrong = [name for name, kind in KINDS.items() if not isinstance(getattr(checkpoint, name), kind)]
+    wrong += [f"facts.{name}" for name in FACTS if not wrong and name not in checkpoint.facts]
+    wrong += [name for name in ("random/torch", "random/order") if name not in checkpoint.tensors]
+    weights = _under("weight", checkpoint.tensors)
+    wrong += [f"weight/{name}" for name, tensor in weights.items() if not tensor.isfinite().all()]
+    if wrong:
+        raise SptError(f"{path} is damaged (it has no proper {', '.join(wrong)})")
     if checkpoint.fingerprint != fingerprint:
         raise SptError(f"{path} is of another run, with the fingerprint {checkpoint.fingerprint}")
     return checkpoint
@@ -143,7 +157,12 @@ class Parts:
     def load(self, checkpoint: Checkpoint) -> None:
         """Bring all of it to where the checkpoint was taken, but the weights, which are there, and within an epoch the
         random state, which is that of its begin: the order of its examples is drawn from it anew."""
-        facts, tensors = checkpoint.facts, checkpoint.tensors
+        try:
+            self._load(checkpoint.facts, checkpoint.tensors)
+        except (AttributeError, KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
+            raise SptError(f"the checkpoint is damaged ({error!r}): force=true starts anew") from error
+
+    def _load(self, facts: dict[str, Any], tensors: dict[str, Tensor]) -> None:
         names = self._names()
         state: dict[int, dict[str, Any]] = {
             names.index(name): dict(entries) for name, entries in facts["optimizer"]["entries"].items()

@@ -53,6 +53,7 @@ def command(
             @wraps(main)
             def job(config: DictConfig) -> Any:
                 try:
+                    refuse_ignored(config, config_name)
                     if sweep_name() is not None and processes.count() > 1:
                         raise SptError("several processes do one run, not a sweep: start its runs one by one")
                     return main(config)
@@ -111,6 +112,18 @@ def sweep_name() -> str | None:
     return Path(HydraConfig.get().sweep.dir).name
 
 
+def refuse_ignored(config: DictConfig, config_name: str) -> None:
+    """Complain of options that were added where nothing reads them, nor refers to them."""
+    own: Any = OmegaConf.load(CONF / f"{config_name}.yaml")
+    groups = [str(name).split()[-1] for entry in own.defaults if isinstance(entry, DictConfig) for name in entry]
+    known = {*map(str, own), *groups, *(f"{group}s" for group in groups)}
+    for override in HydraConfig.get().overrides.task:
+        name = override.partition("=")[0].lstrip("+")
+        outer = re.split(r"[.@\[]", name)[0]
+        if override.startswith("+") and outer not in known and f"${{{outer}" not in OmegaConf.to_yaml(config):
+            raise SptError(f"unknown option {name!r}: {nearest(outer, known - {'defaults', 'hydra'})}")
+
+
 def refuse_unknown_recipe(config: DictConfig) -> None:
     """Complain of a recipe that was asked for and is not there: Hydra passes over what is optional in silence."""
     for override in HydraConfig.get().overrides.task:
@@ -139,10 +152,10 @@ def explain(error: BaseException) -> str:
         group, _, name = str(error.missing_cfg_file).rpartition("/")
         extra = "; more of them come with pip install -e '.[ray,optuna]'" if group.startswith("hydra/") else ""
         return f"unknown {group or 'config'} {name!r}: {nearest(name, error.options)}{extra}"
-    if type(error).__name__ == "OutOfMemoryError":
+    if type(error).__name__ == "OutOfMemoryError" or "DefaultCPUAllocator" in str(error):
         return (
             "out of memory: halve trainer.per_device_train_batch_size and double trainer.gradient_accumulation_steps, "
-            f"or shorten task.max_length ({str(error).splitlines()[0]})"
+            f"shorten task.max_length, or train fewer numbers ({str(error).splitlines()[0]})"
         )
     if isinstance(error, OSError) and error.strerror is not None:
         return error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"

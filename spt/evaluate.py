@@ -20,10 +20,11 @@ if TYPE_CHECKING:
 def main(config: DictConfig) -> None:
     """Print a split's scores, beside those that the run recorded for it."""
     from spt.console import logged, show_evaluation
-    from spt.files import write_atomically, written
+    from spt.files import output_file, write_atomically, written
     from spt.predictor import load
     from spt.tasks import data_fingerprint
 
+    output = None if config.output is None else output_file(config.output)
     with logged():
         predictor = load(config.run, base_model=config.base_model, revision=config.revision)
         training = training_of(predictor)
@@ -33,7 +34,7 @@ def main(config: DictConfig) -> None:
         same = training["data"].get(config.split) == fingerprint
         recorded = recorded_scores(predictor, config.split) if same else None
         show_evaluation(predictor.task.name, config.file or config.split, len(examples), evaluation.scores, recorded)
-        if config.output is not None:
+        if output is not None:
             facts = {
                 "adapter": str(predictor.adapter.folder),
                 "data": {"split": config.split, "file": config.file, "fingerprint": fingerprint, "as_recorded": same},
@@ -41,7 +42,6 @@ def main(config: DictConfig) -> None:
                 "scores": evaluation.scores,
                 "recorded": recorded,
             }
-            output = Path(str(config.output))
             with written(output, "Make room, or have output name another file"):
                 output.parent.mkdir(parents=True, exist_ok=True)
                 write_atomically(output, json.dumps(facts, indent=2) + "\n")

@@ -49,7 +49,6 @@ class Experiment:
                 self._check(self.checkpoint)
             except SptError as error:
                 log.warning("%s: the run starts anew", error)
-                self.run.clear()
                 self.checkpoint = None
 
     @property
@@ -71,6 +70,8 @@ class Experiment:
         config = self.run.config
         model = config["model"]
         arguments, schedule = training_arguments(config["trainer"], config["seed"], self.run.folder)
+        if self.checkpoint is None:
+            self.run.clear()
         resume, epochs = self.checkpoint, self.take_up()
 
         def spent() -> dict[str, Any]:
@@ -223,8 +224,11 @@ class Experiment:
             raise SptError("the interrupted run had other data")
         if not checkpoint.fits(self.model):
             raise SptError("the interrupted run trained other parameters")
-        epochs = [Epoch.from_row(row, []) for row in checkpoint.history]
-        best = self.best(epochs)
+        try:
+            epochs = [Epoch.from_row(row, []) for row in checkpoint.history]
+            best = self.best(epochs)
+        except (AttributeError, KeyError, TypeError) as error:
+            raise SptError(f"the interrupted run's history is damaged ({error!r})") from error
         if best is not None and not self._has_weights_of_best(checkpoint, epochs):
             kept = read_adapter(self.run.adapter).about.get("training", {}).get("epoch")
             if kept != best.epoch:

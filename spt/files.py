@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -11,8 +12,9 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from spt.errors import GOES_ON, cannot_write
+from spt.errors import GOES_ON, SptError, cannot_write
 
+HALVES = re.compile(r"\\u[dD][89a-fA-F]")
 PARTIAL = ".partial"  # ends the name of a folder with files that are being written
 
 
@@ -22,10 +24,17 @@ def parsed(text: str | bytes) -> Any:
     Raises:
         ValueError: where it is none, or nested more deeply than any that was written by us.
     """
+    text = text if isinstance(text, str) else text.decode()
     try:
-        return json.loads(text)
+        value = json.loads(text)
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
+    if HALVES.search(text):
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:
+            raise ValueError("it has half of a character, a surrogate without the other") from error
+    return value
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -53,6 +62,22 @@ def beside(folder: Path) -> Iterator[Path]:
         yield made
     finally:
         shutil.rmtree(made, ignore_errors=True)
+
+
+def output_file(named: Any) -> Path:
+    """The file that a command is told to write: where its name is a link, what that leads to.
+
+    Raises:
+        SptError: where it can be none, or there is something else.
+    """
+    if not isinstance(named, str) or not named:
+        raise SptError(f"output names a file, not {named!r}")
+    path = Path(named).resolve()
+    if path.is_dir():
+        raise SptError(f"{named!r} is a folder: output names a file")
+    if path.exists() and not path.is_file():
+        raise SptError(f"{named!r} is no ordinary file: leave output out, and lead standard output there with >")
+    return path
 
 
 def remove_leftovers(folder: Path) -> None:

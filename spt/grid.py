@@ -87,6 +87,13 @@ def cells(config: DictConfig) -> list[Cell]:
     """
     settings: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     found = []
+    for group in ("table", "profile"):
+        if not settings.get(f"{group}s"):
+            raise SptError(f"no {group} is chosen: leave {group}= out, or name one of conf/{group}")
+    for profile_name, profile in settings["profiles"].items():
+        seeds = profile["seeds"]
+        if not isinstance(seeds, list) or not seeds or not all(map(is_whole, seeds)) or len({*seeds}) < len(seeds):
+            raise SptError(f"profiles.{profile_name}.seeds must be a list of different whole numbers, not {seeds!r}")
     for name, table in settings["tables"].items():
         for profile_name, profile in settings["profiles"].items():
             part = table["profiles"].get(profile_name)
@@ -102,6 +109,9 @@ def _cells(
     sweep = part.get("sweep", table.get("sweep")) or {}
     if len(sweep) > 1:
         raise SptError(f"table {name} sweeps {', '.join(sweep)}: a table sweeps one setting")
+    for key in ("models", "tasks"):
+        if not isinstance(part[key], list):
+            raise SptError(f"tables.{name}.profiles.{profile_name}.{key} must be a list, not {part[key]!r}")
     swept = [(key, value) for key, values in sweep.items() for value in values]
     points: list[tuple[str, Any] | None] = [*swept] or [None]
     found = []

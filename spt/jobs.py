@@ -13,7 +13,7 @@ from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig
 
 from spt.devices import show_to_jobs
-from spt.errors import SptError
+from spt.errors import SptError, is_whole
 
 
 def come_back(launcher: Launcher, jobs: Sequence[Sequence[str]], first: int = 0) -> list[JobReturn]:
@@ -64,12 +64,13 @@ class Noting(Launcher):
     """
 
     def __init__(self, launcher: Launcher, failed: list[str]):
-        self.launcher, self.failed = launcher, failed
+        self.launcher, self.failed, self.jobs = launcher, failed, 0
 
     def setup(self, **kwargs: Any) -> None:
         self.launcher.setup(**kwargs)
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        self.jobs += len(job_overrides)
         returns = come_back(self.launcher, job_overrides, initial_job_idx)
         for returned in returns:
             if returned.status == JobStatus.FAILED:
@@ -81,12 +82,24 @@ class Noting(Launcher):
 
 @contextmanager
 def noted(failed: list[str]) -> Iterator[None]:
-    """Note the failed jobs of a multirun, whichever launcher and sweeper run it: Hydra tells of the first alone."""
-    instantiate = Plugins.instantiate_launcher
+    """Note the failed jobs of a multirun, whichever launcher and sweeper run it: Hydra tells of the first alone.
+
+    Raises:
+        SptError: where it had no job, or cannot.
+    """
+    instantiate, sweeps = Plugins.instantiate_launcher, list[Noting]()
 
     def noting(plugins: Plugins, hydra_context: HydraContext, task_function: Any, config: DictConfig) -> Launcher:
         launcher = instantiate(plugins, hydra_context, task_function, config)
-        return Noting(launcher, failed) if config.hydra.mode == RunMode.MULTIRUN else launcher
+        if config.hydra.mode != RunMode.MULTIRUN:
+            return launcher
+        size = config.hydra.sweeper.get("max_batch_size")
+        if size is not None and (not is_whole(size) or size < 1):
+            raise SptError(f"hydra.sweeper.max_batch_size must be a whole number of at least 1, not {size!r}")
+        sweeps.append(Noting(launcher, failed))
+        return sweeps[-1]
 
     with patch.object(Plugins, "instantiate_launcher", noting):
         yield
+    if any(sweep.jobs == 0 for sweep in sweeps):
+        raise SptError("the sweep has no run: one of its lists, ranges or globs holds nothing")

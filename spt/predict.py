@@ -6,14 +6,13 @@ import sys
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from omegaconf import DictConfig
 
 from spt.command import command
 from spt.errors import SptError
-from spt.files import parsed, written
+from spt.files import output_file, parsed, written
 from spt.readers import local_path, numbered, read_lines
 
 if TYPE_CHECKING:
@@ -61,10 +60,16 @@ def check(config: DictConfig) -> None:
     for name in ("text", "text_pair"):
         if config[name] is not None and not config[name].strip():
             raise SptError(f"{name} is empty: there is nothing to predict")
+        if config[name] is not None and config[name].encode(errors="replace").decode() != config[name]:
+            raise SptError(f"{name} is not UTF-8")
+    if config.input == "-" and sys.stdin is None:
+        raise SptError("input=- reads standard input, which is closed")
     if config.input not in (None, "-") and not local_path(str(config.input)).is_file():
         raise SptError(f"no file {str(config.input)!r}: input names a file, or - for standard input")
-    if config.output is not None and Path(str(config.output)).is_dir():
-        raise SptError(f"{str(config.output)!r} is a folder: output names a file")
+    if config.output is not None:
+        output, source = output_file(config.output), local_path(str(config.input))
+        if output.exists() and source.exists() and output.samefile(source):
+            raise SptError(f"input and output are the same file, {output}: have output name another one")
 
 
 def inputs_of(config: DictConfig, task: "Task") -> Iterator[tuple[str, "Input"]]:
@@ -100,7 +105,7 @@ def writing(output: str | None) -> Iterator[TextIO]:
     if output is None:
         yield sys.stdout
         return
-    path = Path(str(output))
+    path = output_file(output)
     partial = path.with_name(f"{path.name}.partial")
     with written(path, "Make room, or have output name another file"):
         path.parent.mkdir(parents=True, exist_ok=True)

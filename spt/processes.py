@@ -12,13 +12,22 @@ from datetime import timedelta
 from functools import wraps
 from typing import Any, TypeVar
 
+from spt.errors import SptError
+
 Value = TypeVar("Value")
 PATIENCE = 10.0  # seconds that a process with an error leaves the word to another
 
 
 def count() -> int:
-    """How many processes there are."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
+    """How many processes there are.
+
+    Raises:
+        SptError: where the environment gives no number of them.
+    """
+    named = os.environ.get("WORLD_SIZE", "1")
+    if not named.isdecimal() or int(named) < 1:
+        raise SptError(f"WORLD_SIZE={named!r} of the environment is no number of processes: unset it, or use torchrun")
+    return int(named)
 
 
 def is_main() -> bool:
@@ -81,7 +90,7 @@ def await_turn(error: BaseException) -> str:
 
     The main process has the word, unless it only noticed that another one is gone.
     """
-    if count() == 1:
+    if not os.environ.get("WORLD_SIZE", "1").isdecimal() or count() == 1:
         return ""
     atexit.unregister(_leave)  # which would wait for processes that are gone
     left = "gloo" in str(error) or type(error).__name__ == "DistBackendError"

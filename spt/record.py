@@ -19,16 +19,18 @@ import hashlib
 import importlib.metadata
 import json
 import logging
+import math
 import os
 import platform
 import re
 import shlex
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
 from pathlib import Path
+from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
@@ -36,9 +38,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from spt import processes
 from spt.code import digests, git_state
-from spt.errors import SptError, is_whole
+from spt.errors import SptError, is_number, is_whole
 from spt.files import parsed, remove_leftovers, replacing, write_atomically, written
-from spt.lock import locked
+from spt.lock import LOCK, locked
 
 if TYPE_CHECKING:
     from spt.checkpoint import Checkpoint
@@ -51,6 +53,12 @@ PACKAGES = (
     *("torch", "transformers", "accelerate", "datasets", "tokenizers", "safetensors", "numpy"),
     *("huggingface_hub", "peft", "scikit-learn", "scipy", "seqeval", "hydra-core", "omegaconf"),
 )
+
+
+def _is_score(value: Any) -> bool:
+    return value is None or (is_number(value) and math.isfinite(value))
+
+
 # What a record must have to be read, and what of it: that of a finished run, or of one that failed.
 EVERY: dict[str, type | tuple] = {
     **dict.fromkeys(("task", "model", "method", "fingerprint", "command"), str),
@@ -60,10 +68,20 @@ EVERY: dict[str, type | tuple] = {
 FINISHED: dict[str, type | tuple] = {
     **dict.fromkeys(("status", "metric"), str),
     **dict.fromkeys(("metrics", "scores", "data", "trainable_by_group"), dict),
+    "best_epoch": (int, NoneType),
     **dict.fromkeys(("epochs", "steps", "trainable_parameters", "peak_memory_bytes"), int),
     **{"wall_seconds": (int, float), "collapsed": bool, "warnings": list},
 }
 FAILED: dict[str, type | tuple] = {"error": str}
+SHAPES: dict[str, Callable[[Any], bool]] = {
+    **dict.fromkeys(("seed", "steps", "epochs", "processes", "packed", "resumed"), lambda n: is_whole(n) and n >= 0),
+    "status": lambda status: status in ("finished", "diverged"),
+    "metrics": lambda found: {"best_dev", "last_dev"} <= found.keys() and all(map(_is_score, found.values())),
+    "wall_seconds": _is_score,
+    "warnings": lambda said: all(isinstance(words, str) for words in said),
+    "best_epoch": lambda epoch: epoch is None or is_whole(epoch),
+    "git": lambda git: {"commit", "dirty"} <= git.keys(),
+}
 GROUPS = ("task", "model", "method", "trainer")  # of a config
 NOT_IN_FINGERPRINT = ("output_dir", "logger", "force", "recipe")
 
@@ -81,9 +99,10 @@ class Run:
                 raise SptError(f"{key} must be a path or a name, not {value!r}")
         for group in ("task", "model", "method"):
             name = self.config[group]["name"]
-            if not re.fullmatch(r"[\w.-]+", str(name)):
+            if not isinstance(name, str) or not re.fullmatch(r"\w[\w.-]*", name):
                 raise SptError(
-                    f"{group}.name is part of a folder's name: letters, digits, '_', '-' and '.', not {name!r}"
+                    f"{group}.name is part of a folder's name: letters, digits, '_', and further on '-' and '.', "
+                    f"not {name!r}" + ("" if isinstance(name, str) else f" (a number as text: {group}.name='\"...\"')")
                 )
         seed = self.config["seed"]
         if not is_whole(seed) or not 0 <= seed < 2**32:
@@ -107,8 +126,21 @@ class Run:
 
     @property
     def record(self) -> dict[str, Any] | None:
-        """The record of the finished run, None where it is not finished."""
-        return read_record(self.folder / RECORD) if (self.folder / RECORD).exists() else None
+        """The record of the finished run, None where it is not finished.
+
+        Raises:
+            SptError: where it is damaged, or another run's.
+        """
+        path = self.folder / RECORD
+        if not path.exists():
+            return None
+        record = read_record(path)
+        if record["fingerprint"] != self.fingerprint:
+            raise SptError(
+                f"{path} is of another run, with the fingerprint {record['fingerprint']}: put it where it belongs, or "
+                "delete it"
+            )
+        return record
 
     @property
     def adapter(self) -> Path:
@@ -126,6 +158,10 @@ class Run:
         if not processes.is_main():
             yield
             return
+        for name in (RECORD, HISTORY, OUTCOMES, FAILURE, CONFIG, LOG, CHECKPOINT, LOCK, ADAPTER):
+            path = self.folder / name
+            if path.exists() and not (path.is_dir() if name == ADAPTER else path.is_file()):
+                raise SptError(f"{path} is in the way: it is not what a run leaves there; move it elsewhere")
         with ExitStack() as stack:
             with self._writable():
                 self.folder.mkdir(parents=True, exist_ok=True)
@@ -133,7 +169,7 @@ class Run:
             yield
 
     def start(self) -> "Checkpoint | None":
-        """Make the folder ready: with what an interrupted try left, where the run can go on from there, else without.
+        """Make the folder ready. What an earlier try left stays, until it is gone on from, or `clear`ed.
 
         Returns:
             Where the run goes on; None where it starts anew.
@@ -156,19 +192,18 @@ class Run:
         path = self.folder / CHECKPOINT
         with self._writable():
             self.folder.mkdir(parents=True, exist_ok=True)
-            if self.config["force"] or not path.exists():
-                self.clear()
+            anew = self.config["force"] or not path.exists()
+            if anew:
                 (self.folder / LOG).write_text("")
             remove_leftovers(self.folder)
             (self.folder / FAILURE).unlink(missing_ok=True)
             write_atomically(self.folder / CONFIG, OmegaConf.to_yaml(self.config))
-            if not path.exists():
+            if anew:
                 return None
             try:
                 checkpoint = read_checkpoint(path, self.fingerprint)
             except SptError as error:
                 log.warning("%s: the run starts anew", error)
-                self.clear()
                 return None
             lines = [json.dumps(row) + "\n" for row in checkpoint.history]
             write_atomically(self.folder / HISTORY, "".join(lines))
@@ -260,6 +295,8 @@ def read_record(path: Path) -> dict[str, Any]:
         SptError: where it is damaged, or of a later schema.
     """
     try:
+        if path.exists() and not path.is_file():
+            raise OSError("it is no file")
         record = parsed(path.read_bytes())
     except (OSError, ValueError) as error:
         raise SptError(f"{path} is no readable record ({error}): delete it, and the run can be repeated") from error
@@ -271,6 +308,10 @@ def read_record(path: Path) -> dict[str, Any]:
         )
     needed = EVERY | (FAILED if path.name == FAILURE else FINISHED)
     wrong = [name for name, kind in needed.items() if not isinstance(record.get(name), kind)]
+    if not wrong:
+        wrong = [name for name, is_right in SHAPES.items() if name in record and not is_right(record[name])]
+    if not wrong and path.name == RECORD and record["status"] == "diverged" and not record["warnings"]:
+        wrong = ["warnings"]
     if not wrong:
         wrong = [f"config.{group}" for group in GROUPS if not isinstance(record["config"].get(group), dict)]
     if wrong:

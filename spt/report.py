@@ -38,7 +38,7 @@ def report(config: DictConfig) -> None:
     """
     from spt.readme import USUAL
 
-    folder = _folder(config)
+    folder, wanted = _folder(config), cells(config)
     there = _rows(folder)
     for group in ("table", "profile"):
         if others := sorted({row.get(group, "") for row in there} - set(config[f"{group}s"])):
@@ -48,7 +48,7 @@ def report(config: DictConfig) -> None:
             )
     every = [path.stem for path in (CONF / "table").glob("*.yaml")]
     whole = set(config.tables) == set(every) and list(config.profiles) in (USUAL, ["smoke"])
-    results = _collected(config, cells(config), folder, whole)
+    results = _collected(config, wanted, folder, whole)
     show(results, folder, write_report(config, results, folder))
 
 

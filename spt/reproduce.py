@@ -23,6 +23,12 @@ def main(config: DictConfig) -> None:
         raise SptError("the smoke profile is a demo, whose numbers stand in no table with others: give it alone")
     if sweep_name() is not None:
         raise SptError("a grid is planned as a whole: leave out --multirun, and choose tables with table=[...]")
+    for key in ("dry_run", "force"):
+        if not isinstance(config[key], bool):
+            raise SptError(f"{key} must be true or false, not {config[key]!r}")
+    for key in ("output_dir", "results_dir"):
+        if not isinstance(config[key], str) or not config[key]:
+            raise SptError(f"{key} must be a folder, not {config[key]!r}")
     plan = Plan(config)
     costs = Costs(plan.records.finished.values())
     show(plan, costs)

@@ -1,6 +1,7 @@
 """The training loop: transformers' Trainer with the method's penalty, the task's scores and the authors' schedules."""
 
 import math
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -437,7 +438,10 @@ def training_arguments(
         choices = fields[name].metadata.get("choices")
         if choices and value not in choices:
             raise SptError(f"unknown trainer.{name} {value!r}: {nearest(value, choices)}")
-    name, options = settings.pop("lr_scheduler_type"), dict(settings.pop("lr_scheduler_kwargs", None) or {})
+    name, options = settings.pop("lr_scheduler_type"), settings.pop("lr_scheduler_kwargs", None) or {}
+    if not isinstance(options, dict):
+        raise SptError(f"trainer.lr_scheduler_kwargs must be names with values, not {options!r}")
+    options = dict(options)
     if name == EXPONENTIAL:
         gamma = options.setdefault("gamma", 0.95)
         if len(options) > 1:
@@ -465,6 +469,20 @@ def training_arguments(
     steps = settings.get("max_steps", -1)
     if steps < 1 and steps != -1:
         raise SptError(f"trainer.max_steps must be at least 1, or -1 for num_train_epochs, not {steps!r}")
+    for setting in ("eval_accumulation_steps", "torch_empty_cache_steps", "dataloader_prefetch_factor"):
+        value = settings.get(setting)
+        if value is not None and (not is_whole(value) or value < 1):
+            raise SptError(f"trainer.{setting} must be a whole number of at least 1, not {value!r}")
+    for setting, value in settings.items():
+        if is_number(value) and setting != "max_steps" and not 0 <= value < math.inf:
+            raise SptError(f"trainer.{setting} must be a finite number of at least 0, not {value!r}")
+    precision = next((name for name in ("bf16", "fp16") if settings.get(name)), "no")
+    elsewhere = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+    if elsewhere not in ("no", precision):
+        raise SptError(
+            f"ACCELERATE_MIXED_PRECISION={elsewhere}, of the environment or accelerate's own config, is not what "
+            f"trainer.bf16 and trainer.fp16 ask for, {precision!r}: set it to no, and trainer.bf16 or trainer.fp16"
+        )
     accelerated = torch.accelerator.is_available()
     if settings.get("fp16") and not accelerated:
         raise SptError("trainer.fp16 needs an accelerator, and this machine has none: trainer.bf16=true works without")

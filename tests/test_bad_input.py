@@ -4,6 +4,7 @@ like a result.
 
 import gzip
 import json
+import os
 import re
 import shutil
 import sys
@@ -151,6 +152,20 @@ CONFIGS |= {
     "nowhere to write": ([*PAIR, "output_dir=null"], "output_dir must be a path"),
     "nothing of a model's configuration": ([*PAIR, "+model.config.no_such_setting=1"], "no_such_setting"),
     "a rate above 1 in a model's configuration": ([*PAIR, "+model.config.hidden_dropout_prob=2"], "dropout"),
+    "an option that nothing reads": ([*PAIR, "+learning_rate=0.5"], "unknown option 'learning_rate'"),
+    "an option of nothing": ([*PAIR, "+a.b=1"], "unknown option 'a.b'"),
+    "a name that is hidden": ([*PAIR, "task.name=.."], "task.name is part of a folder's name"),
+    "a number for a name": ([*PAIR, "task.name=2024"], "task.name is part of a folder's name.*as text"),
+    "a decay of nan": ([*PAIR, "trainer.weight_decay=nan"], "weight_decay must be a finite number of at least 0"),
+    "a norm below 0": ([*PAIR, "trainer.max_grad_norm=-1"], "max_grad_norm must be a finite number of at least 0"),
+    "options of a schedule in words": ([*PAIR, "trainer.lr_scheduler_kwargs=abc"], "must be names with values"),
+    "a sweep over nothing": (["--multirun", *PAIR, "seed=range(0)"], "the sweep has no run"),
+    "no run at a time": (["--multirun", *PAIR, "hydra.sweeper.max_batch_size=0"], "max_batch_size must be"),
+    "none together": (
+        ["--multirun", *PAIR, "hydra/launcher=packed", "hydra.launcher.together=0"],
+        "hydra.launcher.together must be",
+    ),
+    "more numbers than there is memory for": ([*PAIR, "method.prefix_length=10000000000"], "out of memory"),
     "a name that leaves the folder": ([*PAIR, "task.name=../../etc"], "task.name is part of a folder's name"),
     "no metric": ([*PAIR, "task.metrics=[]"], "metric"),
     "an unknown metric": ([*PAIR, "task.metrics=[acuracy]"], "acuracy"),
@@ -211,6 +226,7 @@ DATA: dict[str, tuple[list[str], dict[str, str | bytes], str]] = {
             ("a list for a label", '{"premise": "a", "hypothesis": "b", "label": []}\n', "line 1: label"),
             ("a label out of range", '{"premise": "a", "hypothesis": "b", "label": 7}\n', "line 1: label"),
             ("NaN for a label", '{"premise": "a", "hypothesis": "b", "label": NaN}\n', "line 1: label"),
+            ("half of a character", '{"premise": "\\ud800", "hypothesis": "b"}\n', "line 1: .*surrogate"),
             ("brackets without end", '{"premise": ' + "[" * 5000 + "\n", "line 1: not JSON"),
             ("half a character", b'{"premise": "\xf0\x9f', "not UTF-8"),
         )
@@ -345,6 +361,21 @@ OTHERS: dict[str, tuple[str, list[str], dict[str, str | bytes], str]] = {
     "report: a file for a folder": (
         "report", ["table=ner", "profile=cpu", "results_dir={tmp}/a"], {"a": ""}, "cannot write .*/a: .*set results_dir"
     ),
+    "report: no table": ("report", ["table=[]"], {}, "no table is chosen"),
+    "reproduce: no table": ("reproduce", ["table=[]"], {}, "no table is chosen"),
+    **{
+        f"reproduce: {option}": ("reproduce", ["table=ner", "--dry-run", option], {}, message)
+        for option, message in (
+            ("dry_run=perhaps", "dry_run must be true or false"),
+            ("force=perhaps", "force must be true or false"),
+            ("output_dir=null", "output_dir must be a folder"),
+            ("profiles.smoke.seeds=[]", "seeds must be a list of different whole numbers"),
+            ("profiles.smoke.seeds=[1,1]", "seeds must be a list of different whole numbers"),
+            ("profiles.smoke.seeds=3", "seeds must be a list of different whole numbers"),
+            ("tables.ner.profiles.smoke.models=demo", "models must be a list"),
+            ("+foo=1", "unknown option 'foo'"),
+        )
+    },
     "reproduce: an unknown table": ("reproduce", ["table=nerr"], {}, "unknown table 'nerr'"),
     "reproduce: demo and real": ("reproduce", ["profile=[smoke,cpu]"], {}, "give it alone"),
     "reproduce: no data": ("reproduce", ["data_dir=/no/such"], {}, "data_dir=/no/such is no folder"),
@@ -362,6 +393,14 @@ OTHERS: dict[str, tuple[str, list[str], dict[str, str | bytes], str]] = {
     "predict: text and input": ("predict", ["run={tmp}", "text=a", "input=b"], {}, "give one of text"),
     "predict: an empty text": ("predict", ["run={tmp}", "text= "], {}, "text is empty"),
     "predict: no such input": ("predict", ["run={tmp}", "input=/no/such"], {}, "no file '/no/such'"),
+    "predict: no ordinary file to write": (
+        "predict", ["run={tmp}", "text=a", "output=/dev/null"], {}, "no ordinary file"
+    ),
+    "predict: what it reads to write": (
+        "predict", ["run={tmp}", "input={tmp}/a.jsonl", "output={tmp}/a.jsonl"], {"a.jsonl": "{}"}, "are the same file"
+    ),
+    "predict: a text that is not UTF-8": ("predict", ["run={tmp}", "text=a\udcff"], {}, "text is not UTF-8"),
+    "evaluate: no ordinary file to write": ("evaluate", ["run={tmp}", "output=/dev/null"], {}, "no ordinary file"),
     "predict: a folder to write": ("predict", ["run={tmp}", "text=a", "output={tmp}"], {}, "is a folder"),
     "push: no repository": ("push", ["run={tmp}"], {}, "repository is missing"),
     "push: no adapter": ("push", ["run={tmp}", "repository=a/b"], {}, "no adapter"),
@@ -499,3 +538,27 @@ def test_odd_text_is_text(case, train, tmp_path):
     split = json.loads(path.read_text())["data"]["splits"]["train"]
     assert {name: split[name] for name in expected} == expected
     assert case == "texts" or split["lost_words"] > LONG - 100
+
+
+ENVIRONMENT = {
+    "no number of processes": ("WORLD_SIZE", "two", "WORLD_SIZE='two' of the environment"),
+    "another precision": ("ACCELERATE_MIXED_PRECISION", "bf16", "ACCELERATE_MIXED_PRECISION=bf16.*ask for, 'no'"),
+}
+
+
+@pytest.mark.parametrize("case", ENVIRONMENT)
+def test_a_bad_environment(case, fails, monkeypatch, tmp_path):
+    name, value, message = ENVIRONMENT[case]
+    monkeypatch.setenv(name, value)
+    fails("train", [*PAIR, "output_dir={tmp}/runs"], message)
+    assert not made(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["record.json", "train.log", "checkpoint.safetensors", "lock.json", "adapter"])
+def test_what_is_in_the_way_in_a_run_s_folder(name, fails, tmp_path):
+    arguments = [*PAIR, "task.labels=[a,b]", "output_dir={tmp}/runs"]
+    fails("train", arguments, "label")
+    (folder,) = (tmp_path / "runs").iterdir()
+    (folder / name).unlink(missing_ok=True)
+    os.mkfifo(folder / name)
+    fails("train", arguments, f"{name} is in the way|{name} is no readable record")

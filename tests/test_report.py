@@ -247,7 +247,8 @@ def test_marks_of_diverged_and_dirty_runs(demo, tmp_path):
     made = Made(demo, tmp_path, "table=superglue", "profile=paper")
     nothing = {"best_dev": None, "last_dev": None, "test": None}
     made.run(
-        "superglue/rte/bert-base-cased/spt", 11, outcomes(9), status="diverged", metrics=nothing, adapter_bytes=None
+        *("superglue/rte/bert-base-cased/spt", 11, outcomes(9)),
+        **{"status": "diverged", "warnings": ["nan"], "metrics": nothing, "adapter_bytes": None},
     )
     made.run("superglue/rte/bert-base-cased/spt_sl", 11, outcomes(9), git={"commit": "c0ffee", "dirty": True})
     text = made.report()["tables/superglue.md"]

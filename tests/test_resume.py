@@ -16,6 +16,8 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from spt.checkpoint import Checkpoint, Parts, generators, read_checkpoint
 from spt.console import Bar, log, logged
@@ -305,7 +307,29 @@ def without_its_adapter(folder: Path) -> None:
     shutil.rmtree(folder / "adapter")
 
 
+def rewritten(folder: Path, **changes) -> None:
+    path = folder / "checkpoint.safetensors"
+    with safe_open(path, "pt") as file:
+        about = json.loads(file.metadata()["spt"]) | changes
+    save_file(load_file(path), path, metadata={"format": "pt", "spt": json.dumps(about)})
+
+
+def with_words_for_a_step(folder: Path) -> None:
+    rewritten(folder, step="eight")
+
+
+def with_half_a_history(folder: Path) -> None:
+    rewritten(folder, history=[{"epoch": 1}])
+
+
+def without_facts(folder: Path) -> None:
+    rewritten(folder, facts={})
+
+
 DAMAGE = {
+    with_words_for_a_step: "is damaged (it has no proper step",
+    with_half_a_history: "the interrupted run's history is damaged",
+    without_facts: "is damaged (it has no proper facts.optimizer",
     truncated: "checkpoint.safetensors is damaged",
     emptied: "checkpoint.safetensors is damaged",
     of_something_else: "checkpoint.safetensors is damaged",

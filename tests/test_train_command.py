@@ -90,7 +90,8 @@ def test_the_list_of_runs_has_a_line_a_run(sweep):
 
 
 def test_a_finished_run_is_shown_and_not_repeated(train, tmp_path):
-    arguments = ("task=demo_choice", *DEMO)
+    shutil.copytree(REPO / "spt/demo/choice", tmp_path / "data")
+    arguments = ("task=demo_choice", f"task.data_dir={tmp_path}/data", *DEMO)
     code, out, _ = train(*arguments)
     assert code == 0 and "epoch 1:" in out
     (path,) = (tmp_path / "runs").glob("*/record.json")
@@ -98,9 +99,22 @@ def test_a_finished_run_is_shown_and_not_repeated(train, tmp_path):
     code, out, _ = train(*arguments)
     assert code == 0 and "finished before" in out and "best dev" in out and "epoch 1:" not in out
     assert path.read_bytes() == before
+    (tmp_path / "data").rename(tmp_path / "elsewhere")
+    code, _, err = train(*arguments, "force=true")
+    assert code == 1 and "no data folder" in err and path.read_bytes() == before
+    (tmp_path / "elsewhere").rename(tmp_path / "data")
     code, out, _ = train(*arguments, "force=true")
     assert code == 0 and "epoch 1:" in out and path.read_bytes() != before
     assert json.loads(path.read_bytes())["metrics"] == json.loads(before)["metrics"]
+
+
+def test_a_record_of_another_run_is_not_shown(train, tmp_path):
+    arguments = ("task=demo_choice", *DEMO, "trainer.max_steps=1")
+    train(*arguments)
+    (path,) = (tmp_path / "runs").glob("*/record.json")
+    path.write_text(path.read_text().replace(json.loads(path.read_text())["fingerprint"], "0123456789ab"))
+    code, out, err = train(*arguments)
+    assert code == 1 and "is of another run, with the fingerprint 0123456789ab" in err and "best dev" not in out
 
 
 def test_a_run_whose_record_was_deleted_starts_again(train, tmp_path):

@@ -8,6 +8,8 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
+from spt.errors import SptError, is_whole
+
 
 class PackedLauncher(Launcher):
     """Trains the jobs that differ in no more than seed, prefixes, loss weight and optimisation together.
@@ -17,6 +19,8 @@ class PackedLauncher(Launcher):
     """
 
     def __init__(self, together: int = 8):
+        if not is_whole(together) or together < 1:
+            raise SptError(f"hydra.launcher.together must be a whole number of at least 1, not {together!r}")
         self.together = together
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
