@@ -50,7 +50,12 @@ def load_backbone(
         raise SptError(f"unknown model.dtype={dtype!r}: {nearest(dtype, DTYPES)}")
     if "/" in attn_implementation:
         raise SptError(f"model.attn_implementation={attn_implementation!r} is code on the hub, which is not run here")
+    for name, changes in (("config", config), ("tokenizer", tokenizer)):
+        if not isinstance(changes, dict | None):
+            raise SptError(f"model.{name} must be names with values, as model.{name}={{a: 1}}, not {changes!r}")
     source = _source(name_or_path)
+    if revision != "main" and is_local(name_or_path):
+        raise SptError(f"model.revision={revision!r} is of a model on the hub, and {name_or_path!r} is a folder")
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     try:

@@ -143,7 +143,7 @@ def explain(error: BaseException) -> str:
     if isinstance(error, SptError):
         return str(error)
     if isinstance(error, InstantiationException) and error.__cause__ is not None:
-        if isinstance(error.__cause__, TypeError):
+        if isinstance(error.__cause__, TypeError) and "argument" in str(error.__cause__):
             return f"{error.__cause__}: an option, or a recipe, that belongs to another method or task"
         return explain(error.__cause__)
     if isinstance(error, ValueError) and str(error).startswith("Config group override must be"):

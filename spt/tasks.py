@@ -130,6 +130,7 @@ class Task(ABC):
     target: ClassVar[str] = "label"  # where an example holds what is to be predicted
 
     def __post_init__(self) -> None:
+        self._check_types()
         self.name, self.labels = str(self.name), [label_name(label) for label in self.labels]
         if not self.metrics:
             raise SptError(f"{self.name} has no metric: task.metrics names at least one")
@@ -147,6 +148,16 @@ class Task(ABC):
         if not is_number(self.held_out) or not 0 <= self.held_out < 1:
             raise SptError(f"task.held_out must be a share of train, from 0 to below 1, not {self.held_out!r}")
         self.held_out = float(self.held_out)
+
+    def _check_types(self) -> None:
+        if not isinstance(self.files, dict):
+            raise SptError(f"task.files must be file names by split, not {self.files!r}")
+        lists = {"labels": self.labels, "metrics": self.metrics}
+        for key, value in (lists | {f"files.{split}": names for split, names in self.files.items()}).items():
+            if not isinstance(value, list | tuple):
+                raise SptError(f"task.{key} must be a list, as task.{key}=[a,b], not {value!r}")
+        if not isinstance(self.data_dir, str | None):
+            raise SptError(f"task.data_dir must be a folder, not {self.data_dir!r}")
 
     def _check_labels(self) -> None:
         if len(set(self.labels)) < len(self.labels) or len(self.classes) < 2:

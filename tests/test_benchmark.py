@@ -69,12 +69,12 @@ def test_the_command(tmp_path, monkeypatch):
         f"benchmark.FOLDER = Path({str(tmp_path)!r}); benchmark.main()"
     )
     options = ["--size", "tiny", "--contenders", "floor,spt+bfloat16", "--prefix_length", "2,4", "--length", "16"]
-    done = run("-c", code, *options, "--batch", "2", "--rounds", "2", "--name", "tried")
+    done = run("-c", code, *options, "--batch", "2", "--rounds", "1", "--name", "tried")
     assert done.returncode == 0, done.stderr
     tried = json.loads((tmp_path / "tried.json").read_text())
     assert [result["prefix_length"] for result in tried["results"]] == [2, 4]
     for result in tried["results"]:
-        assert all(len(its["seconds"]) == 2 for its in result["contenders"].values())
+        assert all(len(its["seconds"]) == 1 for its in result["contenders"].values())
     text = (tmp_path / "README.md").read_text()
     assert "spt+bfloat16" in text and "tried.svg" in text and (tmp_path / "tried.svg").exists()
     assert spt.__version__ == tried["versions"]["spt"]

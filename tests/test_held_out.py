@@ -71,10 +71,9 @@ def test_micro_f1_comes_from_the_counts_of_sentences(sentences):
     assert f1 == pytest.approx(entity_f1(gold, predicted)["f1"] if there or found else 0.0)
 
 
-def test_a_run_scores_its_held_out_part_and_keeps_each_example_s_outcome(tmp_path):
-    command = ["-m", "spt.train", *DEMO, "task.held_out=0.25", "method=spt", f"output_dir={tmp_path}"]
-    done = run(*command, "task=demo_pair")
-    assert done.returncode == 0, done.stderr
+def test_a_run_scores_its_held_out_part_and_keeps_each_example_s_outcome(train, tmp_path):
+    code, _, err = train(*DEMO, "task=demo_pair", "task.held_out=0.25", "method=spt", output_dir=tmp_path)
+    assert code == 0, err
     (folder,) = tmp_path.glob("demo_pair*")
     record, outcomes = (json.loads((folder / name).read_text()) for name in ("record.json", "outcomes.json"))
     assert record["data"]["splits"]["held_out"]["examples"] == 50 == len(outcomes["held_out"])

@@ -60,13 +60,8 @@ def test_a_sweep_leaves_what_it_leaves_without(tmp_path):
         assert ours == plain
 
 
-@pytest.mark.parametrize(
-    ("number", "code"),
-    [
-        pytest.param(signal.SIGKILL, -signal.SIGKILL, marks=pytest.mark.slow),
-        pytest.param(signal.SIGTERM, 75, marks=pytest.mark.soak),
-    ],
-)
+@pytest.mark.soak
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, 75)])
 def test_a_pack_that_is_stopped_goes_on(number, code, tmp_path):
     options = ("trainer.num_train_epochs=4", "trainer.per_device_train_batch_size=64", "seed=11,12", PACKED)
     sweep = ("-m", "spt.train", "--multirun", "task=demo_pair", *DEMO, *options)

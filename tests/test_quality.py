@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 from tests.conftest import REPO
 
 
@@ -19,5 +21,6 @@ def test_format():
     check("ruff", "format", "--check", ".")
 
 
+@pytest.mark.slow
 def test_types():
     check("mypy")

@@ -210,13 +210,14 @@ def test_a_run_that_gives_way_goes_on_within_the_epoch(case, preempted, start, s
     assert outcome(tmp_path / "runs") == expected and resumed(tmp_path / "runs") == 1
 
 
+@pytest.mark.slow
 def test_it_may_have_to_give_way_again_and_again(preempted, start, straight, tmp_path):
     expected = straight(*SPT_SL)
-    for _ in range(5):
+    for _ in range(3):
         code, _, err = preempted(*SPT_SL, time=3, number=signal.SIGUSR1)
         assert code == 75 and "SIGUSR1" in err, err
     code, _, err = start(*SPT_SL)
-    assert code == 0 and outcome(tmp_path / "runs") == expected and resumed(tmp_path / "runs") == 5
+    assert code == 0 and outcome(tmp_path / "runs") == expected and resumed(tmp_path / "runs") == 3
 
 
 def test_the_signal_of_submitit_is_handed_on_to_it(preempted, start, straight, tmp_path):
@@ -314,22 +315,12 @@ def rewritten(folder: Path, **changes) -> None:
     save_file(load_file(path), path, metadata={"format": "pt", "spt": json.dumps(about)})
 
 
-def with_words_for_a_step(folder: Path) -> None:
-    rewritten(folder, step="eight")
-
-
 def with_half_a_history(folder: Path) -> None:
     rewritten(folder, history=[{"epoch": 1}])
 
 
-def without_facts(folder: Path) -> None:
-    rewritten(folder, facts={})
-
-
 DAMAGE = {
-    with_words_for_a_step: "is damaged (it has no proper step",
     with_half_a_history: "the interrupted run's history is damaged",
-    without_facts: "is damaged (it has no proper facts.optimizer",
     truncated: "checkpoint.safetensors is damaged",
     emptied: "checkpoint.safetensors is damaged",
     of_something_else: "checkpoint.safetensors is damaged",
@@ -349,6 +340,22 @@ def test_what_is_damaged_is_told_and_the_run_starts_anew(damage, start, straight
     assert code == 0 and f"{DAMAGE[damage]}" in out, err
     assert out.count("the run starts anew") == 1 and "goes on" not in out and "epoch 1:" in out
     assert outcome(tmp_path / "runs") == expected and resumed(tmp_path / "runs") == 0
+
+
+@pytest.mark.slow
+def test_a_checkpoint_of_another_shape_is_damaged(start, interrupted, tmp_path):
+    folder = interrupted(*BEST_IS_FIRST, after=2)
+    path, fingerprint = folder / "checkpoint.safetensors", folder.name.rpartition(".")[2]
+    assert read_checkpoint(path, fingerprint).step > 0
+    whole = path.read_bytes()
+    for name, value in {"step": "eight", "history": {}, "resumed": None, "data": [], "outcomes": "x"}.items():
+        rewritten(folder, **{name: value})
+        with pytest.raises(SptError, match=f"is damaged .it has no proper {name}"):
+            read_checkpoint(path, fingerprint)
+        path.write_bytes(whole)
+    rewritten(folder, facts={})
+    with pytest.raises(SptError, match=r"no proper facts.optimizer, facts.scheduler, facts.scaler"):
+        read_checkpoint(path, fingerprint)
 
 
 def test_another_runs_checkpoint_is_not_taken(start, straight, interrupted, tmp_path):
