@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 from spt.command import explain, quoted
 from spt.jobs import come_back
 from spt.lock import Busy
-from spt.record import Run
+from spt.record import RECORD, Run
 from spt.train import run_or_show
 
 LEFT = "left to another process"
@@ -52,18 +52,32 @@ def quietly(config: DictConfig) -> str | None:
 
     Returns:
         What there is to say beside that: LEFT where another process is at work on it; why it failed where no note could
-        be written.
+        be written, or an earlier result stands in its place.
     """
+    from spt.training import Diverged
+
     run = Run(config)
+    before = _written(run)
     with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
         try:
             run_or_show(config)
         except Busy:
             return LEFT
+        except Diverged:
+            return None  # as its record says
         except Exception as error:
-            if run.record is None:
-                try:
-                    run.fail(explain(error))
-                except OSError:
-                    return explain(error)
+            if _written(run) != before:
+                return None
+            if before is not None:
+                return f"{explain(error)} (its earlier result is kept)"
+            try:
+                run.fail(explain(error))
+            except OSError:
+                return explain(error)
     return None
+
+
+def _written(run: Run) -> int | None:
+    """When the run's record was written."""
+    path = run.folder / RECORD
+    return path.stat().st_mtime_ns if path.exists() else None

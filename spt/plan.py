@@ -153,12 +153,12 @@ class Plan:
                     withdraw(old.folder)
 
     def failures(self) -> list[str]:
-        """The runs that were tried and have no record, each with the reason."""
+        """The runs that were tried and left no record, or none but an earlier one, each with the reason."""
         jobs = {self.composer.identity(job): job for result in self.results for job in _jobs(result)}
         lines = []
-        for key in sorted(self.tried & jobs.keys() - self.records.finished.keys()):
+        for key in sorted(self.tried & jobs.keys() - (self.records.finished.keys() - self.said.keys())):
             note = self.records.failures.get(key)
-            reason = note.record["error"] if note else self.said.get(key, "it ended without a record")
+            reason = self.said.get(key) or (note.record["error"] if note else "it ended without a record")
             lines.append(f"{jobs[key].name}: {reason}")
         return lines
 

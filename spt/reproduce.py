@@ -72,7 +72,7 @@ def run(plan: "Plan", costs: "Costs") -> None:
             said = launch({key: plan.command(key, job) for key, job in jobs.items()}, plan.output_dir)
             left = {key for key, words in said.items() if words == LEFT}
             plan.tried -= left
-            plan.said |= said
+            plan.said |= {key: words for key, words in said.items() if key not in left}
             plan.look()
             if left and left == plan.pending().keys():
                 await_one([folder_of(plan.config(jobs[key])) for key in left])

@@ -102,6 +102,11 @@ def test_a_failed_cell_is_told_at_the_end_and_stops_nothing(made, tmp_path):
     assert ("linear_probe", 0.01, 11) in records(tmp_path)
     (note,) = (tmp_path / "smoke" / "records").glob("*/failure.json")
     assert "alpha must be" in json.loads(note.read_text())["error"]
+    (folder,) = tmp_path.glob("demo_ner.demo.linear_probe.*")
+    (folder / "checkpoint.safetensors").mkdir()
+    done = reproduce(tmp_path, f"{ROWS}=[linear_probe]", "profiles.smoke.seeds=[11]", "force=true")
+    assert done.returncode == 1 and "is in the way" in done.stderr and "its earlier result is kept" in done.stderr
+    assert ("linear_probe", 0.01, 11) in records(tmp_path)
 
 
 @pytest.mark.slow
