@@ -101,7 +101,7 @@ def test_what_two_processes_trained_is_evaluated_by_one(by_two):
     assert done.returncode == 0 and "the recorded scores exactly" in done.stdout, done.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_accelerate_launch_and_a_run_that_is_finished(data, tmp_path):
     launch = ("-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes=2", "-m", "spt.train")
     arguments = ("task=demo_choice", *DEMO, "trainer.max_steps=3", f"output_dir={tmp_path}")
