@@ -29,12 +29,13 @@ def digests(source: Callable[[str], str | None] | None = None) -> dict[str, str]
 
 def changed_since(record: dict[str, Any]) -> list[str]:
     """The modules that define results and are not what they were when a record was made; all where it does not say."""
-    now, then = _now(), record["code"] or {}
+    now, then = running(), record["code"] or {}
     return sorted(name for name in now.keys() | then.keys() if now.get(name) != then.get(name))
 
 
 @cache
-def _now() -> dict[str, str]:
+def running() -> dict[str, str]:
+    """The digests of the code that this process runs: of when this was first asked."""
     return digests()
 
 

@@ -113,12 +113,16 @@ def sweep_name() -> str | None:
 
 
 def refuse_ignored(config: DictConfig, config_name: str) -> None:
-    """Complain of options that were added where nothing reads them, nor refers to them."""
+    """Complain of options that were added where nothing reads them nor refers to them, or left out where all do."""
     own: Any = OmegaConf.load(CONF / f"{config_name}.yaml")
     groups = [str(name).split()[-1] for entry in own.defaults if isinstance(entry, DictConfig) for name in entry]
     known = {*map(str, own), *groups, *(f"{group}s" for group in groups)}
     for override in HydraConfig.get().overrides.task:
         name = override.partition("=")[0].lstrip("+")
+        if override.startswith("~"):
+            raise SptError(
+                f"{override}: no part of the config can be left out; give {name[1:]} another value, or null for none"
+            )
         outer = re.split(r"[.@\[]", name)[0]
         if override.startswith("+") and outer not in known and f"${{{outer}" not in OmegaConf.to_yaml(config):
             raise SptError(f"unknown option {name!r}: {nearest(outer, known - {'defaults', 'hydra'})}")
@@ -152,6 +156,8 @@ def explain(error: BaseException) -> str:
         group, _, name = str(error.missing_cfg_file).rpartition("/")
         extra = "; more of them come with pip install -e '.[ray,optuna]'" if group.startswith("hydra/") else ""
         return f"unknown {group or 'config'} {name!r}: {nearest(name, error.options)}{extra}"
+    if isinstance(error, ValueError) and str(error).startswith("The --resolve flag"):
+        return str(error)
     if type(error).__name__ == "OutOfMemoryError" or "DefaultCPUAllocator" in str(error):
         return (
             "out of memory: halve trainer.per_device_train_batch_size and double trainer.gradient_accumulation_steps, "

@@ -1,5 +1,6 @@
 """Your own data as a task: `python -m spt.train task=custom task.train=... task.validation=... task.text=[column]`."""
 
+import itertools
 import math
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,8 @@ def custom_task(
         types = labels or _found(paths["train"], tags, is_token=True)
         return TokenTask(labels=types, columns={"tokens": text or ["tokens"], "tags": [tags]}, **shared)
     label = label or "label"
+    if label in (*text, *choices):
+        raise SptError(f"column {label!r} is the label, and cannot be what the model reads: see task.text, task.label")
     if shape == "choice":
         if len(text) != 1 or len(choices) < 2:
             raise SptError(
@@ -130,7 +133,14 @@ def _found(path: Path, column: str, is_token: bool) -> list[str]:
             f"{path}, column {column!r}: {len(found)} {what}, and there must be {least} at least; where it is the "
             "column of the labels, task.labels=[...] names them"
         )
-    return sorted(found, key=_order)
+    names = sorted(found, key=_order)
+    for one, other in itertools.pairwise(names):
+        if math.isfinite(_order(one)[0]) and _order(one)[0] == _order(other)[0]:
+            raise SptError(
+                f"{path}, column {column!r}: {one!r} and {other!r} are one number: write it in one way, or name them "
+                "in task.labels=[...] where they are two classes"
+            )
+    return names
 
 
 def _order(label: str) -> tuple[float, str]:

@@ -9,14 +9,13 @@ class SptError(ValueError):
     """Bad input. The message names the thing and the remedy; commands print it alone and exit with code 1."""
 
 
-GOES_ON = (
-    "Put that right (where the disk is full, make room), and the same command goes on after the last finished epoch"
-)
+GOES_ON = "and the same command goes on after the last finished epoch"
 
 
 def cannot_write(path: object, error: BaseException, remedy: str = GOES_ON) -> SptError:
     """What to say of a file that could not be written: by default one of a run's."""
-    return SptError(f"cannot write {path}: {getattr(error, 'strerror', None) or error}. {remedy}")
+    why = getattr(error, "strerror", None) or error
+    return SptError(f"cannot write {path}: {why}. Put that right (where the disk is full, make room), {remedy}")
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

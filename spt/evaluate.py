@@ -42,7 +42,7 @@ def main(config: DictConfig) -> None:
                 "scores": evaluation.scores,
                 "recorded": recorded,
             }
-            with written(output, "Make room, or have output name another file"):
+            with written(output, "or have output name another file"):
                 output.parent.mkdir(parents=True, exist_ok=True)
                 write_atomically(output, json.dumps(facts, indent=2) + "\n")
 

@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,11 +23,11 @@ def parsed(text: str | bytes) -> Any:
     """What JSON text says.
 
     Raises:
-        ValueError: where it is none, or nested more deeply than any that was written by us.
+        ValueError: where it is none, has a key twice, or is nested more deeply than any that was written by us.
     """
     text = text if isinstance(text, str) else text.decode()
     try:
-        value = json.loads(text)
+        value = json.loads(text, object_pairs_hook=_distinct)
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
     if HALVES.search(text):
@@ -34,6 +35,14 @@ def parsed(text: str | bytes) -> Any:
             json.dumps(value, ensure_ascii=False).encode()
         except UnicodeEncodeError as error:
             raise ValueError("it has half of a character, a surrogate without the other") from error
+    return value
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        (twice, _), *_ = Counter(key for key, _ in pairs).most_common(1)
+        raise ValueError(f"it has the key {twice!r} twice")
     return value
 
 

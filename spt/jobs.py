@@ -56,6 +56,20 @@ def the_dead_return() -> Iterator[None]:
         yield
 
 
+def check(config: DictConfig) -> None:
+    """Complain of settings by which Hydra's launchers and sweepers would run nothing, or end in riddles."""
+    sweeper, launcher = config.hydra.sweeper, config.hydra.launcher
+    for name in ("max_batch_size", "n_trials", "n_jobs"):
+        count = sweeper.get(name)
+        if count is not None and (not is_whole(count) or count < 1):
+            raise SptError(f"hydra.sweeper.{name} must be a whole number of at least 1, not {count!r}")
+    if launcher.get("n_jobs") == 0:
+        raise SptError("hydra.launcher.n_jobs must be at least 1, or -1 for all cores, not 0")
+    direction = sweeper.get("direction", "maximize")
+    if direction not in ("minimize", "maximize"):
+        raise SptError(f"hydra.sweeper.direction must be maximize or minimize, not {direction!r}")
+
+
 class Noting(Launcher):
     """A launcher that notes the jobs that fail in another.
 
@@ -93,9 +107,7 @@ def noted(failed: list[str]) -> Iterator[None]:
         launcher = instantiate(plugins, hydra_context, task_function, config)
         if config.hydra.mode != RunMode.MULTIRUN:
             return launcher
-        size = config.hydra.sweeper.get("max_batch_size")
-        if size is not None and (not is_whole(size) or size < 1):
-            raise SptError(f"hydra.sweeper.max_batch_size must be a whole number of at least 1, not {size!r}")
+        check(config)
         sweeps.append(Noting(launcher, failed))
         return sweeps[-1]
 

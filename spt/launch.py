@@ -13,7 +13,7 @@ from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig
 
 from spt.command import explain, quoted
-from spt.jobs import come_back
+from spt.jobs import check, come_back
 from spt.lock import Busy
 from spt.record import RECORD, Run
 from spt.train import run_or_show
@@ -35,6 +35,7 @@ def launch(jobs: Mapping[str, Sequence[str]], output_dir: Path) -> dict[str, str
     assert hydra is not None
     overrides = [*HydraConfig.get().overrides.hydra, quoted(f"output_dir={output_dir}", ("output_dir",))]
     config = hydra.compose_config("train", overrides, RunMode.MULTIRUN, with_log_configuration=False)
+    check(config)
     context = HydraContext(config_loader=hydra.config_loader, callbacks=Callbacks(config))
     launcher = Plugins.instance().instantiate_launcher(hydra_context=context, task_function=quietly, config=config)
     size = config.hydra.sweeper.max_batch_size or len(jobs)

@@ -7,6 +7,7 @@ between machines on some file systems.
 
 import fcntl
 import json
+import logging
 import os
 import socket
 import time
@@ -19,6 +20,7 @@ from typing import Any
 from spt.errors import SptError
 from spt.files import beside, parsed
 
+log = logging.getLogger(__name__)
 LOCK = "lock.json"
 BEAT = 5.0  # seconds between beats
 PATIENCE = 30.0  # seconds without a beat, and the owner is taken for dead
@@ -109,11 +111,14 @@ def _remove_dead(path: Path) -> None:
     """
     with suppress(FileNotFoundError), path.open("rb") as file:
         said = file.read()
-        patient = time.monotonic() + PATIENCE
+        patient = 0.0
         while not _lets_go(file.fileno(), said):
             file.seek(0)
             if file.read() != said or _is_alive(_owner(said)):
                 raise Busy(f"another process is at work on {path.parent}{_who(said)}: wait for it, or stop it")
+            if not patient:
+                patient = time.monotonic() + PATIENCE
+                log.warning("%s is of a process not to be seen from here: %d s for a sign of life", path, PATIENCE)
             if time.monotonic() > patient:
                 break
             time.sleep(0.1)

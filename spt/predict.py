@@ -2,6 +2,7 @@
 
 import io
 import json
+import logging
 import sys
 from collections import deque
 from collections.abc import Iterator
@@ -19,11 +20,13 @@ if TYPE_CHECKING:
     from spt.predictor import Input
     from spt.tasks import Task
 
+log = logging.getLogger("spt.predict")  # __name__ is __main__ in the command
+
 
 @command("predict", verbatim=("text", "text_pair"))
 def main(config: DictConfig) -> None:
     """Write what the model says about each input, a line each, as it goes."""
-    from spt.console import counted, errors, log, logged
+    from spt.console import counted, errors, logged
     from spt.predictor import load
 
     check(config)
@@ -36,13 +39,12 @@ def main(config: DictConfig) -> None:
             for number, (where, item) in enumerate(inputs_of(config, predictor.task), start=1):
                 try:
                     predictor.examples(item)
+                    names.extend(named(number, item, predictor.task))
                 except SptError as error:
                     raise SptError(f"{where}: {error}") from error
-                rows = predictor.task.unfold(item) if isinstance(item, dict) else [{}]
-                names.extend({"input": number} | {key: row[key] for key in ("id", "idx") if key in row} for row in rows)
                 yield item
             if number == 0:
-                raise SptError(f"{config.input} holds no input")
+                raise SptError(f"{'standard input' if config.input == '-' else config.input} holds no input")
 
         with writing(config.output) as out:
             bar = out is not sys.stdout or not out.isatty()
@@ -87,16 +89,35 @@ def inputs_of(config: DictConfig, task: "Task") -> Iterator[tuple[str, "Input"]]
     else:
         yield from task.file_rows(path)
         return
+    blank = 0
     for number, line in lines:
         text = line.rstrip("\r\n")
+        here = f"{where}, line {number}"
+        texts = text.split("\t") if task.task_type != "token" else [text]
         if text.startswith("{") and config.input == "-":
             try:
-                yield f"{where}, line {number}", parsed(text)
+                yield here, parsed(text)
             except ValueError as error:
-                raise SptError(f"{where}, line {number}: not JSON ({error})") from error
-        elif text.strip():
-            first, tab, second = text.partition("\t")
-            yield f"{where}, line {number}", (first, second) if tab and task.task_type != "token" else text
+                raise SptError(f"{here}: not JSON ({error})") from error
+        elif not text.strip():
+            blank += 1
+        elif len(texts) > 2:
+            raise SptError(f"{here}: expected a text, or two with a tab between them, found {len(texts)}")
+        else:
+            yield here, text if len(texts) == 1 else (texts[0], texts[1])
+    if blank:
+        log.warning("%s: %d blank lines passed over", where, blank)
+
+
+def named(number: int, item: "Input", task: "Task") -> list[dict[str, Any]]:
+    """What tells the predictions of an input from others: its number, and the ids that it has."""
+    rows = task.unfold(item) if isinstance(item, dict) else [{}]
+    names = [{"input": number} | {key: row[key] for key in ("id", "idx") if key in row} for row in rows]
+    try:
+        json.dumps(names, allow_nan=False)
+    except ValueError as error:
+        raise SptError("an id is no number that JSON has: NaN and Infinity are none") from error
+    return names
 
 
 @contextmanager
@@ -107,7 +128,7 @@ def writing(output: str | None) -> Iterator[TextIO]:
         return
     path = output_file(output)
     partial = path.with_name(f"{path.name}.partial")
-    with written(path, "Make room, or have output name another file"):
+    with written(path, "or have output name another file"):
         path.parent.mkdir(parents=True, exist_ok=True)
         with partial.open("w", encoding="utf-8") as file:
             try:

@@ -37,7 +37,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from spt import processes
-from spt.code import digests, git_state
+from spt.code import git_state, running
 from spt.errors import SptError, is_number, is_whole
 from spt.files import parsed, remove_leftovers, replacing, write_atomically, written
 from spt.lock import LOCK, locked
@@ -79,7 +79,6 @@ SHAPES: dict[str, Callable[[Any], bool]] = {
     "metrics": lambda found: {"best_dev", "last_dev"} <= found.keys() and all(map(_is_score, found.values())),
     "wall_seconds": _is_score,
     "warnings": lambda said: all(isinstance(words, str) for words in said),
-    "best_epoch": lambda epoch: epoch is None or is_whole(epoch),
     "git": lambda git: {"commit", "dirty"} <= git.keys(),
 }
 GROUPS = ("task", "model", "method", "trainer")  # of a config
@@ -307,7 +306,7 @@ def read_record(path: Path) -> dict[str, Any]:
             "version of spt; delete it, and the run can be repeated"
         )
     needed = EVERY | (FAILED if path.name == FAILURE else FINISHED)
-    wrong = [name for name, kind in needed.items() if not isinstance(record.get(name), kind)]
+    wrong = [name for name, kind in needed.items() if name not in record or not isinstance(record[name], kind)]
     if not wrong:
         wrong = [name for name, is_right in SHAPES.items() if name in record and not is_right(record[name])]
     if not wrong and path.name == RECORD and record["status"] == "diverged" and not record["warnings"]:
@@ -348,7 +347,7 @@ def versions() -> dict[str, str]:
 @cache
 def origin() -> dict[str, Any]:
     """The commit and the digests of the code that this process runs: of when this was first asked."""
-    return {"git": git_state(), "code": digests()}
+    return {"git": git_state(), "code": running()}
 
 
 @cache

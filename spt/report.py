@@ -128,7 +128,7 @@ def write_report(config: DictConfig, results: Sequence[Result], folder: Path) ->
     titles = {str(name): str(table.title) for name, table in config.tables.items() if f"{name}.md" in tables}
     drawn = figures(titles, results)
     text = readme(titles, list(config.profiles), results, compared, sorted(drawn))
-    with written(folder, "Make room, or set results_dir"):
+    with written(folder, "or set results_dir"):
         others = _write(folder / TABLES, tables) + _write(folder / FIGURES, drawn)
         return [*_write(folder, {README: text.encode()}, only=False), *others]
 

@@ -38,7 +38,7 @@ def main(config: DictConfig) -> None:
         run(plan, costs)
     finally:
         folder = Path(config.results_dir)
-        with written(folder, "Make room, or set results_dir"):
+        with written(folder, "or set results_dir"):
             folder.mkdir(parents=True, exist_ok=True)
             with locked(folder, wait=True):
                 plan.look()

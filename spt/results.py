@@ -245,7 +245,7 @@ def publish(run: Finished, folder: Path, selection: dict[str, Any] | None = None
     beside = (HISTORY, OUTCOMES) if "metrics" in record else ()
     files = {name: run.text(name) for name in beside}
     files[RECORD if beside else FAILURE] = json.dumps(record, indent=2) + "\n"  # last: who reads it finds the others
-    with written(there, "Make room, or set results_dir"):
+    with written(there, "or set results_dir"):
         there.mkdir(parents=True, exist_ok=True)
         for name, text in files.items():
             if not (there / name).exists() or (there / name).read_text(encoding="utf-8") != text:

@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -53,6 +54,23 @@ OURS: dict[str, Any] = {
     "remove_unused_columns": False,
 }
 IS_A: dict[type, Callable[[Any], bool]] = {int: is_whole, float: is_number, bool: lambda value: isinstance(value, bool)}
+NAMED_VALUES = "[^=,]+=[^=,]+(,[^=,]+=[^=,]+)*"
+# What the value of a setting must be, beside of its type.
+Bound = tuple[Callable[[Any], bool], str]
+ABOVE_0: Bound = (lambda value: 0 < value <= torch.finfo(torch.float32).max, "a finite number above 0 (in float32)")
+COUNT: Bound = (lambda value: is_whole(value) and value >= 1, "a whole number of at least 1")
+BETA: Bound = (lambda value: 0 <= value < 1, "at least 0 and below 1")
+NOT_NEGATIVE: Bound = (lambda value: not is_number(value) or 0 <= value < math.inf, "a finite number of at least 0")
+BOUNDS: dict[str, Bound] = {
+    **dict.fromkeys(("learning_rate", "num_train_epochs"), ABOVE_0),
+    **dict.fromkeys(
+        ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps"), COUNT
+    ),
+    **dict.fromkeys(("eval_accumulation_steps", "torch_empty_cache_steps", "dataloader_prefetch_factor"), COUNT),
+    **dict.fromkeys(("adam_beta1", "adam_beta2"), BETA),
+    "max_steps": (lambda value: value >= 1 or value == -1, "at least 1, or -1 for num_train_epochs"),
+    "optim_args": (lambda value: re.fullmatch(NAMED_VALUES, str(value)) is not None, "name=value,name=value"),
+}
 CHECK_EVERY = 10  # steps between looks at the loss, each of which waits for the device
 
 
@@ -458,24 +476,13 @@ def training_arguments(
         if name not in schedules:
             raise SptError(f"unknown trainer.lr_scheduler_type {name!r}: {nearest(name, schedules)}")
         settings |= {"lr_scheduler_type": name, "lr_scheduler_kwargs": options}
-    for setting in ("learning_rate", "num_train_epochs"):
-        value = settings.get(setting, 0)
-        if not is_number(value) or not 0 < value < math.inf:
-            raise SptError(f"trainer.{setting} must be a finite number above 0, not {value!r}")
-    for setting in ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps"):
-        value = settings.get(setting, 0)
-        if not is_whole(value) or value < 1:
-            raise SptError(f"trainer.{setting} must be a whole number of at least 1, not {value!r}")
-    steps = settings.get("max_steps", -1)
-    if steps < 1 and steps != -1:
-        raise SptError(f"trainer.max_steps must be at least 1, or -1 for num_train_epochs, not {steps!r}")
-    for setting in ("eval_accumulation_steps", "torch_empty_cache_steps", "dataloader_prefetch_factor"):
-        value = settings.get(setting)
-        if value is not None and (not is_whole(value) or value < 1):
-            raise SptError(f"trainer.{setting} must be a whole number of at least 1, not {value!r}")
     for setting, value in settings.items():
-        if is_number(value) and setting != "max_steps" and not 0 <= value < math.inf:
-            raise SptError(f"trainer.{setting} must be a finite number of at least 0, not {value!r}")
+        holds, bound = BOUNDS.get(setting, NOT_NEGATIVE)
+        if value is not None and not holds(value):
+            raise SptError(f"trainer.{setting} must be {bound}, not {value!r}")
+    for setting, known in (("torch_compile_backend", _compilers), ("torch_compile_mode", _compiler_modes)):
+        if (chosen := settings.get(setting)) is not None and chosen not in known():
+            raise SptError(f"unknown trainer.{setting} {chosen!r}: {nearest(chosen, known())}")
     precision = next((name for name in ("bf16", "fp16") if settings.get(name)), "no")
     elsewhere = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
     if elsewhere not in ("no", precision):
@@ -497,3 +504,15 @@ def training_arguments(
     except (ValueError, TypeError, ImportError) as error:
         raise SptError(f"trainer: {error}") from error
     return arguments, (name, options)
+
+
+def _compilers() -> list[str]:
+    from accelerate.utils import DynamoBackend
+
+    return [backend.lower() for backend in DynamoBackend.list() if backend != DynamoBackend.NO]
+
+
+def _compiler_modes() -> list[str]:
+    from torch._inductor import list_mode_options
+
+    return list(list_mode_options())

@@ -1,11 +1,14 @@
 """Tiny encoders, and the commands as a user calls them."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import hypothesis
+import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -63,9 +66,18 @@ def train(monkeypatch, capsys, tmp_path):
     return call
 
 
-def run(*command: str, **kwargs) -> subprocess.CompletedProcess:
-    """A real process in the repository."""
-    return subprocess.run([sys.executable, *command], cwd=REPO, capture_output=True, text=True, **kwargs)
+def run(*command: str, timeout: float | None = None, **kwargs) -> subprocess.CompletedProcess:
+    """A real process in the repository. Where it takes too long, it and all that it started say where they stand."""
+    environment = {**kwargs.pop("env", os.environ), "PYTHONFAULTHANDLER": "1"}
+    where = {"cwd": REPO, "env": environment, "text": True, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    process = subprocess.Popen([sys.executable, *command], **where, **kwargs)
+    try:
+        out, err = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        for each in [*psutil.Process(process.pid).children(recursive=True), process]:
+            each.send_signal(signal.SIGABRT)
+        raise AssertionError("{} took more than {} s: {} {}".format(command, timeout, *process.communicate())) from None
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
 DEMO = ("model=demo", "trainer.num_train_epochs=1")

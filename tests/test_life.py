@@ -162,6 +162,22 @@ def test_files_of_every_kind_and_standard_input(runs, command, tmp_path, monkeyp
     assert all(each == said[0] for each in said) and [number for number, _ in said[0]] == [1, 2, 3, 4, 5]
 
 
+def test_lines_of_standard_input_are_all_accounted_for(runs, command, monkeypatch):
+    def said(text: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+        return command("predict", f"run={runs['demo_pair', 'spt']}", "input=-")
+
+    code, out, err = said("a b\tc\n\n  \nd\te f")
+    assert code == 0 and len(lines(out)) == 2 and "standard input: 2 blank lines passed over" in err, err
+    for text, message in (
+        ("", "standard input holds no input"),
+        ("a\tb\tc\n", "line 1: expected a text, or two with a tab between them, found 3"),
+        ('{"premise": "a", "hypothesis": "b", "id": Infinity}\n', "line 1: an id is no number that JSON has"),
+    ):
+        code, out, err = said(text)
+        assert code == 1 and message in err and err.count("error:") == 1 and out == "", err
+
+
 @pytest.mark.parametrize("task", ["demo_pair", "demo_choice"])
 def test_predictions_are_those_that_were_scored(task, runs, command):
     folder = runs[task, "lora"]

@@ -82,7 +82,7 @@ def elsewhere(tmp_path, monkeypatch):
     return write
 
 
-def test_an_owner_elsewhere_lives_while_its_heart_beats(elsewhere, tmp_path):
+def test_an_owner_elsewhere_lives_while_its_heart_beats(elsewhere, tmp_path, caplog):
     process = multiprocessing.get_context("fork").Process(
         target=lambda: [elsewhere(n) or time.sleep(0.2) for n in range(50)]
     )
@@ -96,6 +96,7 @@ def test_an_owner_elsewhere_lives_while_its_heart_beats(elsewhere, tmp_path):
     began = time.monotonic()
     with locked(tmp_path):
         assert time.monotonic() - began > 0.9
+    assert caplog.messages.count(f"{tmp_path / LOCK} is of a process not to be seen from here: 1 s for a sign of life")
 
 
 def test_the_heart_beats(tmp_path, monkeypatch):

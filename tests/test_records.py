@@ -106,9 +106,9 @@ def test_the_committed_records_have_the_present_schema():
 
 
 def test_code_is_digested_once(monkeypatch):
-    code._now.cache_clear()
+    code.running.cache_clear()
     calls = []
     monkeypatch.setattr(code, "digests", lambda: calls.append(1) or {})
     changed_since({"code": {}}), changed_since({"code": {}})
-    code._now.cache_clear()
+    code.running.cache_clear()
     assert len(calls) == 1
