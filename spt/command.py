@@ -20,7 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from spt import processes
 from spt.errors import SptError, nearest
 from spt.jobs import noted
-from spt.preemption import Preempted
+from spt.preemption import INTERRUPTED, Preempted
 from spt.published import CONF, recipes
 from spt.usage import usage
 
@@ -72,7 +72,8 @@ def command(
                 with noted(failed):
                     hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(job)()
             except KeyboardInterrupt:
-                sys.exit("interrupted")
+                print("interrupted", file=sys.stderr)
+                sys.exit(INTERRUPTED)
             except Preempted as end:
                 print(end, file=sys.stderr)
                 raise

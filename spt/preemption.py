@@ -1,7 +1,9 @@
 """Signals by which a scheduler asks for the machine back: a run keeps where it is, and its command ends with a code of
-its own. They are SIGTERM, SIGUSR1, and the signal upon which submitit queues its job again, which it then does.
+its own. They are SIGTERM, SIGUSR1, and the signal upon which submitit queues its job again, which it then does. Ctrl-C
+is one more of them, and a second Ctrl-C ends the command at once.
 """
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -9,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 EXIT_CODE = 75  # EX_TEMPFAIL of sysexits.h: the same command later will do
+INTERRUPTED = 130  # as shells have it: 128 and the signal's number
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 OF_SUBMITIT = signal.SIGUSR2
 
@@ -17,11 +20,12 @@ class Preempted(SystemExit):
     """The end of a command that was asked for the machine."""
 
     def __init__(self, number: int):
-        super().__init__(EXIT_CODE)
-        self.name = signal.Signals(number).name
+        super().__init__(INTERRUPTED if number == signal.SIGINT else EXIT_CODE)
+        self.number = number
 
     def __str__(self) -> str:
-        return f"{self.name}: the machine is wanted back; the same command goes on"
+        why = f"{signal.Signals(self.number).name}: the machine is wanted back"
+        return f"{'interrupted' if self.number == signal.SIGINT else why}; the same command goes on"
 
 
 _asked = 0
@@ -38,9 +42,10 @@ def listening() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.getsignal(number) for number in (*SIGNALS, OF_SUBMITIT)}
+    before = {number: signal.getsignal(number) for number in (*SIGNALS, OF_SUBMITIT, signal.SIGINT)}
     ours = [number for number in SIGNALS if before[number] == signal.SIG_DFL]
     ours += [OF_SUBMITIT] * callable(before[OF_SUBMITIT])
+    ours += [signal.SIGINT] * (before[signal.SIGINT] == signal.default_int_handler)
     for number in ours:
         signal.signal(number, _on_signal)
     try:
@@ -84,13 +89,26 @@ def give_way() -> None:
 
 
 def not_to_workers(worker: int) -> None:
-    """What a DataLoader's worker begins with: signals that come to all processes of a job are the run's, not its."""
-    for number in (*SIGNALS, OF_SUBMITIT):
+    """What a DataLoader's worker begins with: signals that come to all processes of a job are the run's, not its.
+
+    The run itself ends it by one, though, and waits for that.
+    """
+    for number in (signal.SIGUSR1, OF_SUBMITIT, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+    threading.Thread(target=_end_when_told_by, args=(os.getppid(),), daemon=True).start()
+
+
+def _end_when_told_by(run: int) -> None:
+    while signal.sigwaitinfo([signal.SIGTERM]).si_pid != run:
+        pass
+    os._exit(0)
 
 
 def _on_signal(number: int, frame: Any) -> None:
     global _asked
+    if number == _asked == signal.SIGINT:
+        raise KeyboardInterrupt
     _asked = number
     if not _trainings:
         give_way()

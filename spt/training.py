@@ -41,7 +41,7 @@ SETTINGS = frozenset(
     "adam_beta2 adam_epsilon weight_decay max_grad_norm train_sampling_strategy bf16 fp16 tf32 bf16_full_eval "
     "fp16_full_eval use_cpu full_determinism torch_compile torch_compile_backend torch_compile_mode "
     "activation_checkpointing activation_checkpointing_kwargs gradient_checkpointing gradient_checkpointing_kwargs "
-    "dataloader_num_workers dataloader_prefetch_factor dataloader_pin_memory dataloader_persistent_workers "
+    "dataloader_num_workers dataloader_prefetch_factor dataloader_pin_memory "
     "torch_empty_cache_steps eval_accumulation_steps ddp_backend ddp_find_unused_parameters ddp_timeout".split()
 )
 # What a run decides itself: an evaluation an epoch, files and logs by spt.record and spt.loggers.
@@ -327,11 +327,9 @@ class TaskTrainer(Trainer):
             steps = steps_in_epoch if self.resume.step == max_steps else self.resume.step - self.resume.begin
         return len(self.resume.history), steps * self.args.gradient_accumulation_steps
 
-    def _prepare_for_training(self, max_steps: int, train_dataloader: Any, *others: Any) -> Any:
-        prepared = super()._prepare_for_training(max_steps, train_dataloader, *others)
+    def _prepare_for_training(self, *args: Any) -> Any:
+        prepared = super()._prepare_for_training(*args)
         if self.resume is not None:
-            if self.args.dataloader_persistent_workers:
-                iter(train_dataloader.base_dataloader)  # their first start, and no later one, draws a random number
             self.parts.load(self.resume)
         return prepared
 
@@ -385,7 +383,6 @@ class TaskTrainer(Trainer):
             collate_fn=self.data_collator,
             num_workers=args.dataloader_num_workers,
             pin_memory=args.dataloader_pin_memory,
-            persistent_workers=args.dataloader_persistent_workers,
             prefetch_factor=args.dataloader_prefetch_factor,
             worker_init_fn=preemption.not_to_workers,
         )

@@ -118,6 +118,10 @@ CONFIGS |= {
     "perhaps in bfloat16": ([*PAIR, "trainer.bf16=perhaps"], "bf16 must be of type bool, not 'perhaps'"),
     "a setting that is not a run's": ([*PAIR, "+trainer.output_dir=x"], "output_dir is not for a run to set"),
     "an unbounded gradient": ([*PAIR, "trainer.max_grad_norm=much"], "max_grad_norm must be of type float"),
+    "workers that stay, of every evaluation": (
+        [*PAIR, "+trainer.dataloader_persistent_workers=true"],
+        "dataloader_persistent_workers is not for a run to set",
+    ),
     "heavy weights": ([*PAIR, "trainer.weight_decay=heavy"], "weight_decay must be of type float, not 'heavy'"),
     "a beta above 1": ([*PAIR, "trainer.adam_beta1=2"], "adam_beta1 must be at least 0 and below 1, not 2"),
     "an unknown sampling": ([*PAIR, "trainer.train_sampling_strategy=sorted"], "sampling_strategy .sorted.: known"),

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +24,13 @@ from spt.checkpoint import Checkpoint, Parts, generators, read_checkpoint
 from spt.console import Bar, log, logged
 from spt.errors import SptError
 from spt.experiment import Experiment
+from spt.preemption import not_to_workers
 from spt.record import Run
 from spt.tasks import TokenTask
 from spt.training import TaskTrainer
 from tests.conftest import REPO, SPT_SL, arguments, outcome, resumed
 
+BY_HAND = 130
 INTERRUPTED: dict[tuple[tuple[str, ...], int], Path] = {}
 
 
@@ -49,7 +52,7 @@ def cut_off(start, monkeypatch):
         with monkeypatch.context() as patch:
             patch.setattr(owner, name, cut)
             code, _, err = start(*settings)
-        assert code == 1 and "interrupted" in err
+        assert code == BY_HAND and "interrupted" in err
 
     return call
 
@@ -86,9 +89,8 @@ CASES = {
         "trainer.lr_scheduler_type=reduce_lr_on_plateau", "+trainer.lr_scheduler_kwargs.patience=0",
         "+trainer.lr_scheduler_kwargs.threshold=0.9", "trainer.optim=sgd", "+trainer.optim_args='momentum=0.9'",
     ),
-    "workers that stay": (
+    "workers": (
         "task=demo_pair", "method=bitfit", "trainer.num_train_epochs=3", "trainer.dataloader_num_workers=1",
-        "+trainer.dataloader_persistent_workers=true",
     ),
 }  # fmt: skip
 
@@ -190,7 +192,7 @@ PREEMPTED = {
     "the last step but one": (CASES["random order, exponential, accumulation"], 2, "after epoch 0 and 2 steps "),
     "the last step": (CASES["random order, exponential, accumulation"], 3, "after epoch 0 and 3 steps "),
     "the last of the steps": (CASES["steps, not epochs"], 24, "after epoch 2 and 4 steps "),
-    "workers": (CASES["workers that stay"], 3, "after epoch 0 and 3 steps "),
+    "workers": (CASES["workers"], 3, "after epoch 0 and 3 steps "),
 }  # fmt: skip
 
 
@@ -218,6 +220,62 @@ def test_it_may_have_to_give_way_again_and_again(preempted, start, straight, tmp
         assert code == 75 and "SIGUSR1" in err, err
     code, _, err = start(*SPT_SL)
     assert code == 0 and outcome(tmp_path / "runs") == expected and resumed(tmp_path / "runs") == 3
+
+
+def test_ctrl_c_keeps_where_it_is_and_a_second_one_ends_it_at_once(preempted, start, straight, monkeypatch, tmp_path):
+    expected = straight(*SPT_SL)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        code, _, err = preempted(*SPT_SL, time=12, number=signal.SIGINT)
+        assert code == BY_HAND and err == "interrupted; the same command goes on\n"
+        with monkeypatch.context() as patch:
+            patch.setattr(TaskTrainer, "training_step", lambda *_: [signal.raise_signal(signal.SIGINT) for _ in "ab"])
+            code, _, err = start(*SPT_SL)
+        assert code == BY_HAND and err == "interrupted\n"
+    finally:
+        signal.signal(signal.SIGINT, before)
+    code, out, _ = start(*SPT_SL)
+    assert code == 0 and "goes on after epoch 1 and 2 steps " in out
+    assert outcome(tmp_path / "runs") == expected and resumed(tmp_path / "runs") == 1
+
+
+def test_a_worker_is_the_runs_to_end_and_no_one_elses():
+    context = multiprocessing.get_context("fork")
+    ready = context.Event()
+
+    def work() -> None:
+        not_to_workers(0)
+        ready.set()
+        time.sleep(60)
+
+    worker = context.Process(target=work, daemon=True)
+    worker.start()
+    assert ready.wait(30)
+    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT):
+        subprocess.run(["kill", f"-{number.value}", str(worker.pid)], check=True)
+    worker.join(0.5)
+    assert worker.is_alive()
+    worker.terminate()
+    worker.join(30)
+    assert worker.exitcode == 0
+
+
+@pytest.mark.slow
+def test_workers_do_not_outstay_the_run(data, tmp_path):
+    """All processes of a job are told to end; the run ends, and its workers do not keep it."""
+    settings = (*CASES["workers"], "trainer.num_train_epochs=50", "trainer.dataloader_num_workers=2")
+    command = [sys.executable, "-m", "spt.train", *arguments(data, settings), f"output_dir={tmp_path}"]
+    process = subprocess.Popen(command, cwd=REPO, stdout=subprocess.DEVNULL, start_new_session=True)
+    try:
+        deadline = time.monotonic() + 60
+        while not list(tmp_path.glob("*/checkpoint.safetensors")):
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.01)
+        os.killpg(process.pid, signal.SIGTERM)
+        assert process.wait(30) == 75
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def test_the_signal_of_submitit_is_handed_on_to_it(preempted, start, straight, tmp_path):
