@@ -1,14 +1,12 @@
 """Tiny encoders, and the commands as a user calls them."""
 
+import gc
 import json
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
-
-if "PYTEST_XDIST_WORKER" in os.environ:  # whose threads would wait for those of the others on the same cores
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import hypothesis
 import psutil
@@ -24,6 +22,10 @@ hypothesis.settings.load_profile("spt")
 
 REPO = Path(__file__).resolve().parent.parent
 SHARED = REPO.parent / "shared"
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()  # what was imported is no garbage: the collection that Trainer ends each run with passes over it
 
 
 def tiny_encoder(family: str = "bert", attention: str = "sdpa", **config) -> PreTrainedModel:

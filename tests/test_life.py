@@ -424,8 +424,11 @@ def test_the_card_says_what_was_done(runs):
 
 
 @pytest.mark.slow
-def test_an_adapter_goes_to_the_hub_and_comes_back(runs, tmp_path):
-    folder, hub = runs["demo_pair", "spt"], Hub(tmp_path / "hub")
+def test_an_adapter_goes_to_the_hub_and_comes_back(tmp_path):
+    done = run("-m", "spt.train", *DEMO, "task=demo_pair", "trainer.max_steps=3", f"output_dir={tmp_path}/runs")
+    assert done.returncode == 0, done.stderr
+    (folder,) = (tmp_path / "runs").iterdir()
+    hub = Hub(tmp_path / "hub")
     text = (f"text={PAIR[0]}", f"text_pair={PAIR[1]}")
     kept = {key: value for key, value in os.environ.items() if key not in ("HF_HUB_OFFLINE", "HF_TOKEN")}
     with hub.serving():
