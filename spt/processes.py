@@ -32,7 +32,7 @@ def count() -> int:
 
 def is_main() -> bool:
     """Whether this process is the one that writes and speaks."""
-    return count() == 1 or os.environ.get("RANK") == "0"
+    return count() == 1 or os.environ.get("RANK", "0") == "0"
 
 
 def launcher() -> list[str]:
@@ -45,11 +45,20 @@ def launcher() -> list[str]:
 
 
 def join(trainer: dict[str, Any]) -> None:
-    """Connect with the other processes, as the settings of Trainer say; its default is gloo for CPUs, NCCL for GPUs."""
+    """Connect with the other processes, as the settings of Trainer say; its default is gloo for CPUs, NCCL for GPUs.
+
+    Raises:
+        SptError: where the environment does not say how.
+    """
     import torch.distributed as dist
 
     if count() == 1 or dist.is_initialized():
         return
+    if missing := [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]:
+        raise SptError(
+            f"WORLD_SIZE={count()} of the environment is of several processes, but there is no {', '.join(missing)}: "
+            "unset it, or use torchrun"
+        )
     backend, seconds = trainer.get("ddp_backend"), trainer.get("ddp_timeout", 1800)
     dist.init_process_group(None if backend == "nccl" else backend, timeout=timedelta(seconds=seconds))
     atexit.register(_leave)

@@ -588,6 +588,7 @@ def test_odd_text_is_text(case, train, tmp_path):
 
 ENVIRONMENT = {
     "no number of processes": ("WORLD_SIZE", "two", "WORLD_SIZE='two' of the environment"),
+    "one process of two": ("WORLD_SIZE", "2", "WORLD_SIZE=2 of the environment .* no RANK, MASTER_ADDR, MASTER_PORT"),
     "another precision": ("ACCELERATE_MIXED_PRECISION", "bf16", "ACCELERATE_MIXED_PRECISION=bf16.*ask for, 'no'"),
 }
 
