@@ -13,7 +13,7 @@ from tokenizers.processors import Sequence, TemplateProcessing
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
-from spt.errors import SptError, nearest
+from spt.errors import SptError, hub_cache_unwritable, nearest
 from spt.readers import local_path
 
 DTYPES = ("float32", "bfloat16", "float16", "float64")
@@ -138,6 +138,8 @@ def _source(name_or_path: str) -> str:
 
 
 def _cannot_load(what: str, name_or_path: str, error: Exception) -> SptError:
+    if not is_local(name_or_path) and (unwritable := hub_cache_unwritable(error)):
+        return unwritable
     remedy = (
         "The folder must hold config.json, model.safetensors and the tokenizer's files"
         if is_local(name_or_path)

@@ -114,7 +114,7 @@ def sweep_name() -> str | None:
 
 
 def refuse_ignored(config: DictConfig, config_name: str) -> None:
-    """Complain of options that were added where nothing reads them nor refers to them, or left out where all do."""
+    """Complain of options that were added where nothing reads them, and of parts of the config that were taken away."""
     own: Any = OmegaConf.load(CONF / f"{config_name}.yaml")
     groups = [str(name).split()[-1] for entry in own.defaults if isinstance(entry, DictConfig) for name in entry]
     known = {*map(str, own), *groups, *(f"{group}s" for group in groups)}

@@ -13,7 +13,7 @@ from datasets import Dataset
 from datasets.exceptions import DatasetGenerationError
 from transformers import PreTrainedTokenizerBase
 
-from spt.errors import SptError
+from spt.errors import cannot_write
 from spt.tasks import CHUNK, Example, Split, Task, data_fingerprint
 
 NOT_ENCODED = ("data_dir", "hub", "files", "sizes", "held_out")  # settings that say where the examples are from
@@ -42,10 +42,8 @@ def encoded(task: Task, examples: list[Example], tokenizer: PreTrainedTokenizerB
         cause = error.__cause__ if isinstance(error, DatasetGenerationError) else error
         if isinstance(cause, OSError):
             where = datasets.config.HF_DATASETS_CACHE
-            raise SptError(
-                f"the tokenised data cannot be kept in {where} ({cause.strerror or cause}): make room, or set "
-                "HF_DATASETS_CACHE to a folder that can be written"
-            ) from error
+            remedy = "or set HF_DATASETS_CACHE to a folder that can be written"
+            raise cannot_write(f"the tokenised data in {where}", cause, remedy) from error
         raise (cause or error) from error
     return Split(examples, inputs)
 

@@ -1,6 +1,7 @@
 """The one exception that bad input ends in."""
 
 import difflib
+import errno
 from collections.abc import Iterable
 from typing import Any, TypeGuard
 
@@ -16,6 +17,18 @@ def cannot_write(path: object, error: BaseException, remedy: str = GOES_ON) -> S
     """What to say of a file that could not be written: by default one of a run's."""
     why = getattr(error, "strerror", None) or error
     return SptError(f"cannot write {path}: {why}. Put that right (where the disk is full, make room), {remedy}")
+
+
+def hub_cache_unwritable(error: BaseException | None) -> SptError | None:
+    """What to say where something from the hub has nowhere to be kept; None where that is not what `error` came of."""
+    from huggingface_hub.constants import HF_HOME
+
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+            where = error.filename or HF_HOME
+            return cannot_write(f"the hub's cache, {where}", error, "or set HF_HOME to a folder that can be written")
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -13,7 +13,7 @@ from huggingface_hub import CommitOperationAdd, HfApi, snapshot_download
 from spt.adapter import DESCRIPTION, WEIGHTS, damaged, read_adapter
 from spt.backbone import is_local
 from spt.card import CARD, card_of
-from spt.errors import SptError
+from spt.errors import SptError, hub_cache_unwritable
 from spt.readers import local_path
 from spt.record import ADAPTER
 
@@ -40,7 +40,7 @@ def fetch(source: str | Path) -> Path:
         found = snapshot_download(repository, revision=revision or None, allow_patterns=[WEIGHTS, DESCRIPTION, CARD])
     except Exception as error:
         reason = next(iter(str(error).strip().splitlines()), "")
-        raise SptError(
+        raise hub_cache_unwritable(error) or SptError(
             f"{str(source)!r} is neither a folder nor to be had from the hub ({type(error).__name__}: {reason}). "
             f"{UNREACHABLE}"
         ) from error

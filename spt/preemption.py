@@ -8,6 +8,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing import parent_process
 from typing import Any
 
 EXIT_CODE = 75  # EX_TEMPFAIL of sysexits.h: the same command later will do
@@ -93,10 +94,12 @@ def not_to_workers(worker: int) -> None:
 
     The run itself ends it by one, though, and waits for that.
     """
+    run = parent_process()
+    assert run is not None
     for number in (signal.SIGUSR1, OF_SUBMITIT, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
-    threading.Thread(target=_end_when_told_by, args=(os.getppid(),), daemon=True).start()
+    threading.Thread(target=_end_when_told_by, args=(run.pid,), daemon=True).start()
 
 
 def _end_when_told_by(run: int) -> None:

@@ -13,7 +13,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from spt.errors import SptError, nearest
+from spt.errors import SptError, hub_cache_unwritable, nearest
 from spt.files import parsed
 
 log = logging.getLogger(__name__)
@@ -241,7 +241,7 @@ def read_hub(
         data = builder.as_dataset(split) if split in builder.info.splits else None
     except Exception as error:
         reason = (str(error).strip() or "no reason given").splitlines()[0]
-        raise SptError(
+        raise hub_cache_unwritable(error) or SptError(
             f"cannot load {path!r} from the hub ({type(error).__name__}: {reason}). Check task.hub (path, name, "
             "revision); without a network, HF_HUB_OFFLINE=1 takes what was loaded before, task.data_dir a folder with "
             "the files"

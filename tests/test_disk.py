@@ -1,11 +1,15 @@
 """Disks that are full or read-only, as real file systems: one message, and nothing lost."""
 
+import os
 import subprocess
 from pathlib import Path
 
+import datasets
 import pytest
 
+from spt.readers import local_path
 from tests.conftest import DEMO, SPT_SL, outcome, resumed, run
+from tests.hub import Hub
 
 
 class Disk:
@@ -85,3 +89,32 @@ def test_a_read_only_folder_is_told_at_the_start(disk, start):
     code, out, err = start(*SPT_SL, output_dir=disk.folder / "runs")
     assert code == 1 and "Read-only file system" in err and "Set output_dir to a folder that can be written" in err
     assert "epoch" not in out and "splits" not in out
+
+
+@pytest.mark.parametrize("options, why", [(("ro",), "Read-only file system"), (("size=16k",), "No space left")])
+def test_a_cache_of_tokenised_data_that_cannot_be_written(disk, train, monkeypatch, tmp_path, options, why):
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", disk.folder / "cache")
+    monkeypatch.setattr("spt.encoding.CHUNK", 20)
+    assert disk.mount("remount", *options)
+    code, out, err = train(*DEMO, "task=demo_ner")
+    assert code == 1 and err.count("\n") == 1 and why in err and "epoch" not in out, err
+    assert f"the tokenised data in {disk.folder}/cache" in err and "set HF_DATASETS_CACHE" in err
+    assert not list((tmp_path / "runs").glob("*/record.json"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options, why", [(("ro",), "Read-only file system"), (("size=100k",), "No space left")])
+def test_a_cache_of_the_hub_that_cannot_be_written(disk, tmp_path, options, why):
+    hub = Hub(tmp_path / "hub")
+    hub.push("models", "org/tiny", local_path("pkg://spt/demo/encoder"))
+    environment = {name: value for name, value in os.environ.items() if name != "HF_HUB_OFFLINE"}
+    environment |= {"HF_HOME": str(disk.folder / "home"), "HF_HUB_DISABLE_XET": "1"}
+    assert disk.mount("remount", *options)
+    with hub.serving():
+        done = run(
+            "-m", "spt.train", "task=demo_pair", "model.name_or_path=org/tiny", f"output_dir={tmp_path}/runs",
+            env=environment | {"HF_ENDPOINT": hub.url},
+        )  # fmt: skip
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert f"error: cannot write the hub's cache, {disk.folder}/home: {why}" in done.stderr, done.stderr
+    assert "set HF_HOME" in done.stderr
