@@ -12,6 +12,7 @@ Source: Zhang et al., "Selective Prefix Tuning for Pre-trained Language Models",
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from spt.blockwise import Blockwise, Settings
 from spt.dropout import draw_seeds
@@ -57,25 +58,18 @@ def prefix_attention(
         key, value, key_prefix, value_prefix = (
             tensor.repeat_interleave(groups, dim=1) for tensor in (key, value, key_prefix, value_prefix)
         )
-    values = torch.cat([value_prefix, value], dim=2)
+    keys, values = torch.cat([key_prefix, key], dim=2), torch.cat([value_prefix, value], dim=2)
 
     if fused and query.device.type == "cpu" and not _needs_products(attention_mask):
         mask = None if attention_mask is None else _additive(attention_mask, query.dtype).expand(*query.shape[:3], -1)
         settings = Settings(key_prefix.shape[2], scaling, alpha, score_dropout, attention_dropout)
         dropped = score_dropout > 0 or attention_dropout > 0
         seeds = draw_seeds(batch) if dropped else None
-        output = Blockwise.apply(query, torch.cat([key_prefix, key], dim=2), values, mask, seeds, settings)
+        output = Blockwise.apply(query, keys, values, mask, seeds, settings)
         return output.transpose(1, 2).contiguous(), None
     if fused and query.device.type != "cpu":
-        gate = None if alpha is None else _log_gate(_scores(query, key_prefix, scaling), alpha, score_dropout)
-        output = F.scaled_dot_product_attention(
-            query,
-            torch.cat([key_prefix, key], dim=2),
-            values,
-            attn_mask=_bias(gate, attention_mask, key_prefix.shape[2], key.shape[2]),
-            dropout_p=attention_dropout,
-            scale=scaling,
-        )
+        settings = Settings(key_prefix.shape[2], scaling, alpha, score_dropout, attention_dropout)
+        output = kernel_attention(query, keys, values, attention_mask, settings)
         return output.transpose(1, 2).contiguous(), None
 
     prefix_scores = _scores(query, key_prefix, scaling)
@@ -88,6 +82,34 @@ def prefix_attention(
     weights = F.dropout(weights, attention_dropout)
     output = torch.matmul(weights, values).transpose(1, 2).contiguous()
     return output, None if fused else weights
+
+
+def kernel_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, settings: Settings) -> Tensor:
+    """Attention by scaled_dot_product_attention, with the log gate in what it adds to the scores.
+
+    Its kernels would keep that, [batch, heads, length, prefix_length + text length], for the backward pass, which
+    therefore computes it anew; under torch.compile, what is kept is the compiler's choice.
+
+    Args:
+        query: [batch, heads, length, d].
+        key, value: [batch, heads, prefix_length + text length, d], the prefix first.
+        mask: over the text (see `prefix_attention`).
+
+    Returns:
+        The output [batch, heads, length, d].
+    """
+    if settings.alpha is None or torch.compiler.is_compiling() or not torch.is_grad_enabled():
+        return _kernel(query, key, value, mask, settings)
+    return checkpoint(_kernel, query, key, value, mask, settings, use_reentrant=False)
+
+
+def _kernel(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, settings: Settings) -> Tensor:
+    prefix_length, scaling, alpha, score_dropout, attention_dropout = settings
+    gate = None
+    if alpha is not None:
+        gate = _log_gate(_scores(query, key[:, :, :prefix_length], scaling), alpha, score_dropout)
+    bias = _bias(gate, mask, prefix_length, key.shape[2] - prefix_length)
+    return F.scaled_dot_product_attention(query, key, value, bias, attention_dropout, scale=scaling)
 
 
 def _needs_products(attention_mask: Tensor | None) -> bool:

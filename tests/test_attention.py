@@ -1,6 +1,7 @@
 """The pure function: against the formula written out, and by its properties."""
 
 import math
+import weakref
 
 import pytest
 import torch
@@ -8,8 +9,9 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spt import blockwise
-from spt.attention import prefix_attention
+from spt import attention, blockwise
+from spt.attention import kernel_attention, prefix_attention
+from spt.blockwise import Settings
 
 
 def tensors(seed, batch=2, heads=4, kv_heads=None, length=5, text=5, d=3, prefix=4, dtype=torch.float64):
@@ -234,6 +236,65 @@ def test_nothing_of_the_scores_size_is_kept():
         output, _ = prefix_attention(**t, scaling=1.0, alpha=8.0, score_dropout=0.1, attention_dropout=0.1, fused=True)
     output.sum().backward()
     assert max(sizes) < 4 * 4 * 64 * 64
+
+
+def joined(t):
+    """The tensors as the kernels of accelerators take them."""
+    prefix = {name: t[f"{name}_prefix"].expand(t["key"].shape[0], -1, -1, -1) for name in ("key", "value")}
+    return t["query"], *(torch.cat([prefix[name], t[name]], dim=2) for name in ("key", "value"))
+
+
+@pytest.mark.parametrize("alpha", [None, 8.0])
+@pytest.mark.parametrize("masked", [None, "boolean", "additive"])
+def test_the_way_of_accelerators_is_eager_with_its_gradients(alpha, masked):
+    t = tensors(10)
+    mask = None if masked is None else torch.ones(2, 1, 1, 5, dtype=torch.bool)
+    if mask is not None:
+        mask[1, ..., 3:] = False
+    if masked == "additive":
+        mask = torch.zeros(mask.shape, dtype=torch.float64).masked_fill(~mask, -1e30)
+    output = kernel_attention(*joined(t), mask, Settings(4, 0.5, alpha, 0.0, 0.0)).transpose(1, 2)
+    expected, _ = prefix_attention(**t, scaling=0.5, alpha=alpha, attention_mask=mask)
+    torch.testing.assert_close(output, expected)
+    weights = torch.randn(expected.shape, dtype=torch.float64)
+    for one, other in zip(
+        torch.autograd.grad((output * weights).sum(), list(t.values())),
+        torch.autograd.grad((expected * weights).sum(), list(t.values())),
+        strict=True,
+    ):
+        torch.testing.assert_close(one, other)
+
+
+def test_the_way_of_accelerators_draws_again_and_keeps_no_bias(monkeypatch):
+    """The gradient is that of the very output, dropouts and all, and the bias is gone before the backward pass."""
+    biases = []
+    bias_of = attention._bias
+
+    def watched(*arguments):
+        biases.append(weakref.ref(bias := bias_of(*arguments)))
+        return bias
+
+    monkeypatch.setattr(attention, "_bias", watched)
+    t = tensors(11)
+    given, settings = joined(t), Settings(4, 0.5, 8.0, 0.4, 0.4)
+
+    def call():
+        torch.manual_seed(3)
+        return kernel_attention(*given, None, settings)
+
+    output = call()
+    assert len(biases) == 1 and biases[0]() is None
+    direction = torch.randn_like(given[0])
+    torch.manual_seed(4)
+    (gradient,) = torch.autograd.grad(output.sum(), given[0])
+    assert len(biases) == 2
+    with torch.no_grad():
+        step = 1e-6 * direction
+        given = (given[0] + step, *given[1:])
+        above = call().sum()
+        given = (given[0] - 2 * step, *given[1:])
+        below = call().sum()
+    torch.testing.assert_close((above - below) / 2e-6, (gradient * direction).sum(), rtol=1e-6, atol=1e-6)
 
 
 def test_the_backward_pass_of_a_retained_graph_repeats_itself():
