@@ -1,5 +1,6 @@
 """Jobs through Hydra's launchers: each comes back, finished, failed or dead, whatever process it ran in."""
 
+import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager
@@ -65,6 +66,8 @@ def check(config: DictConfig) -> None:
             raise SptError(f"hydra.sweeper.{name} must be a whole number of at least 1, not {count!r}")
     if launcher.get("n_jobs") == 0:
         raise SptError("hydra.launcher.n_jobs must be at least 1, or -1 for all cores, not 0")
+    if launcher._target_.endswith(".SlurmLauncher") and shutil.which("srun") is None:
+        raise SptError("hydra/launcher=slurm: no srun on this machine: start where Slurm is, or choose joblib or local")
     direction = sweeper.get("direction", "maximize")
     if direction not in ("minimize", "maximize"):
         raise SptError(f"hydra.sweeper.direction must be maximize or minimize, not {direction!r}")

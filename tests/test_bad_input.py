@@ -601,6 +601,13 @@ def test_a_bad_environment(case, fails, monkeypatch, tmp_path):
     assert not made(tmp_path)
 
 
+def test_slurm_on_a_machine_without_it(fails, monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    jobs = ["--multirun", *PAIR, "seed=1,2", "hydra/launcher=slurm", "output_dir={tmp}/runs"]
+    fails("train", jobs, "hydra/launcher=slurm: no srun on this machine")
+    assert not made(tmp_path)
+
+
 @pytest.mark.parametrize("name", ["record.json", "train.log", "checkpoint.safetensors", "lock.json", "adapter"])
 def test_what_is_in_the_way_in_a_run_s_folder(name, fails, tmp_path):
     arguments = [*PAIR, "task.labels=[a,b]", "output_dir={tmp}/runs"]
