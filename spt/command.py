@@ -153,10 +153,14 @@ def explain(error: BaseException) -> str:
         return explain(error.__cause__)
     if isinstance(error, ValueError) and str(error).startswith("Config group override must be"):
         return f"{error}: a group is chosen by the name of one of its files"
-    if isinstance(error, MissingConfigException) and error.options:
+    if isinstance(error, MissingConfigException):
         group, _, name = str(error.missing_cfg_file).rpartition("/")
-        extra = "; more of them come with pip install -e '.[ray,optuna]'" if group.startswith("hydra/") else ""
-        return f"unknown {group or 'config'} {name!r}: {nearest(name, error.options)}{extra}"
+        of_plugins = "pip install -e '.[ray,optuna]'" if group.startswith("hydra/") else ""
+        if error.options:
+            extra = f"; more of them come with {of_plugins}" if of_plugins else ""
+            return f"unknown {group or 'config'} {name!r}: {nearest(name, error.options)}{extra}"
+        if of_plugins:
+            return f"{group}={name} is a plugin's, which is not installed: {of_plugins}"
     if isinstance(error, ValueError) and str(error).startswith("The --resolve flag"):
         return str(error)
     if type(error).__name__ == "OutOfMemoryError" or "DefaultCPUAllocator" in str(error):

@@ -7,6 +7,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+from spt.errors import SptError
+from spt.jobs import check
 from spt.published import CONF
 from spt.record import fingerprint
 from tests.conftest import DEMO, run
@@ -62,6 +64,13 @@ def test_what_a_search_sets_itself_is_part_of_its_runs():
     plain, searched = composed("method=spt_sl"), composed("hparams_search=rte_bert-base-cased")
     assert (plain.trainer.num_train_epochs, searched.trainer.num_train_epochs) == (50, 30)
     assert composed("method=spt_sl", "hparams_search=general") == plain
+
+
+@pytest.mark.parametrize(("name", "value"), [("n_trials", 0), ("n_jobs", 1.5), ("direction", "sideways")])
+def test_a_search_that_would_run_nothing_is_refused(name, value):
+    hydra = {"sweeper": {name: value}, "launcher": {"_target_": "a.Launcher"}}
+    with pytest.raises(SptError, match=f"hydra.sweeper.{name} must be .*, not {value!r}"):
+        check(OmegaConf.create({"hydra": hydra}))
 
 
 QUICK = ("task=demo_pair", "method=spt_sl", *DEMO, "trainer.per_device_train_batch_size=64")
