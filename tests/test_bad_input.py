@@ -415,7 +415,9 @@ OTHERS: dict[str, tuple[str, list[str], dict[str, str | bytes], str]] = {
         )
     },
     "reproduce: no run at a time": (
-        "reproduce", ["profile=smoke", "results_dir={tmp}", "hydra.sweeper.max_batch_size=-1"], {},
+        "reproduce",
+        ["profile=smoke", "output_dir={tmp}/runs", "results_dir={tmp}", "hydra.sweeper.max_batch_size=-1"],
+        {},
         "max_batch_size must be a whole number",
     ),
     "reproduce: an unknown table": ("reproduce", ["table=nerr"], {}, "unknown table 'nerr'"),
