@@ -211,8 +211,8 @@ class Experiment:
             f" and {self.checkpoint.step - self.checkpoint.begin} steps" if self.checkpoint.within else "",
         )
         self.checkpoint.load_weights(self.model)
-        if self._has_weights_of_best(self.checkpoint, epochs):  # its adapter may not have become whole
-            shutil.rmtree(self.run.adapter, ignore_errors=True)
+        if processes.is_main() and self._has_weights_of_best(self.checkpoint, epochs):
+            shutil.rmtree(self.run.adapter, ignore_errors=True)  # it may not have become whole
             self.keep_adapter(epochs[-1])
         for epoch in epochs:
             self.tracker.epoch(epoch.row)

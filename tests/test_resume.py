@@ -20,6 +20,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from spt import processes
 from spt.checkpoint import Checkpoint, Parts, generators, read_checkpoint
 from spt.console import Bar, log, logged
 from spt.errors import SptError
@@ -324,6 +325,23 @@ def test_a_killed_process_is_taken_up_and_a_second_one_refused(start, data, stra
     assert text.startswith(said) and text.count("goes on after epoch") == 2
     code, out, _ = start(*settings)
     assert code == 0 and "finished before" in out
+
+
+def test_only_the_main_process_makes_the_adapter_again(start, straight, interrupted, monkeypatch, tmp_path):
+    folder, take_up, calls = interrupted(*SPT_SL, after=1), Experiment.take_up, []
+
+    def by_another_first(self):
+        before = (folder / "adapter").stat().st_ino
+        with monkeypatch.context() as patch:
+            patch.setattr(processes, "is_main", lambda: False)
+            take_up(self)
+        assert (folder / "adapter").stat().st_ino == before
+        calls.append(self)
+        return take_up(self)
+
+    monkeypatch.setattr(Experiment, "take_up", by_another_first)
+    assert start(*SPT_SL)[0] == 0 and len(calls) == 1
+    assert outcome(tmp_path / "runs") == straight(*SPT_SL)
 
 
 def test_the_time_of_all_parts_counts(start, cut_off, tmp_path):
