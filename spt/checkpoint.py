@@ -1,7 +1,7 @@
 """An unfinished training, in one file without pickle, from which it goes on as if nothing had been.
 
-Tensors are named `weight/<parameter>`, `optimizer/<key>/<parameter>`, `random/<generator>`, and within an epoch
-`began/<generator>`, of its begin; all else stands as JSON in the file's metadata.
+Tensors are named `weight/<parameter>`, `optimizer/<key>/<parameter>`, `random/<process>/<generator>`, and within an
+epoch `began/<process>/<generator>`, of its begin; all else stands as JSON in the file's metadata.
 """
 
 import json
@@ -18,10 +18,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from spt import processes
 from spt.errors import SptError
 from spt.files import parsed
 
-FORMAT = 2
+FORMAT = 3
 KINDS: dict[str, type | tuple] = {
     **dict.fromkeys(("step", "max_steps", "resumed", "peak_memory_bytes"), int),
     **dict.fromkeys(("data", "outcomes", "facts"), dict),
@@ -38,8 +39,8 @@ class Checkpoint:
         fingerprint: the config's.
         data: each split's fingerprint.
         step, max_steps: the optimizer steps that were taken, and those of the whole training.
-        within: where an epoch is not over, what is known of it: sum and number of its losses, its last learning rate,
-            its seconds.
+        within: where an epoch is not over, what is known of it: the sum of each process's losses and their number, its
+            last learning rate, its seconds.
         history: a row an epoch, as in the run's history.
         outcomes: how the dev examples came out, at the best and at the last finished epoch, by their numbers.
         resumed: how often the run was taken up again before.
@@ -51,7 +52,7 @@ class Checkpoint:
     data: dict[str, str]
     step: int
     max_steps: int
-    within: dict[str, float] | None
+    within: dict[str, Any] | None
     history: list[dict[str, Any]]
     outcomes: dict[str, list]
     resumed: int
@@ -75,6 +76,11 @@ class Checkpoint:
     def begin(self) -> int:
         """The steps that were taken when its epoch, or the next, began."""
         return self.history[-1]["step"] if self.history else 0
+
+    @property
+    def processes(self) -> int:
+        """How many processes trained."""
+        return len({name.partition("/")[0] for name in _under("random", self.tensors)})
 
     def fits(self, model: nn.Module) -> bool:
         """Whether `model` trains the parameters that this one trained."""
@@ -106,7 +112,7 @@ def read_checkpoint(path: Path, fingerprint: str) -> Checkpoint:
         raise SptError(f"{path} has checkpoint format {version!r}, this version of spt reads {FORMAT}")
     wrong = [name for name, kind in KINDS.items() if not isinstance(getattr(checkpoint, name), kind)]
     wrong += [f"facts.{name}" for name in FACTS if not wrong and name not in checkpoint.facts]
-    wrong += [name for name in ("random/torch", "random/order") if name not in checkpoint.tensors]
+    wrong += [name for name in ("random/0/torch", "random/0/order") if name not in checkpoint.tensors]
     weights = _under("weight", checkpoint.tensors)
     wrong += [f"weight/{name}" for name, tensor in weights.items() if not tensor.isfinite().all()]
     if wrong:
@@ -132,7 +138,7 @@ class Parts:
     began: dict[str, Tensor]
 
     def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        """The facts and tensors of a checkpoint."""
+        """The facts and tensors of a checkpoint, in each process those of all."""
         tensors = {f"weight/{name}": parameter for name, parameter in trained(self.model).items()}
         kept = self.optimizer.state_dict()
         entries: dict[str, dict[str, Any]] = {}
@@ -142,8 +148,9 @@ class Parts:
                     tensors[f"optimizer/{key}/{name}"] = value
                 else:
                     entries.setdefault(name, {})[key] = value
-        tensors |= {f"random/{name}": state for name, state in generators(self.order).items()}
-        tensors |= {f"began/{name}": state for name, state in self.began.items()}
+        for process, (now, begin) in enumerate(processes.from_all((generators(self.order), self.began))):
+            tensors |= {f"random/{process}/{name}": state for name, state in now.items()}
+            tensors |= {f"began/{process}/{name}": state for name, state in begin.items()}
         algorithm, keys, *rest = np.random.get_state()
         facts = {
             "optimizer": {"entries": entries, "groups": kept["param_groups"]},
@@ -177,11 +184,12 @@ class Parts:
         version, internal, gauss = facts["python"]
         random.setstate((version, tuple(internal), gauss))
         np.random.set_state(tuple(facts["numpy"]))
-        set_generators(_under("began", tensors) or _under("random", tensors), self.order)
+        process = processes.rank()
+        set_generators(_under(f"began/{process}", tensors) or _under(f"random/{process}", tensors), self.order)
 
     def catch_up(self, checkpoint: Checkpoint) -> None:
         """Bring the random state from the begin of the checkpoint's epoch to where it was taken."""
-        set_generators(_under("random", checkpoint.tensors), self.order)
+        set_generators(_under(f"random/{processes.rank()}", checkpoint.tensors), self.order)
 
     def _names(self) -> list[str]:
         """The names of the optimizer's parameters, by their numbers in its state."""

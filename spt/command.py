@@ -75,7 +75,8 @@ def command(
                 print("interrupted", file=sys.stderr)
                 sys.exit(INTERRUPTED)
             except Preempted as end:
-                print(end, file=sys.stderr)
+                if processes.is_main():
+                    print(end, file=sys.stderr)
                 raise
             except Exception as error:
                 if verbose:

@@ -81,7 +81,7 @@ class Experiment:
                 "peak_memory_bytes": max(memory.bytes(), resume.peak_memory_bytes if resume else 0),
             }
 
-        def keep(within: dict[str, float] | None = None) -> None:
+        def keep(within: dict[str, Any] | None = None) -> None:
             facts, tensors = trainer.parts.state()
             self.run.keep(
                 Checkpoint(

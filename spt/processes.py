@@ -30,9 +30,14 @@ def count() -> int:
     return int(named)
 
 
+def rank() -> int:
+    """The number of this process, from 0."""
+    return 0 if count() == 1 else int(os.environ.get("RANK", "0"))
+
+
 def is_main() -> bool:
     """Whether this process is the one that writes and speaks."""
-    return count() == 1 or os.environ.get("RANK", "0") == "0"
+    return rank() == 0
 
 
 def launcher() -> list[str]:
@@ -94,6 +99,17 @@ def from_main(value: Value) -> Value:
     return values[0]
 
 
+def from_all(value: Value) -> list[Value]:
+    """The value of each process, in all of them."""
+    if count() == 1:
+        return [value]
+    import torch.distributed as dist
+
+    values = [value] * count()
+    dist.all_gather_object(values, value)
+    return values
+
+
 def await_turn(error: BaseException) -> str:
     """Wait where another process has more to say of an error, whose end then is this one's too; returns who speaks.
 
@@ -108,4 +124,4 @@ def await_turn(error: BaseException) -> str:
     left = "gloo" in str(error) or type(error).__name__ == "DistBackendError"
     if left or not is_main():
         time.sleep(PATIENCE)
-    return "" if is_main() else f"process {os.environ.get('RANK')}: "
+    return "" if is_main() else f"process {rank()}: "

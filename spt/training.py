@@ -25,7 +25,7 @@ from transformers import (
 from transformers.trainer_pt_utils import LengthGroupedSampler
 from transformers.trainer_utils import SchedulerType
 
-from spt import preemption
+from spt import preemption, processes
 from spt.checkpoint import Checkpoint, Parts, generators, set_generators
 from spt.errors import SptError, is_number, is_whole, nearest
 from spt.methods import Penalty
@@ -153,7 +153,7 @@ class TaskTrainer(Trainer):
         penalty: Penalty | None = None,
         on_step: Callable[[int, int, float], None] = lambda *_: None,
         on_epoch: Callable[[Epoch], None] = lambda _: None,
-        on_stop: Callable[[dict[str, float]], None] = lambda _: None,
+        on_stop: Callable[[dict[str, Any]], None] = lambda _: None,
         resume: Checkpoint | None = None,
     ):
         self.task, self.splits, self.penalty = task, splits, penalty
@@ -295,7 +295,7 @@ class TaskTrainer(Trainer):
         if self.began:
             self.on_stop(
                 {
-                    "loss_sum": float(self.loss_sum),
+                    "loss_sums": processes.from_all(float(self.loss_sum)),
                     "loss_count": self.loss_count,
                     "last_rate": self.last_rate,
                     "seconds": time.perf_counter() - self.epoch_started,
@@ -312,16 +312,19 @@ class TaskTrainer(Trainer):
         begun = super()._init_training_state(max_steps, steps_in_epoch, *others)
         if self.resume is None:
             return begun
-        if self.resume.max_steps != max_steps:
+        had = (self.resume.max_steps, self.resume.processes)
+        has = (max_steps, processes.count())
+        if had != has:
             raise SptError(
-                f"the interrupted run had {self.resume.max_steps} steps to take, this one has {max_steps}: go on with "
-                "as many processes and devices as it had, or start anew with force=true"
+                "the interrupted run was one of {} steps by {} processes, this is one of {} by {}: go on with as many "
+                "processes and devices as it had, or start anew with force=true".format(*had, *has)
             )
         self.state.global_step = self.resume.step
         steps = 0
         if within := self.resume.within:
             self.behind = True
-            self.loss_sum, self.loss_count = torch.tensor(within["loss_sum"]), int(within["loss_count"])
+            self.loss_sum = torch.tensor(within["loss_sums"][processes.rank()])
+            self.loss_count = within["loss_count"]
             self.last_rate = within["last_rate"]
             self.epoch_started -= within["seconds"]
             steps = steps_in_epoch if self.resume.step == max_steps else self.resume.step - self.resume.begin

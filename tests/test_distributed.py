@@ -10,7 +10,7 @@ from transformers import TrainingArguments
 
 from spt import processes
 from spt.training import OURS, _Shares, training_arguments
-from tests.conftest import DEMO, run
+from tests.conftest import DEMO, outcome, resumed, run
 
 TWO = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
 PLAIN = (
@@ -36,7 +36,7 @@ TOLERANCE = 1e-5  # of float32 sums in another order, over two epochs
 def data(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("data")
     words = "the red cat sees a dog near old house".split()
-    for name, rows in (("train", 40), ("dev", 37)):
+    for name, rows in (("train", 40), ("odd", 43), ("dev", 37)):
         lines = [f"{words[i % 9]} {words[i * 5 % 9]},{i % 5}.5" for i in range(rows)]
         (folder / f"{name}.csv").write_text("\n".join(["text,score", *lines]) + "\n")
     return folder
@@ -128,6 +128,23 @@ def test_an_error_in_one_process_ends_all_with_its_message(tmp_path):
     assert done.returncode != 0 and not list(tmp_path.glob("*/record.json"))
     said = [line for line in done.stderr.splitlines() if line.startswith("error:")]
     assert len(said) == 1 and "process 1: MemoryError: the second process has no memory" in said[0], done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("order", ["group_by_length", "random"])
+def test_two_processes_that_gave_way_go_on_as_if_they_had_not(order, data, tmp_path):
+    """At the end of an epoch one has two examples and the other one: they draw other random numbers from then on."""
+    settings = (
+        *(setting.format(data=data) for setting in REGRESSION), f"task.train={data}/odd.csv", "method=spt_sl",
+        "model=demo", "trainer.num_train_epochs=3", "trainer.per_device_train_batch_size=2",
+        f"trainer.train_sampling_strategy={order}",
+    )  # fmt: skip
+    straight = run(*TWO, "-m", "spt.train", *settings, f"output_dir={tmp_path}/straight", timeout=120)
+    stopped = run(*TWO, "-m", "tests.worker", "stop", *settings, f"output_dir={tmp_path}/stopped", timeout=120)
+    assert straight.returncode == stopped.returncode == 0, straight.stderr + stopped.stderr
+    assert stopped.stdout.count("goes on after epoch 1 and 9 steps ") == 1
+    assert stopped.stderr.count("the same command goes on") == 1
+    assert outcome(tmp_path / "stopped") == outcome(tmp_path / "straight") and resumed(tmp_path / "stopped") == 1
 
 
 def test_a_sweep_is_not_for_several_processes(train, monkeypatch):

@@ -466,7 +466,7 @@ def test_another_number_of_steps_is_refused(start, interrupted, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(TaskTrainer, "set_initial_training_values", lambda self, *_: (2, 4, 64, 128, 16, 4, 8))
         code, _, err = start(*SPT_SL)
-    assert code == 1 and "had 16 steps to take, this one has 8" in err and "force=true" in err
+    assert code == 1 and "was one of 16 steps by 1 processes, this is one of 8 by 1" in err and "force=true" in err
     assert (folder / "checkpoint.safetensors").exists()
 
 
@@ -526,7 +526,7 @@ def test_a_checkpoint_is_read_as_it_was_written(tmp_path):
     parts = Parts(model, optimizer, schedule, scaler, order, began)
     facts, tensors = parts.state()
     row = {"epoch": 1, "dev_f1": float("nan"), "only_class": "é"}
-    within = {"loss_sum": 0.1, "loss_count": 2}
+    within = {"loss_sums": [0.1], "loss_count": 2}
     Checkpoint("abc", {"train": "x"}, 3, 4, within, [row], {"1": [0, 1]}, 0, 1.5, 10, facts, tensors).save(
         tmp_path / "file"
     )

@@ -1,11 +1,14 @@
-"""What each process of tests/test_distributed.py runs: several trainings, or one that fails in the second process only.
+"""What each process of tests/test_distributed.py runs: several trainings, or one with an event in the second process.
 
 torchrun -m tests.worker <overrides> [-- <overrides of another run> ...]
 torchrun -m tests.worker fail <overrides>
+torchrun -m tests.worker stop <overrides>
 """
 
 import os
+import signal
 import sys
+from contextlib import suppress
 
 from spt import processes, train
 from spt.training import TaskTrainer
@@ -31,8 +34,24 @@ def fail(arguments: list[str]) -> None:
     several(arguments)
 
 
+def stop(arguments: list[str]) -> None:
+    """The second process is told to give way, and then the run goes on."""
+    training_step = TaskTrainer.training_step
+
+    def told(self, *args, **kwargs):
+        if os.environ["RANK"] == "1" and self.state.global_step == 15:
+            signal.raise_signal(signal.SIGTERM)
+        return training_step(self, *args, **kwargs)
+
+    TaskTrainer.training_step = told
+    with suppress(SystemExit):
+        several(arguments)
+    TaskTrainer.training_step = training_step
+    several(arguments)
+
+
 if __name__ == "__main__":
-    if sys.argv[1] == "fail":
-        fail(sys.argv[2:])
+    if sys.argv[1] in ("fail", "stop"):
+        {"fail": fail, "stop": stop}[sys.argv[1]](sys.argv[2:])
     else:
         several(sys.argv[1:])
