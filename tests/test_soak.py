@@ -4,7 +4,6 @@
 """
 
 import json
-import os
 import random
 import shutil
 import signal
@@ -15,6 +14,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.conftest import REPO, outcome, resumed, run
@@ -163,19 +163,20 @@ def epochs(folder: Path) -> int:
 @pytest.mark.soak
 def test_two_processes_of_a_run_are_killed_together(tmp_path):
     """Torchrun hands a signal on, and ends with a code of its own."""
-    two = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", *RUNS["an early epoch is the best"])
+    settings = (*RUNS["an early epoch is the best"], "trainer.num_train_epochs=12")
+    two = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", *settings)
     assert run(*two, f"output_dir={tmp_path}/straight").returncode == 0
     killed, chance, signals = tmp_path / "killed", random.Random(2), [signal.SIGTERM, signal.SIGKILL, signal.SIGTERM]
     for number in signals:
         before = epochs(killed)
-        process = subprocess.Popen(
-            [sys.executable, *two, f"output_dir={killed}"], cwd=REPO, stderr=subprocess.DEVNULL, start_new_session=True
-        )
+        process = subprocess.Popen([sys.executable, *two, f"output_dir={killed}"], cwd=REPO, stderr=subprocess.DEVNULL)
         while epochs(killed) <= before:
             assert process.poll() is None
             time.sleep(0.02)
         time.sleep(chance.uniform(0, 1))
-        (os.killpg if number == signal.SIGKILL else os.kill)(process.pid, number)
+        workers = psutil.Process(process.pid).children(recursive=True) if number == signal.SIGKILL else []
+        for each in (process, *workers):
+            each.send_signal(number)
         assert process.wait() != 0 and not list(killed.glob("*/record.json"))
     again = run(*two, f"output_dir={killed}")
     assert again.returncode == 0 and "goes on after epoch" in again.stdout, again.stderr
