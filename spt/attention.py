@@ -58,18 +58,13 @@ def prefix_attention(
         key, value, key_prefix, value_prefix = (
             tensor.repeat_interleave(groups, dim=1) for tensor in (key, value, key_prefix, value_prefix)
         )
-    keys, values = torch.cat([key_prefix, key], dim=2), torch.cat([value_prefix, value], dim=2)
+    values = torch.cat([value_prefix, value], dim=2)
 
-    if fused and query.device.type == "cpu" and not _needs_products(attention_mask):
-        mask = None if attention_mask is None else _additive(attention_mask, query.dtype).expand(*query.shape[:3], -1)
+    on_cpu = query.device.type == "cpu"
+    if fused and not (on_cpu and _needs_products(attention_mask)):
         settings = Settings(key_prefix.shape[2], scaling, alpha, score_dropout, attention_dropout)
-        dropped = score_dropout > 0 or attention_dropout > 0
-        seeds = draw_seeds(batch) if dropped else None
-        output = Blockwise.apply(query, keys, values, mask, seeds, settings)
-        return output.transpose(1, 2).contiguous(), None
-    if fused and query.device.type != "cpu":
-        settings = Settings(key_prefix.shape[2], scaling, alpha, score_dropout, attention_dropout)
-        output = kernel_attention(query, keys, values, attention_mask, settings)
+        attend = _blockwise if on_cpu else kernel_attention
+        output = attend(query, torch.cat([key_prefix, key], dim=2), values, attention_mask, settings)
         return output.transpose(1, 2).contiguous(), None
 
     prefix_scores = _scores(query, key_prefix, scaling)
@@ -82,6 +77,13 @@ def prefix_attention(
     weights = F.dropout(weights, attention_dropout)
     output = torch.matmul(weights, values).transpose(1, 2).contiguous()
     return output, None if fused else weights
+
+
+def _blockwise(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, settings: Settings) -> Tensor:
+    additive = None if mask is None else _additive(mask, query.dtype).expand(*query.shape[:3], -1)
+    dropped = settings.score_dropout > 0 or settings.attention_dropout > 0
+    seeds = draw_seeds(query.shape[0]) if dropped else None
+    return Blockwise.apply(query, key, value, additive, seeds, settings)
 
 
 def kernel_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, settings: Settings) -> Tensor:

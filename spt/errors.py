@@ -47,6 +47,11 @@ def is_whole(value: Any) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
+def is_count(value: Any) -> TypeGuard[int]:
+    """Whether a setting is a whole number of at least 1."""
+    return is_whole(value) and value >= 1
+
+
 def is_number(value: Any) -> TypeGuard[float]:
     """Whether a setting is a number; true and false are not."""
     return isinstance(value, int | float) and not isinstance(value, bool)

@@ -14,7 +14,7 @@ from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig
 
 from spt.devices import show_to_jobs
-from spt.errors import SptError, is_whole
+from spt.errors import SptError, is_count
 
 
 def come_back(launcher: Launcher, jobs: Sequence[Sequence[str]], first: int = 0) -> list[JobReturn]:
@@ -62,7 +62,7 @@ def check(config: DictConfig) -> None:
     sweeper, launcher = config.hydra.sweeper, config.hydra.launcher
     for name in ("max_batch_size", "n_trials", "n_jobs"):
         count = sweeper.get(name)
-        if count is not None and (not is_whole(count) or count < 1):
+        if count is not None and not is_count(count):
             raise SptError(f"hydra.sweeper.{name} must be a whole number of at least 1, not {count!r}")
     if launcher.get("n_jobs") == 0:
         raise SptError("hydra.launcher.n_jobs must be at least 1, or -1 for all cores, not 0")

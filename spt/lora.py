@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from torch import nn
 from transformers import PreTrainedModel
 
-from spt.errors import SptError, is_number, is_whole
+from spt.errors import SptError, is_count, is_number
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class LoraConfig:
     target_modules: list[str]
 
     def __post_init__(self) -> None:
-        if not is_whole(self.r) or self.r < 1:
+        if not is_count(self.r):
             raise SptError(f"r must be a whole number of at least 1, not {self.r!r}")
         if not is_number(self.lora_alpha) or not 0 < self.lora_alpha < math.inf:
             raise SptError(f"lora_alpha must be a finite number above 0, not {self.lora_alpha!r}")

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from spt import dropout
-from spt.errors import SptError, is_whole, nearest
+from spt.errors import SptError, is_count, nearest
 
 TaskType = Literal["sentence", "regression", "choice", "token"]
 Pooling = Literal["pooler", "first", "mean", "last"]
@@ -49,7 +49,7 @@ class TaskModel(nn.Module):
         for name, value, known in (("task_type", task_type, TaskType), ("pooling", pooling, Pooling)):
             if value not in get_args(known):
                 raise SptError(f"unknown {name} {value!r}: {nearest(value, get_args(known))}")
-        if not is_whole(num_labels) or num_labels < 1:
+        if not is_count(num_labels):
             raise SptError(f"num_labels must be a whole number of at least 1, not {num_labels!r}")
         if task_type == "regression" and num_labels != 1:
             raise SptError(f"a regression has one number: num_labels must be 1, not {num_labels}")

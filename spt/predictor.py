@@ -14,7 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from spt.adapter import DESCRIPTION, Adapter, damaged, load_adapter, read_adapter
 from spt.backbone import load_backbone, load_tokenizer
 from spt.encoder import Attachment, longest_input, put_on, take_off
-from spt.errors import SptError, is_whole, nearest
+from spt.errors import SptError, is_count, nearest
 from spt.hub import fetch
 from spt.lora import LoraAttachment, put_on_lora, take_off_lora, without_lora
 from spt.model import TaskModel
@@ -112,7 +112,7 @@ class Predictor:
         """
         if isinstance(inputs, str):
             raise SptError("inputs is one text: give a list of inputs, as in predict([text])")
-        if not is_whole(batch_size) or batch_size < 1:
+        if not is_count(batch_size):
             raise SptError(f"batch_size must be a whole number of at least 1, not {batch_size!r}")
         waiting = self._numbered(inputs)
         while examples := list(islice(waiting, batch_size)):

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spt.dropout import Dropout
-from spt.errors import SptError, is_number, is_whole
+from spt.errors import SptError, is_count, is_number
 
 INITIALIZER_RANGE = 0.02
 
@@ -43,7 +43,7 @@ class PrefixConfig:
     def __post_init__(self) -> None:
         for name, value in (("prefix_length", self.prefix_length), ("projection", self.projection)):
             absent = name == "projection" and value is None
-            if not absent and (not is_whole(value) or value < 1):
+            if not absent and not is_count(value):
                 raise SptError(f"{name} must be a whole number of at least 1, not {value!r}")
         if self.alpha is not None and not (is_number(self.alpha) and 0 < self.alpha < math.inf):
             raise SptError(f"alpha must be a finite number above 0, or null for no gate, not {self.alpha!r}")

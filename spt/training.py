@@ -27,7 +27,7 @@ from transformers.trainer_utils import SchedulerType
 
 from spt import preemption, processes
 from spt.checkpoint import Checkpoint, Parts, generators, set_generators
-from spt.errors import SptError, is_number, is_whole, nearest
+from spt.errors import SptError, is_count, is_number, is_whole, nearest
 from spt.methods import Penalty
 from spt.metrics import Scores
 from spt.model import TaskModel
@@ -55,10 +55,10 @@ OURS: dict[str, Any] = {
 }
 IS_A: dict[type, Callable[[Any], bool]] = {int: is_whole, float: is_number, bool: lambda value: isinstance(value, bool)}
 NAMED_VALUES = "[^=,]+=[^=,]+(,[^=,]+=[^=,]+)*"
-# What the value of a setting must be, beside of its type.
+# What the value of a setting must be, beside its type.
 Bound = tuple[Callable[[Any], bool], str]
 ABOVE_0: Bound = (lambda value: 0 < value <= torch.finfo(torch.float32).max, "a finite number above 0 (in float32)")
-COUNT: Bound = (lambda value: is_whole(value) and value >= 1, "a whole number of at least 1")
+COUNT: Bound = (is_count, "a whole number of at least 1")
 BETA: Bound = (lambda value: 0 <= value < 1, "at least 0 and below 1")
 NOT_NEGATIVE: Bound = (lambda value: not is_number(value) or 0 <= value < math.inf, "a finite number of at least 0")
 BOUNDS: dict[str, Bound] = {

@@ -86,7 +86,10 @@ CONFIGS = {
 
 CONFIGS |= {
     "a negative learning rate": ([*PAIR, "trainer.learning_rate=-1"], "learning_rate must be a finite number above"),
-    "no learning rate": ([*PAIR, "trainer.learning_rate=0"], "learning_rate must be a finite number above 0 .*, not 0"),
+    "no learning rate": (
+        [*PAIR, "trainer.learning_rate=0"],
+        "learning_rate must be a finite number above 0 .in float32., not 0",
+    ),
     "a learning rate of nan": ([*PAIR, "trainer.learning_rate=nan"], "learning_rate must be .* not nan"),
     "an infinite learning rate": ([*PAIR, "trainer.learning_rate=inf"], "learning_rate must be .* not inf"),
     "a learning rate in words": ([*PAIR, "trainer.learning_rate=fast"], "trainer.learning_rate must be .* not 'fast'"),

@@ -51,7 +51,8 @@ def stop(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1] in ("fail", "stop"):
-        {"fail": fail, "stop": stop}[sys.argv[1]](sys.argv[2:])
+    events = {"fail": fail, "stop": stop}
+    if sys.argv[1] in events:
+        events[sys.argv[1]](sys.argv[2:])
     else:
         several(sys.argv[1:])

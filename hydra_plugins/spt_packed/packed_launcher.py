@@ -8,7 +8,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from spt.errors import SptError, is_whole
+from spt.errors import SptError, is_count
 
 
 class PackedLauncher(Launcher):
@@ -19,7 +19,7 @@ class PackedLauncher(Launcher):
     """
 
     def __init__(self, together: int = 8):
-        if not is_whole(together) or together < 1:
+        if not is_count(together):
             raise SptError(f"hydra.launcher.together must be a whole number of at least 1, not {together!r}")
         self.together = together
 
