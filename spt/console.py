@@ -5,7 +5,6 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from threading import get_ident, main_thread
 from typing import Any, TypeVar
 
 from rich.console import Console
@@ -39,9 +38,7 @@ def logged(path: Path | None = None, terminal: Console = console) -> Iterator[No
     handlers.append(_Terminal(terminal))
     log.setLevel(logging.INFO)
     log.propagate = False
-    thread = get_ident()
     for handler in handlers:
-        handler.addFilter(lambda record: record.thread == thread)  # runs that train together have a thread each
         log.addHandler(handler)
     try:
         yield
@@ -77,19 +74,17 @@ class _Terminal(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         loud = record.levelno > logging.INFO
         text = f"{record.levelname.lower()}: {record.getMessage()}" if loud else record.getMessage()
-        if record.threadName != main_thread().name:  # one of several runs that train together
-            text = f"{record.threadName} {text}"
         self.terminal.print(text, style="bold yellow" if loud else None, soft_wrap=True, markup=False, highlight=False)
 
 
 class Bar:
     """A progress bar with loss and dev score; where the output is no terminal, a line an epoch instead."""
 
-    def __init__(self, metric: str, shown: bool = True):
+    def __init__(self, metric: str):
         self.metric = metric
         self.loss = self.dev = ""
         columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
-        self.progress = Progress(*columns, console=console, disable=not (shown and console.is_terminal), transient=True)
+        self.progress = Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
         self.task = self.progress.add_task("", total=None)
 
     def __enter__(self) -> "Bar":

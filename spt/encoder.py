@@ -23,7 +23,7 @@ from spt.attention import prefix_attention
 from spt.bridges import bridge, unbridge
 from spt.errors import SptError
 from spt.lora import is_lora
-from spt.prefix import JointPrefixes, Prefix, PrefixConfig, PrefixProjection, SharedPrefixes, is_prefix
+from spt.prefix import Prefix, PrefixConfig, PrefixProjection, SharedPrefixes, is_prefix
 
 log = logging.getLogger(__name__)
 Model = TypeVar("Model", bound=nn.Module)
@@ -54,31 +54,23 @@ def attend(
     **kwargs: Any,
 ) -> tuple[Tensor, Tensor | None]:
     """The function the encoder's layers call. An attention without a prefix (cross-attention) has an empty one."""
-
-    def attended(
-        prefix: Prefix | None, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None
-    ) -> tuple[Tensor, Tensor | None]:
-        key_prefix, value_prefix = (key[:, :, :0], value[:, :, :0]) if prefix is None else prefix(len(query))
-        return prefix_attention(
-            query,
-            key,
-            value,
-            key_prefix,
-            value_prefix,
-            scaling=query.shape[-1] ** -0.5 if scaling is None else scaling,
-            attention_mask=attention_mask,
-            alpha=None if prefix is None else prefix.alpha,
-            score_dropout=prefix.score_dropout if prefix is not None and module.training else 0.0,
-            attention_dropout=dropout,
-            fused=fused and not output_attentions,
-        )
-
     prefix = getattr(module, "prefix", None)
     if isinstance(prefix, SharedPrefixes):
         prefix = prefix.next()
-    if isinstance(prefix, JointPrefixes):
-        return prefix.share_out(attended, query, key, value, attention_mask), None
-    return attended(prefix, query, key, value, attention_mask)
+    key_prefix, value_prefix = (key[:, :, :0], value[:, :, :0]) if prefix is None else prefix(len(query))
+    return prefix_attention(
+        query,
+        key,
+        value,
+        key_prefix,
+        value_prefix,
+        scaling=query.shape[-1] ** -0.5 if scaling is None else scaling,
+        attention_mask=attention_mask,
+        alpha=None if prefix is None else prefix.alpha,
+        score_dropout=prefix.score_dropout if prefix is not None and module.training else 0.0,
+        attention_dropout=dropout,
+        fused=fused and not output_attentions,
+    )
 
 
 def _whole_mask(*args: Any, **kwargs: Any) -> Tensor | None:
@@ -254,11 +246,6 @@ def install(encoder: PreTrainedModel, config: PrefixConfig) -> None:
         calls.setdefault(module, []).append(prefix.to(encoder.device, dtype).train(module.training))
     shared = {module: its[0] if len(its) == 1 else SharedPrefixes(its) for module, its in calls.items()}
     put_on(encoder, Attachment(config, shared, projection))
-
-
-def sharing_copy(encoder: PreTrainedModel) -> PreTrainedModel:
-    """A copy of an encoder, with what it carries, that has its parameters in common with it."""
-    return copy.deepcopy(encoder, {id(parameter): parameter for parameter in encoder.parameters()})
 
 
 def prefix_names(model: nn.Module, layers: list[Layer]) -> list[str]:

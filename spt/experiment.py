@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from spt import packing, preemption, processes
+from spt import preemption, processes
 from spt.adapter import load_adapter, read_adapter, save_adapter
 from spt.backbone import commit_of, weights_hash
 from spt.card import write_card
@@ -108,7 +108,7 @@ class Experiment:
             self.tracker.epoch(epoch.row)
             bar.epoch(epoch.row, is_best)
 
-        with Bar(self.metric, shown=packing.size() == 1) as bar:
+        with Bar(self.metric) as bar:
             trainer = TaskTrainer(
                 self.model,
                 self.task,
@@ -169,7 +169,6 @@ class Experiment:
             "model_sha256": weights_hash(model["name_or_path"]),
             "adapter_bytes": sum(f.stat().st_size for f in self.run.adapter.glob("*")) if best else None,
             "resumed": took["resumed"],
-            "packed": packing.size(),
             "wall_seconds": took["seconds"],
             "peak_memory_bytes": took["peak_memory_bytes"],
             "data": {

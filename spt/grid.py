@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from spt.errors import SptError, is_whole, nearest
 from spt.published import recipes
-from spt.record import NOT_IN_FINGERPRINT
+from spt.record import settings
 
 # Where data and weights lie does not change a result; their hashes are in the record.
 PLACES = {"task": ("data_dir", "hub"), "model": ("name_or_path", "revision")}
@@ -85,17 +85,17 @@ def cells(config: DictConfig) -> list[Cell]:
     Raises:
         SptError: where a table or a profile does not say what it must.
     """
-    settings: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+    grid: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     found = []
     for group in ("table", "profile"):
-        if not settings.get(f"{group}s"):
+        if not grid.get(f"{group}s"):
             raise SptError(f"no {group} is chosen: leave {group}= out, or name one of conf/{group}")
-    for profile_name, profile in settings["profiles"].items():
+    for profile_name, profile in grid["profiles"].items():
         seeds = profile["seeds"]
         if not isinstance(seeds, list) or not seeds or not all(map(is_whole, seeds)) or len({*seeds}) < len(seeds):
             raise SptError(f"profiles.{profile_name}.seeds must be a list of different whole numbers, not {seeds!r}")
-    for name, table in settings["tables"].items():
-        for profile_name, profile in settings["profiles"].items():
+    for name, table in grid["tables"].items():
+        for profile_name, profile in grid["profiles"].items():
             part = table["profiles"].get(profile_name)
             if part is not None:
                 found += _cells(name, table, profile_name, profile, part)
@@ -121,7 +121,7 @@ def _cells(
         rates = tuple(profile["learning_rates"].get(rows[row].get("method"), ()))
         is_searched = len(rates) > 1 and table.get("search", True)
         for point in points:
-            settings = [
+            overrides = [
                 *profile["set"],
                 *profile["tasks"].get(task, []),
                 *(f"trainer.learning_rate={rate}" for rate in rates[:1] if not is_searched),
@@ -136,7 +136,7 @@ def _cells(
                     model=model,
                     row=row,
                     point=point,
-                    overrides=(*_groups(name, row, rows[row], task, model), *settings),
+                    overrides=(*_groups(name, row, rows[row], task, model), *overrides),
                     seeds=tuple(part.get("seeds", profile["seeds"])),
                     learning_rates=rates if is_searched else (),
                 )
@@ -160,7 +160,7 @@ def identity(config: dict[str, Any]) -> str:
 
 def comparable(config: dict[str, Any]) -> dict[str, Any]:
     """What of a resolved config changes a result, wherever the data and the weights lie."""
-    kept = {key: value for key, value in config.items() if key not in NOT_IN_FINGERPRINT}
+    kept = settings(config)
     for group, places in PLACES.items():
         kept[group] = {key: value for key, value in kept[group].items() if key not in places}
     return _as_floats(kept)

@@ -13,7 +13,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig
 
-from spt.devices import show_to_jobs
+from spt.devices import check_runs_per_gpu, show_to_jobs
 from spt.errors import SptError, is_count
 
 
@@ -71,6 +71,7 @@ def check(config: DictConfig) -> None:
     direction = sweeper.get("direction", "maximize")
     if direction not in ("minimize", "maximize"):
         raise SptError(f"hydra.sweeper.direction must be maximize or minimize, not {direction!r}")
+    check_runs_per_gpu(config)
 
 
 class Noting(Launcher):

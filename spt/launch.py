@@ -21,7 +21,7 @@ from spt.train import run_or_show
 LEFT = "left to another process"
 
 
-def launch(jobs: Mapping[str, Sequence[str]], output_dir: Path) -> dict[str, str]:
+def launch(jobs: Mapping[str, Sequence[str]], output_dir: Path, runs_per_gpu: int) -> dict[str, str]:
     """Run each job (by name: overrides of `spt.train`) through the launcher that the present command names.
 
     A job that fails leaves a note in its folder, and the others go on, as they do where one dies. Without
@@ -33,7 +33,8 @@ def launch(jobs: Mapping[str, Sequence[str]], output_dir: Path) -> dict[str, str
     """
     hydra = GlobalHydra.instance().hydra
     assert hydra is not None
-    overrides = [*HydraConfig.get().overrides.hydra, quoted(f"output_dir={output_dir}", ("output_dir",))]
+    sharing = f"runs_per_gpu={runs_per_gpu}"
+    overrides = [*HydraConfig.get().overrides.hydra, sharing, quoted(f"output_dir={output_dir}", ("output_dir",))]
     config = hydra.compose_config("train", overrides, RunMode.MULTIRUN, with_log_configuration=False)
     check(config)
     context = HydraContext(config_loader=hydra.config_loader, callbacks=Callbacks(config))
@@ -42,7 +43,7 @@ def launch(jobs: Mapping[str, Sequence[str]], output_dir: Path) -> dict[str, str
     names, said = list(jobs), dict[str, str]()
     for first in range(0, len(jobs), size):
         batch = names[first : first + size]
-        returns = come_back(launcher, [jobs[name] for name in batch], first)
+        returns = come_back(launcher, [[*jobs[name], sharing] for name in batch], first)
         values = {name: back._return_value for name, back in zip(batch, returns, strict=True)}
         said |= {name: str(value) for name, value in values.items() if value is not None}
     return said

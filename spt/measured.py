@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from spt.code import changed_since
 from spt.grid import Cell
+from spt.numerics import NUMERICS
 from spt.published import COMPARES_WITH, published, recipe_setting, task_config
 from spt.results import Finished, Result
 from spt.statistics import Summary, summary, tolerance
@@ -106,14 +106,14 @@ class Line:
 
 
 def marks(result: Result) -> str:
-    """The signs of a cell's runs: one of them collapsed, diverged, or came of a changed working tree, of code that has
-    changed since, or of other data than most runs of the task."""
+    """The signs of a cell's runs: one of them collapsed, diverged, or came of a changed working tree, of another
+    version of the numerics, or of other data than most runs of the task."""
     records = [run.record for run in result.done.values()]
     found = {
         COLLAPSED: any(record["collapsed"] for record in records),
         DIVERGED: any(record["status"] == "diverged" for record in records),
         DIRTY: any(record["git"]["dirty"] for record in records),
-        OUTDATED: any(changed_since(record) for record in records),
+        OUTDATED: any(record["numerics"] != NUMERICS for record in records),
         OTHER_DATA: any(record["data"].get("fingerprint") != result.usual_data for record in records),
     }
     return "".join(sign for sign, there in found.items() if there)
@@ -206,8 +206,6 @@ def hardware(record: dict[str, Any]) -> str:
     machine = record["hardware"]
     threads = f"{machine['threads']} thread" + ("s" if machine["threads"] != 1 else "")
     processor = f"{machine['processor'] or 'unknown processor'}, {threads} of {machine['cores']} cores"
-    if record["packed"] > 1:
-        processor += f", at once with {record['packed'] - 1} other runs"
     if machine["accelerator"] is None:
         return f"{processor}, {machine['system']}"
     return f"{machine['accelerators']} x {machine['accelerator']} ({processor}, {machine['system']})"

@@ -106,7 +106,7 @@ class TaskModel(nn.Module):
             choices = text.shape[1]
             inputs = {n: t.flatten(0, 1) if isinstance(t, Tensor) and t.dim() > 2 else t for n, t in inputs.items()}
         inputs, starts = _left_aligned(inputs)
-        encoded = self.encode(self.options | inputs)
+        encoded = self.encoder(**self.options | inputs)
         vectors = encoded.last_hidden_state
         if self.task_type != "token":
             vectors = self._pool(encoded, inputs.get("attention_mask"))
@@ -121,13 +121,6 @@ class TaskModel(nn.Module):
             hidden_states=encoded.get("hidden_states"),
             attentions=encoded.get("attentions"),
         )
-
-    def encode(self, inputs: dict[str, Any]) -> Any:
-        """The encoder's output; that of runs that train together is computed at once (`spt.packing.join`)."""
-        return self.encoder(**inputs)
-
-    def after_backward(self) -> None:
-        """What is left to do once a loss has its gradients: nothing, but where runs train together."""
 
     def activation_checkpointing_enable(self, *args: Any, **kwargs: Any) -> None:
         """Recompute the encoder's layers in the backward pass: what transformers' Trainer calls.

@@ -182,7 +182,7 @@ class Costs:
                 continue
             names = (record["task"], record["model"], record["method"])
             for key in (names, names[:2]):
-                self.seconds.setdefault(key, []).append(record["wall_seconds"] / record["packed"] / record["epochs"])
+                self.seconds.setdefault(key, []).append(record["wall_seconds"] / record["epochs"])
             hardware = record["hardware"]
             self.machines.add(hardware["accelerator"] or f"{hardware['processor']}, threads: {hardware['threads']}")
 

@@ -1,8 +1,6 @@
 """The prefixes: their settings, their parameters and dropouts, and the selective loss on them."""
 
 import math
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
@@ -131,43 +129,6 @@ class SharedPrefixes(nn.ModuleList):
         prefix = self[self.turn]
         self.turn = (self.turn + 1) % len(self)
         return prefix  # type: ignore[return-value]
-
-
-@dataclass(frozen=True)
-class Share:
-    """The part of a joint batch that is one run's: `rows` texts of `length` tokens, and how it draws random numbers."""
-
-    rows: slice
-    length: int
-    drawing: Callable[[], AbstractContextManager]
-
-
-class JointPrefixes(nn.Module):
-    """The prefixes of one layer in several runs whose texts are in one batch: each run's rows attend to its own."""
-
-    def __init__(self, index: int):
-        super().__init__()
-        self.index = index
-        self.theirs: list[tuple[Prefix, Share]] = []
-
-    def share_out(
-        self,
-        attended: Callable[..., tuple[Tensor, Tensor | None]],
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        mask: Tensor | None,
-    ) -> Tensor:
-        """The output of `attended` for each run's texts alone, [batch, length, heads, d], 0 where they are padded."""
-        outputs = []
-        for prefix, share in self.theirs:
-            rows, length = share.rows, share.length
-            its = (tensor[rows, :, :length] for tensor in (query, key, value))
-            its_mask = None if mask is None else mask.expand(len(query), -1, -1, -1)[rows, :, :length, :length]
-            with share.drawing():
-                output, _ = attended(prefix, *its, its_mask)
-            outputs.append(F.pad(output, (0, 0, 0, 0, 0, query.shape[2] - length)))
-        return torch.cat(outputs)
 
 
 def is_prefix(parameter_name: str) -> bool:

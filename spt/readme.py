@@ -115,7 +115,7 @@ def _run(titles: dict[str, str], results: Sequence[Result]) -> list[str]:
         own = [result for result in results if result.cell.table == name]
         runs = _runs(own)
         if runs:
-            seconds = sum(run.record["wall_seconds"] / run.record["packed"] for run in runs.values())
+            seconds = sum(run.record["wall_seconds"] for run in runs.values())
             rows.append(
                 [
                     *(title, f"{sum(result.state == 'done' for result in own)} of {len(own)}", str(len(runs))),
@@ -132,7 +132,7 @@ def _run(titles: dict[str, str], results: Sequence[Result]) -> list[str]:
     packages = list(dict.fromkeys(name for record in records for name in record["versions"]))
     versions = {name: sorted({str(record["versions"].get(name, "none")) for record in records}) for name in packages}
     columns = [Column(label) for label in ("table", "cells done", "runs", "seeds", "models", "hours")]
-    seconds = sum(record["wall_seconds"] / record["packed"] for record in records)
+    seconds = sum(record["wall_seconds"] for record in records)
     said = [
         f"{len(runs)} runs in all, {seconds / 3600:.2f} hours; a run may "
         "stand in several tables. Runs that tried a learning rate are among them.",
@@ -229,8 +229,8 @@ def _rules() -> list[str]:
         "is among those of the cell. The ablation and the sweeps choose none: they run with the method's default, or "
         "the recipe's.",
         "† marks a mean with a collapsed run among its runs: one that gives every example the same class. It counts.",
-        "¶ marks runs of a version whose code for methods, heads, training, tasks or scores is not this one: comments "
-        "do not count. The same command may give other numbers now. `cell=` names the modules.",
+        "¶ marks runs of another version of the numerics than this one: the same command may give other numbers now. "
+        "`cell=` names both versions.",
         "A word stands where there is no number: not run, published only (not run, but published), partly (some seeds "
         "are missing), config changed (run with settings that are not the cell's now), failed, diverged, none (nothing "
         "published), n/a (no test can be made), identical (the same outcome for every example).",

@@ -37,16 +37,17 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from spt import processes
-from spt.code import git_state, running
+from spt.code import git_state
 from spt.errors import SptError, is_number, is_whole
 from spt.files import parsed, remove_leftovers, replacing, write_atomically, written
 from spt.lock import LOCK, locked
+from spt.numerics import NUMERICS
 
 if TYPE_CHECKING:
     from spt.checkpoint import Checkpoint
 
 log = logging.getLogger(__name__)
-SCHEMA = 2
+SCHEMA = 3
 RECORD, HISTORY, OUTCOMES, FAILURE = "record.json", "history.jsonl", "outcomes.json", "failure.json"
 CONFIG, LOG, ADAPTER, CHECKPOINT = "config.yaml", "train.log", "adapter", "checkpoint.safetensors"
 PACKAGES = (
@@ -74,7 +75,7 @@ FINISHED: dict[str, type | tuple] = {
 }
 FAILED: dict[str, type | tuple] = {"error": str}
 SHAPES: dict[str, Callable[[Any], bool]] = {
-    **dict.fromkeys(("seed", "steps", "epochs", "processes", "packed", "resumed"), lambda n: is_whole(n) and n >= 0),
+    **dict.fromkeys(("seed", "steps", "epochs", "processes", "resumed", "numerics"), lambda n: is_whole(n) and n >= 0),
     "status": lambda status: status in ("finished", "diverged"),
     "metrics": lambda found: {"best_dev", "last_dev"} <= found.keys() and all(map(_is_score, found.values())),
     "wall_seconds": _is_score,
@@ -82,7 +83,7 @@ SHAPES: dict[str, Callable[[Any], bool]] = {
     "git": lambda git: {"commit", "dirty"} <= git.keys(),
 }
 GROUPS = ("task", "model", "method", "trainer")  # of a config
-NOT_IN_FINGERPRINT = ("output_dir", "logger", "force", "recipe")
+NOT_IN_FINGERPRINT = ("output_dir", "logger", "force", "recipe", "runs_per_gpu")
 
 
 class Run:
@@ -275,9 +276,21 @@ class Run:
             ) from error
 
 
+def settings(config: dict[str, Any]) -> dict[str, Any]:
+    """The part of a resolved config that can change a result: without output_dir and the like, and class paths."""
+    return without_targets({key: value for key, value in config.items() if key not in NOT_IN_FINGERPRINT})
+
+
+def without_targets(value: Any) -> Any:
+    """A config without its `_target_` entries: a class may move, and what it computes stays the same."""
+    if isinstance(value, dict):
+        return {key: without_targets(item) for key, item in value.items() if key != "_target_"}
+    return [without_targets(item) for item in value] if isinstance(value, list) else value
+
+
 def fingerprint(config: dict[str, Any]) -> str:
     """A hash of everything in a resolved config that can change a result. The data itself has its own."""
-    kept = {key: value for key, value in config.items() if key not in NOT_IN_FINGERPRINT}
+    kept = settings(config)
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:12]
 
 
@@ -323,11 +336,12 @@ def read_record(path: Path) -> dict[str, Any]:
 def migrated(record: dict[str, Any]) -> dict[str, Any]:
     """A record of any schema, in the present one.
 
-    Schema 2 says of every run how many ran in its process, how many processes ran it, how often it was taken up again,
-    and of what code it came (None where that is not known).
+    Schema 2 added how many processes ran it and how often it was resumed, schema 3 the version of the numerics (0 for
+    records made before versions were counted) in the place of digests of the code.
     """
-    earlier = {"packed": 1, "processes": 1, "resumed": 0, "code": None}
-    return record | {name: value for name, value in earlier.items() if name not in record} | {"schema": SCHEMA}
+    earlier = {"processes": 1, "resumed": 0, "numerics": 0}
+    kept = {name: value for name, value in record.items() if name not in ("code", "packed")}
+    return earlier | kept | {"schema": SCHEMA}
 
 
 def read_records(output_dir: str | Path) -> list[dict[str, Any]]:
@@ -346,8 +360,8 @@ def versions() -> dict[str, str]:
 
 @cache
 def origin() -> dict[str, Any]:
-    """The commit and the digests of the code that this process runs: of when this was first asked."""
-    return {"git": git_state(), "code": running()}
+    """The commit and the numerics of the code that this process runs: as they were when first asked for."""
+    return {"git": git_state(), "numerics": NUMERICS}
 
 
 @cache

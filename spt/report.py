@@ -14,6 +14,7 @@ from spt.command import command
 from spt.errors import SptError, nearest
 from spt.files import replacing, written
 from spt.grid import Cell, Composer, cells
+from spt.numerics import NUMERICS
 from spt.places import Places
 from spt.published import CONF
 from spt.results import RECORDS, Records, Result, collect, find_changed
@@ -199,7 +200,6 @@ def _command(result: Result, seed: int, rate: float | None) -> str:
 
 
 def _facts(record: dict[str, Any]) -> list[str]:
-    from spt.code import changed_since
     from spt.console import percent
     from spt.measured import hardware
 
@@ -210,7 +210,7 @@ def _facts(record: dict[str, Any]) -> list[str]:
         "scores": f"{record['metric']}: {scores or 'none'}; best epoch {record['best_epoch']}, {record['status']}",
         "command": record["command"],
         "commit": f"{git['commit'] or 'not in a repository'}{tree}",
-        "code": f"changed since: {', '.join(changed)}" if (changed := changed_since(record)) else "as it is now",
+        "numerics": f"version {record['numerics']}, now {NUMERICS}",
         "data": record["data"]["fingerprint"],
         "weights": record["model_sha256"],
         "hardware": hardware(record),

@@ -35,7 +35,7 @@ def main(config: DictConfig) -> None:
     if config.dry_run:
         return
     try:
-        run(plan, costs)
+        run(plan, costs, config.runs_per_gpu)
     finally:
         folder = Path(config.results_dir)
         with written(folder, "or set results_dir"):
@@ -49,7 +49,7 @@ def main(config: DictConfig) -> None:
         raise SptError(f"{len(failures)} runs failed, the others are done:\n  " + "\n  ".join(failures))
 
 
-def run(plan: "Plan", costs: "Costs") -> None:
+def run(plan: "Plan", costs: "Costs", runs_per_gpu: int) -> None:
     """Run what is missing: first what can start, then the seeds whose learning rate that chose.
 
     What other processes are at work on is theirs: this one waits for it where nothing else is left, and takes over what
@@ -69,7 +69,7 @@ def run(plan: "Plan", costs: "Costs") -> None:
                 epochs, metric = config["trainer"]["num_train_epochs"], config["task"]["metrics"][0]
                 watch.add(Watched(job.name, folder_of(config), metric, epochs, costs.of(config)))
             plan.tried |= jobs.keys()
-            said = launch({key: plan.command(key, job) for key, job in jobs.items()}, plan.output_dir)
+            said = launch({key: plan.command(key, job) for key, job in jobs.items()}, plan.output_dir, runs_per_gpu)
             left = {key for key, words in said.items() if words == LEFT}
             plan.tried -= left
             plan.said |= {key: words for key, words in said.items() if key not in left}

@@ -21,6 +21,7 @@ from spt.measured import (
     lines,
     marks,
 )
+from spt.numerics import NUMERICS
 from spt.results import Result
 from spt.statistics import CONFIDENCE, RESAMPLES, holm, summary
 
@@ -36,7 +37,7 @@ SIGNS = {
     COLLAPSED: "of its runs one or more collapsed: one class for every dev example",
     DIVERGED: "of its runs one or more diverged: the scores are of the epochs before, and a later split has none",
     DIRTY: "of its runs one or more came of a working tree with uncommitted changes",
-    OUTDATED: "of its runs one or more came of code for methods, training or tasks that has changed since",
+    OUTDATED: f"one or more of its runs were made with another version of the numerics than {NUMERICS}, the present one",
     OTHER_DATA: "of its runs one or more saw other data than most runs of the task, or than is there now",
 }
 TOLERANCE = (

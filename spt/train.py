@@ -51,7 +51,7 @@ def train(run: Run, config: DictConfig) -> dict[str, Any]:
     from hydra.utils import instantiate
     from transformers import set_seed
 
-    from spt import packing
+    from spt.backbone import load_backbone
     from spt.console import show_start
     from spt.devices import take_one_gpu
     from spt.encoder import longest_input
@@ -60,19 +60,16 @@ def train(run: Run, config: DictConfig) -> dict[str, Any]:
     from spt.loggers import RunFolderOnly
     from spt.model import TaskModel
 
-    take_one_gpu()
+    take_one_gpu(config.runs_per_gpu)
     checkpoint = run.start()
     set_seed(config.seed)
-    task = packing.once("task", lambda: instantiate(config.task, _convert_="all"))
-    data = packing.once("data", task.load)
-    encoder, tokenizer = packing.backbone(**run.backbone, split_into_words=task.task_type == "token")
+    task = instantiate(config.task, _convert_="all")
+    data = task.load()
+    encoder, tokenizer = load_backbone(**run.backbone, split_into_words=task.task_type == "token")
     model = TaskModel(encoder, task.task_type, len(task.classes), config.model.pooling)
     penalty = instantiate(config.method, model)
     limit = longest_input(encoder)
-    splits = packing.once(
-        "splits", lambda: {name: encoded(task, examples, tokenizer, limit) for name, examples in data.items()}
-    )
-    packing.join(model)
+    splits = {name: encoded(task, examples, tokenizer, limit) for name, examples in data.items()}
     tracker = instantiate(config.logger) if processes.is_main() else RunFolderOnly()
 
     experiment = Experiment(run, task, splits, model, tokenizer, penalty, tracker, checkpoint)

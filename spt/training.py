@@ -196,11 +196,6 @@ class TaskTrainer(Trainer):
             self.loss_count += 1
         return (loss, outputs) if return_outputs else loss
 
-    def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
-        loss = super().training_step(*args, **kwargs)
-        self.task_model.after_backward()
-        return loss
-
     def mean_loss(self) -> float:
         """The mean training loss since the epoch began.
 

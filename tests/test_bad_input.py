@@ -195,10 +195,7 @@ CONFIGS |= {
     ),
     "a sweep over nothing": (["--multirun", *PAIR, "seed=range(0)"], "the sweep has no run"),
     "no run at a time": (["--multirun", *PAIR, "hydra.sweeper.max_batch_size=0"], "max_batch_size must be"),
-    "none together": (
-        ["--multirun", *PAIR, "hydra/launcher=packed", "hydra.launcher.together=0"],
-        "hydra.launcher.together must be",
-    ),
+    "no run on a GPU": (["--multirun", *PAIR, "seed=1,2", "runs_per_gpu=0"], "runs_per_gpu must be a whole number"),
     "more numbers than there is memory for": ([*PAIR, "method.prefix_length=10000000000"], "out of memory"),
     "a name that leaves the folder": ([*PAIR, "task.name=../../etc"], "task.name is part of a folder's name"),
     "no metric": ([*PAIR, "task.metrics=[]"], "metric"),

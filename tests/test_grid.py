@@ -9,6 +9,7 @@ from omegaconf import OmegaConf
 from spt.errors import SptError
 from spt.grid import Composer, Job, cells, identity
 from spt.published import CONF
+from spt.record import fingerprint, read_record
 from spt.results import Finished, Records, Result, choose
 
 TABLES = sorted(path.stem for path in (CONF / "table").glob("*.yaml"))
@@ -77,6 +78,15 @@ def test_identity_is_what_was_run_not_where(composer):
     assert identity(config) == identity(elsewhere) == composer.identity(Job(cell, 11, 0.01))
     assert identity(config) != composer.identity(Job(cell, 12, 0.01)) != composer.identity(Job(cell, 11, 0.02))
     assert identity(config) != identity(config | {"method": config["method"] | {"alpha": 4.0}})
+
+
+def test_a_class_may_move_and_committed_records_stay_apart(composer):
+    (cell,) = [c for c in grid("profile=cpu", "table=glue") if c.row == "spt"]
+    config = composer.config(Job(cell, 11, 0.01))
+    moved = config | {"task": config["task"] | {"_target_": "spt.elsewhere.Task"}}
+    assert identity(moved) == identity(config) and fingerprint(moved) == fingerprint(config)
+    records = [read_record(path) for path in (CONF.parent / "results" / "records").glob("*/record.json")]
+    assert len({identity(record["config"]) for record in records}) == len(records) > 100
 
 
 @pytest.mark.parametrize(

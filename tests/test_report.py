@@ -19,6 +19,7 @@ from spt import report
 from spt.errors import SptError
 from spt.grid import Composer, Job, cells, identity
 from spt.markup import Column, Section, Table, csv_text, latex, markdown
+from spt.numerics import NUMERICS
 from spt.published import COLUMNS, CONF, CURVES, NUMBERS, curve, published, read_numbers
 from spt.record import read_record
 from spt.results import Finished, Records, collect, find_changed, publish, withdraw
@@ -257,18 +258,18 @@ def test_marks_of_diverged_and_dirty_runs(demo, tmp_path):
     assert "uncommitted changes" in text and "later split has none" in text
 
 
-def test_what_came_of_other_code_or_settings_is_marked(demo, tmp_path):
+def test_what_came_of_other_numerics_is_marked(demo, tmp_path):
     made = Made(demo, tmp_path, "table=superglue", "profile=paper")
     cell = "superglue/rte/bert-base-cased/spt"
-    made.run(cell, 11, outcomes(200), code=made.record["code"] | {"prefix": "0123456789ab"})
+    made.run(cell, 11, outcomes(200), numerics=NUMERICS + 1)
     made.run("superglue/rte/bert-base-cased/spt_sl", 11, outcomes(200))
-    made.run("superglue/wic/bert-base-cased/spt_sl", 11, outcomes(9), code=None)
+    made.run("superglue/wic/bert-base-cased/spt_sl", 11, outcomes(9), numerics=0)
     text = made.report()["tables/superglue.md"]
     assert row(text, "spt", "rte ours") == "72.20 (1 of 5)¶" and row(text, "spt_sl", "rte ours") == "72.20 (1 of 5)"
-    assert row(text, "spt_sl", "wic ours").endswith("¶") and "has changed since" in text
+    assert row(text, "spt_sl", "wic ours").endswith("¶") and "another version of the numerics" in text
     with initialize_config_dir(str(CONF), version_base="1.3"):
         (result,) = collect([made.cells[cell]], Records(tmp_path / "records"), made.composer)
-    assert "  code      changed since: prefix" in report.trace(result)
+    assert f"  numerics  version {NUMERICS + 1}, now {NUMERICS}" in report.trace(result)
 
 
 def test_a_record_whose_config_is_no_cells_any_more_is_told(demo, tmp_path):

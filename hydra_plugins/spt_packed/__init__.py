@@ -1,1 +1,0 @@
-"""A launcher for Hydra."""
