@@ -44,15 +44,14 @@ from transformers.masking_utils import eager_mask
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from spt import methods
-from spt.backbone import load_tokenizer
-from spt.code import git_state
-from spt.encoder import freeze
-from spt.figures import COLOURS, MARKERS, STYLE
-from spt.markup import Column, Table, markdown_table
-from spt.model import TaskModel
-from spt.prefix import INITIALIZER_RANGE
-from spt.published import CONF
-from spt.record import PeakMemory, hardware, versions
+from spt.modeling.prefix import INITIALIZER_RANGE
+from spt.modeling.pretrained_encoder import load_tokenizer
+from spt.modeling.task_model import TaskModel
+from spt.modeling.trainable_parameters import freeze
+from spt.paths import CONF
+from spt.records.provenance import PeakMemory, git_state, hardware, versions
+from spt.report.figures import COLOURS, MARKERS, STYLE
+from spt.report.markup import Column, Table, markdown_table
 
 FOLDER = Path(__file__).resolve().parent.parent / "results" / "benchmarks"
 SIZES: dict[str, dict[str, int]] = {

@@ -2,7 +2,7 @@
 
     python -m scripts.make_family_table
 
-runs tests/test_families.py (about a minute), writes what came of it to results/families.json, and from that and
+runs tests/modeling/test_encoder_families.py (a minute), writes its results to results/families.json, and from that and
 results/families_elsewhere.json (which `scripts/compare_libraries.py` measures) the tables in README.md.
 """
 
@@ -17,15 +17,14 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from spt.code import git_state
-from spt.record import versions
+from spt.records.provenance import git_state, versions
 
 REPO = Path(__file__).resolve().parent.parent
 README, OURS, ELSEWHERE = (
     REPO / name for name in ("README.md", "results/families.json", "results/families_elsewhere.json")
 )
 START, END = "<!-- families: start -->\n", "<!-- families: end -->\n"
-TESTS = ["-m", "pytest", "tests/test_families.py"]
+TESTS = ["-m", "pytest", "tests/modeling/test_encoder_families.py"]
 HEADS = ("sentence", "choice", "token")
 ATTENTIONS = ("eager", "sdpa")
 # The tests that all have to pass for a column, as pytest names them for a family.

@@ -14,28 +14,29 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from spt.adapter import load_adapter, save_adapter
-    from spt.encoder import attach, attached, detach
+    from spt.adapters.format import load_adapter, save_adapter
+    from spt.adapters.hub import push_adapter
+    from spt.adapters.predictor import Predictor, load
     from spt.errors import SptError
-    from spt.hub import push_adapter
-    from spt.model import TaskModel
-    from spt.predictor import Predictor, load
-    from spt.prefix import PrefixConfig, selective_loss
+    from spt.modeling.attach_prefix import attach, detach
+    from spt.modeling.prefix import PrefixConfig, attached
+    from spt.modeling.selective_loss import selective_loss
+    from spt.modeling.task_model import TaskModel
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "TaskModel": "model",
-    "PrefixConfig": "prefix",
-    "attach": "encoder",
-    "attached": "encoder",
-    "detach": "encoder",
-    "selective_loss": "prefix",
-    "save_adapter": "adapter",
-    "load_adapter": "adapter",
-    "Predictor": "predictor",
-    "load": "predictor",
-    "push_adapter": "hub",
+    "TaskModel": "modeling.task_model",
+    "PrefixConfig": "modeling.prefix",
+    "attach": "modeling.attach_prefix",
+    "attached": "modeling.prefix",
+    "detach": "modeling.attach_prefix",
+    "selective_loss": "modeling.selective_loss",
+    "save_adapter": "adapters.format",
+    "load_adapter": "adapters.format",
+    "Predictor": "adapters.predictor",
+    "load": "adapters.predictor",
+    "push_adapter": "adapters.hub",
     "SptError": "errors",
 }
 __all__ = [

@@ -12,17 +12,18 @@ from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException, InstantiationException, MissingConfigException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
-from spt import processes
+from spt import distributed as processes
+from spt.command_help import usage
 from spt.errors import SptError, nearest
-from spt.jobs import noted
-from spt.preemption import INTERRUPTED, Preempted
-from spt.published import CONF, recipes
-from spt.usage import usage
+from spt.explain_error import explain
+from spt.hydra_overrides import quoted
+from spt.paths import CONF
+from spt.recipes import recipes
+from spt.sweeps.hydra_launchers import noted
+from spt.training.preemption import INTERRUPTED, Preempted
 
 TRACEBACK = "HYDRA_FULL_ERROR"
 
@@ -97,16 +98,6 @@ def command(
     return decorate
 
 
-def quoted(argument: str, verbatim: tuple[str, ...]) -> str:
-    """An override of one of the `verbatim` keys with its value in Hydra's quotes; any other argument as it is."""
-    key, equals, value = argument.partition("=")
-    if not equals or key not in verbatim:
-        return argument
-    value = re.sub(r"(\\*)\$\{", r"\1\1\\${", value)  # no interpolation, ...
-    value = re.sub(r"(\\*)('|$)", lambda found: 2 * found[1] + "\\'" * bool(found[2]), value)  # ... no end of the quote
-    return f"{key}='{value}'"
-
-
 def sweep_name() -> str | None:
     """What the runs of one multirun have in common; None outside a multirun."""
     if not HydraConfig.initialized() or HydraConfig.get().mode != RunMode.MULTIRUN:
@@ -142,50 +133,3 @@ def said(error: BaseException) -> str:
     """The message that a command ends with; of several processes, one says it."""
     who = processes.await_turn(error)
     return f"error: {who}{explain(error)}"
-
-
-def explain(error: BaseException) -> str:
-    """One message for any error: what is wrong, and where it helps, what would be right."""
-    if isinstance(error, SptError):
-        return str(error)
-    if isinstance(error, InstantiationException) and error.__cause__ is not None:
-        if isinstance(error.__cause__, TypeError) and "argument" in str(error.__cause__):
-            return f"{error.__cause__}: an option, or a recipe, that belongs to another method or task"
-        return explain(error.__cause__)
-    if isinstance(error, ValueError) and str(error).startswith("Config group override must be"):
-        return f"{error}: a group is chosen by the name of one of its files"
-    if isinstance(error, MissingConfigException):
-        group, _, name = str(error.missing_cfg_file).rpartition("/")
-        of_plugins = "pip install -e '.[ray,optuna]'" if group.startswith("hydra/") else ""
-        if error.options:
-            extra = f"; more of them come with {of_plugins}" if of_plugins else ""
-            return f"unknown {group or 'config'} {name!r}: {nearest(name, error.options)}{extra}"
-        if of_plugins:
-            return f"{group}={name} is a plugin's, which is not installed: {of_plugins}"
-    if isinstance(error, ValueError) and str(error).startswith("The --resolve flag"):
-        return str(error)
-    if type(error).__name__ == "OutOfMemoryError" or "DefaultCPUAllocator" in str(error):
-        return (
-            "out of memory: halve trainer.per_device_train_batch_size and double trainer.gradient_accumulation_steps, "
-            f"shorten task.max_length, or train fewer numbers ({str(error).splitlines()[0]})"
-        )
-    if isinstance(error, OSError) and error.strerror is not None:
-        return error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
-    if isinstance(error, HydraException | OmegaConfBaseException):
-        return _explain_config(error)
-    return f"{type(error).__name__}: {error} (unexpected; -v shows the traceback)"
-
-
-def _explain_config(error: BaseException) -> str:
-    cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
-    key, parent = getattr(cause, "full_key", None), getattr(cause, "parent_node", None)
-    if key and isinstance(parent, DictConfig):
-        outer, _, name = str(key).rpartition(".")
-        if OmegaConf.is_missing(parent, name):
-            return f"{key} is missing: add {key}=..."
-        if not parent:
-            return f"option {key!r} is not set in {outer}, and is added with a plus: +{key}=..."
-        if name not in parent:
-            return f"unknown option {key!r}: {nearest(name, map(str, parent))}"
-    message = str(error).strip() + ("" if cause is error else f" ({str(cause).strip().splitlines()[0]})")
-    return " ".join(message.split())

@@ -18,12 +18,15 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from spt import processes
+from spt import distributed as processes
 from spt.errors import SptError, cannot_write
 
 log = logging.getLogger("spt")
+
 Item = TypeVar("Item")
+
 console = Console(quiet=not processes.is_main())
+
 errors = Console(stderr=True)
 
 

@@ -9,20 +9,20 @@ from omegaconf import DictConfig
 
 from spt.command import command
 from spt.errors import SptError
-from spt.readers import local_path
+from spt.paths import local_path
 
 if TYPE_CHECKING:
-    from spt.predictor import Predictor
-    from spt.training import Evaluation
+    from spt.adapters.predictor import Predictor
+    from spt.training.loop import Evaluation
 
 
 @command("evaluate")
 def main(config: DictConfig) -> None:
     """Print a split's scores, beside those that the run recorded for it."""
+    from spt.adapters.predictor import load
     from spt.console import logged, show_evaluation
     from spt.files import output_file, write_atomically, written
-    from spt.predictor import load
-    from spt.tasks import data_fingerprint
+    from spt.tasks.base import data_fingerprint
 
     output = None if config.output is None else output_file(config.output)
     with logged():
@@ -68,7 +68,7 @@ def examples_for(predictor: "Predictor", split: str, data_dir: str | None, file:
 
 def recorded_scores(predictor: "Predictor", split: str) -> dict[str, float] | None:
     """A split's scores as the run recorded them: the dev split's with the adapter, others' in the record beside it."""
-    from spt.record import RECORD, read_record
+    from spt.records.schema import RECORD, read_record
 
     if split == "validation":
         return training_of(predictor)["scores"]
@@ -82,7 +82,7 @@ def training_of(predictor: "Predictor") -> dict[str, Any]:
     Raises:
         SptError: where that is damaged, or nothing.
     """
-    from spt.adapter import DESCRIPTION, damaged
+    from spt.adapters.format import DESCRIPTION, damaged
 
     training = predictor.adapter.about.get("training")
     wanted = {"seed": int, "trainer": dict, "scores": dict, "data": dict}
@@ -93,7 +93,7 @@ def training_of(predictor: "Predictor") -> dict[str, Any]:
 
 def evaluate(predictor: "Predictor", examples: list[dict[str, Any]], batch_size: int | None = None) -> "Evaluation":
     """The scores of labelled examples, computed as the run computed its own: same batches, same precision."""
-    from spt.training import TaskTrainer, training_arguments
+    from spt.training.loop import TaskTrainer, training_arguments
 
     predictor.wear()
     training = training_of(predictor)

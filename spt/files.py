@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from spt.errors import GOES_ON, SptError, cannot_write
 
 HALVES = re.compile(r"\\u[dD][89a-fA-F]")
+
 PARTIAL = ".partial"  # ends the name of a folder with files that are being written
 
 

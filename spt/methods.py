@@ -8,11 +8,13 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from spt.encoder import attach, freeze, noise_of
 from spt.errors import SptError, is_number
-from spt.lora import LoraConfig, install_lora
-from spt.model import TaskModel
-from spt.prefix import PrefixConfig, selective_loss
+from spt.modeling.attach_prefix import attach
+from spt.modeling.lora import LoraConfig, install_lora
+from spt.modeling.prefix import PrefixConfig
+from spt.modeling.selective_loss import selective_loss
+from spt.modeling.task_model import TaskModel
+from spt.modeling.trainable_parameters import freeze, noise_of
 
 Penalty = Callable[[TaskModel], Tensor]
 

@@ -14,20 +14,20 @@ from omegaconf import DictConfig
 from spt.command import command
 from spt.errors import SptError
 from spt.files import output_file, parsed, written
-from spt.readers import local_path, numbered, read_lines
+from spt.paths import local_path
 
 if TYPE_CHECKING:
-    from spt.predictor import Input
-    from spt.tasks import Task
+    from spt.adapters.predictor import Input
+    from spt.tasks.base import Task
 
-log = logging.getLogger("spt.predict")  # __name__ is __main__ in the command
+log = logging.getLogger(__name__)
 
 
 @command("predict", verbatim=("text", "text_pair"))
 def main(config: DictConfig) -> None:
     """Write what the model says about each input, a line each, as it goes."""
+    from spt.adapters.predictor import load
     from spt.console import counted, errors, logged
-    from spt.predictor import load
 
     check(config)
     with logged(terminal=errors):
@@ -76,6 +76,8 @@ def check(config: DictConfig) -> None:
 
 def inputs_of(config: DictConfig, task: "Task") -> Iterator[tuple[str, "Input"]]:
     """What the command names, and where it stands: a text, a pair, the lines of standard input or of a file."""
+    from spt.tasks.file_readers import numbered, read_lines
+
     if config.text is not None:
         yield "text", config.text if config.text_pair is None else (config.text, config.text_pair)
         return

@@ -8,8 +8,8 @@ from spt.command import command
 @command("push")
 def main(config: DictConfig) -> None:
     """Push the adapter's files and its card, and print their address."""
+    from spt.adapters.hub import push_adapter
     from spt.console import logged
-    from spt.hub import push_adapter
 
     with logged():
         print(push_adapter(config.run, str(config.repository), config.private))

@@ -9,15 +9,15 @@ from spt.command import command, sweep_name
 from spt.errors import SptError
 
 if TYPE_CHECKING:
-    from spt.plan import Costs, Plan
+    from spt.grid.plan import Costs, Plan
 
 
 @command("reproduce", flags={"--dry-run": "dry_run=true"})
 def main(config: DictConfig) -> None:
     """Show the plan and its cost, run what is missing or stale, publish the records, write the report."""
     from spt.files import written
-    from spt.lock import locked
-    from spt.plan import Costs, Plan
+    from spt.grid.plan import Costs, Plan
+    from spt.records.folder_lock import locked
 
     if "smoke" in config.profiles and len(config.profiles) > 1:
         raise SptError("the smoke profile is a demo, whose numbers stand in no table with others: give it alone")
@@ -55,10 +55,10 @@ def run(plan: "Plan", costs: "Costs", runs_per_gpu: int) -> None:
     What other processes are at work on is theirs: this one waits for it where nothing else is left, and takes over what
     they leave.
     """
-    from spt.launch import LEFT, launch
-    from spt.lock import await_one
-    from spt.progress import Watch, Watched
-    from spt.record import folder_of
+    from spt.grid.launch_runs import LEFT, launch
+    from spt.grid.progress import Watch, Watched
+    from spt.records.folder_lock import await_one
+    from spt.records.identity import folder_of
 
     if not plan.pending():
         return
@@ -84,7 +84,7 @@ def report(config: DictConfig) -> None:
     from hydra import compose
     from omegaconf import open_dict
 
-    from spt.report import report as write
+    from spt.report.build import report as write
 
     whole = compose("report", ["profile=smoke"] if "smoke" in config.profiles else [])
     with open_dict(whole):
@@ -100,7 +100,7 @@ def show(plan: "Plan", costs: "Costs") -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from spt.progress import duration
+    from spt.grid.progress import duration
 
     console = Console(soft_wrap=True, highlight=False)
     table = Table(box=box.SIMPLE)

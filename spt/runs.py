@@ -16,7 +16,7 @@ def main(config: DictConfig) -> None:
 
     from spt.console import percent
     from spt.errors import SptError
-    from spt.record import read_records
+    from spt.records.schema import read_records
 
     records = read_records(config.output_dir)
     if not records:

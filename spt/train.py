@@ -4,12 +4,13 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from spt import processes
+from spt import distributed as processes
 from spt.command import command, refuse_unknown_recipe, sweep_name
-from spt.preemption import listening
-from spt.published import published
-from spt.record import LOG, Run
-from spt.search import refuse_search_without_multirun
+from spt.records.run_folder import Run
+from spt.records.schema import LOG
+from spt.report.published import published
+from spt.sweeps.hyperparameter_search import refuse_search_without_multirun
+from spt.training.preemption import listening
 
 
 def run_or_show(config: DictConfig) -> float:
@@ -19,7 +20,7 @@ def run_or_show(config: DictConfig) -> float:
         The best dev score, by which a search chooses.
     """
     from spt.console import logged, show_result
-    from spt.training import Diverged
+    from spt.training.loop import Diverged
 
     refuse_unknown_recipe(config)
     refuse_search_without_multirun()
@@ -48,17 +49,17 @@ def finished(run: Run) -> dict[str, Any] | None:
 def train(run: Run, config: DictConfig) -> dict[str, Any]:
     """A run, from config to record."""
     # Imported here, so that --help and --cfg answer without torch.
-    from hydra.utils import instantiate
     from transformers import set_seed
 
-    from spt.backbone import load_backbone
     from spt.console import show_start
-    from spt.devices import take_one_gpu
-    from spt.encoder import longest_input
-    from spt.encoding import encoded
-    from spt.experiment import Experiment
-    from spt.loggers import RunFolderOnly
-    from spt.model import TaskModel
+    from spt.modeling.position_shift import longest_input
+    from spt.modeling.pretrained_encoder import load_backbone
+    from spt.modeling.task_model import TaskModel
+    from spt.sweeps.gpu_assignment import take_one_gpu
+    from spt.targets import instantiate
+    from spt.tasks.tokenized_cache import encoded
+    from spt.training.experiment import Experiment
+    from spt.training.loggers import RunFolderOnly
 
     take_one_gpu(config.runs_per_gpu)
     checkpoint = run.start()

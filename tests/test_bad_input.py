@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file, save_file
 
-from spt import published
-from spt.published import COLUMNS
+from spt.report import published as published
+from spt.report.published import COLUMNS
 from tests.conftest import DEMO, REPO
 
 PAIR, NER = [*DEMO, "task=demo_pair"], [*DEMO, "task=demo_ner"]
@@ -479,7 +479,7 @@ def fails(monkeypatch, capsys, tmp_path):
     import importlib
 
     def call(name: str, arguments: list[str], message: str) -> None:
-        module = importlib.import_module(f"spt.{name}")
+        module = importlib.import_module("spt.report.__main__" if name == "report" else f"spt.{name}")
         given = [argument.replace("{tmp}", str(tmp_path)) for argument in arguments]
         monkeypatch.setattr(sys, "argv", [f"spt.{name}", *given])
         monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)

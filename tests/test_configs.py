@@ -9,11 +9,11 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
 import spt
-from spt.experiment import parameter_groups
 from spt.methods import Penalty
-from spt.published import CONF
-from spt.record import fingerprint
-from spt.training import training_arguments
+from spt.modeling.trainable_parameters import parameter_groups
+from spt.paths import CONF
+from spt.records.identity import fingerprint
+from spt.training.loop import training_arguments
 from tests.conftest import REPO, tiny_encoder
 
 
@@ -40,7 +40,7 @@ def test_the_shipped_groups():
     assert {"bert-base-cased", "bert-large-uncased", "roberta-large", "minilm", "demo"} <= set(options("model"))
 
 
-@pytest.mark.parametrize("name", sorted({*options("task")} - {"custom"}))  # tests/test_custom.py
+@pytest.mark.parametrize("name", sorted({*options("task")} - {"custom"}))  # tests/tasks/test_custom.py
 def test_tasks(name):
     task = instantiate(composed(f"task={name}").task, _convert_="all")
     assert task.name == name and (len(task.classes) >= 2 or task.task_type == "regression")
@@ -156,7 +156,7 @@ def test_what_comes_from_the_hub_comes_from_a_pinned_commit():
 
 
 def test_published_numbers_are_readable():
-    from spt.published import published
+    from spt.report.published import published
 
     rows = published("rte", "bert-base-cased", "spt_sl")
     assert [row["value"] for row in rows] == ["74.37", "68.59"]

@@ -10,7 +10,7 @@ import pytest
 
 from tests.conftest import DEMO, REPO, run
 
-SOURCES = sorted([*(REPO / "spt").glob("*.py"), *(REPO / "scripts").glob("*.py")])
+SOURCES = sorted([*(REPO / "spt").rglob("*.py"), *(REPO / "scripts").glob("*.py")])
 FORBIDDEN = {"eval", "exec", "compile", "__import__", "pickle", "cPickle", "dill", "cloudpickle", "marshal", "shelve"}
 NO_SOCKETS = """
 import socket

@@ -11,9 +11,9 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from spt.published import CONF
+from spt.command_help import usage
+from spt.paths import CONF
 from spt.runs import differences
-from spt.usage import usage
 from tests import families
 from tests.conftest import DEMO, REPO, run
 
@@ -186,8 +186,8 @@ def test_a_model_without_a_supported_attention_is_refused(family, attention, mes
     ],
 )
 def test_other_families_train_and_are_evaluated(name, task, train, tmp_path):
+    from spt.adapters.predictor import load
     from spt.evaluate import evaluate, examples_for
-    from spt.predictor import load
 
     folder = tmp_path / "model"
     families.family(name, vocab_size=200).save_pretrained(folder)
@@ -213,7 +213,7 @@ def test_a_mistake_is_in_the_log(train, tmp_path):
 
 
 def test_a_repeat_that_fails_leaves_no_old_result(train, tmp_path, monkeypatch):
-    from spt.training import Diverged, TaskTrainer
+    from spt.training.loop import Diverged, TaskTrainer
 
     def diverge(self):
         raise Diverged("the training loss became nan by step 1")

@@ -1,4 +1,4 @@
-"""What each process of tests/test_distributed.py runs: several trainings, or one with an event in the second process.
+"""A process of tests/training/test_several_processes.py: several trainings, or one with an event in the second process.
 
 torchrun -m tests.worker <overrides> [-- <overrides of another run> ...]
 torchrun -m tests.worker fail <overrides>
@@ -10,8 +10,9 @@ import signal
 import sys
 from contextlib import suppress
 
-from spt import processes, train
-from spt.training import TaskTrainer
+from spt import distributed as processes
+from spt import train
+from spt.training.loop import TaskTrainer
 
 
 def several(arguments: list[str]) -> None:

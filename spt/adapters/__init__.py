@@ -1,0 +1,1 @@
+"""Trained adapters: saved, loaded, predicting, described and sent to the hub."""

@@ -1,0 +1,167 @@
+"""The prefixes: their settings, their parameters and dropouts, and the selective loss on them."""
+
+import math
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+from transformers import PreTrainedModel
+
+from spt.errors import SptError, is_count, is_number
+from spt.modeling.dropout import Dropout
+
+INITIALIZER_RANGE = 0.02
+
+
+@dataclass(frozen=True)
+class PrefixConfig:
+    """What `attach` puts on an encoder. The defaults are the paper's SPT; P-tuning v2 is named field by field.
+
+    Attributes:
+        prefix_length: prefix slots P per layer, at least 1.
+        alpha: the gate's temperature α > 0 (the authors' code calls it tau). None: no gate, plain prefix tuning.
+        key_dropout: rate on the key prefix, elementwise, drawn anew for every example; published 0.1.
+        value_dropout: the same on the value prefix; SPT 0, P-tuning v2 0.1.
+        score_dropout: rate on α · score inside the gate's sigmoid; published 0.1. No effect without a gate.
+        shift_positions: whether position ids start at P, as where the prefix is passed as a cache (P-tuning v2, PEFT).
+        projection: width of the tanh layer that P-tuning v2 computes its prefixes with (512). None: free prefixes.
+
+    Raises:
+        SptError: where a value is outside its range.
+    """
+
+    prefix_length: int = 20
+    alpha: float | None = 8.0
+    key_dropout: float = 0.1
+    value_dropout: float = 0.0
+    score_dropout: float = 0.1
+    shift_positions: bool = False
+    projection: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in (("prefix_length", self.prefix_length), ("projection", self.projection)):
+            absent = name == "projection" and value is None
+            if not absent and not is_count(value):
+                raise SptError(f"{name} must be a whole number of at least 1, not {value!r}")
+        if self.alpha is not None and not (is_number(self.alpha) and 0 < self.alpha < math.inf):
+            raise SptError(f"alpha must be a finite number above 0, or null for no gate, not {self.alpha!r}")
+        for name in ("key_dropout", "value_dropout", "score_dropout"):
+            rate = getattr(self, name)
+            if not (is_number(rate) and 0 <= rate < 1):
+                raise SptError(f"{name} is a rate: at least 0 and below 1, not {rate!r}")
+        if not isinstance(self.shift_positions, bool):
+            raise SptError(f"shift_positions must be true or false, not {self.shift_positions!r}")
+
+
+class PrefixProjection(nn.Module):
+    """All layers' prefixes from one embedding [P, H] → Linear(H, m) → tanh → Linear(m, 2·layers·H) (P-tuning v2).
+
+    Block 2l of the output is layer l's key prefix, block 2l + 1 its value prefix.
+    """
+
+    def __init__(self, prefix_length: int, width: int, hidden: int, layers: int):
+        super().__init__()
+        self.width = width
+        self.embedding = nn.Parameter(torch.empty(prefix_length, width))
+        self.hidden = nn.Linear(width, hidden)
+        self.output = nn.Linear(hidden, 2 * layers * width)
+        for parameter in (self.embedding, self.hidden.weight, self.output.weight):
+            nn.init.normal_(parameter, std=INITIALIZER_RANGE)
+        for linear in (self.hidden, self.output):
+            nn.init.zeros_(linear.bias)
+
+    def layer(self, index: int) -> tuple[Tensor, Tensor]:
+        """Layer `index`'s key and value prefix, each [P, H]."""
+        block = slice(2 * index * self.width, 2 * (index + 1) * self.width)
+        hidden = torch.tanh(self.hidden(self.embedding))
+        key, value = F.linear(hidden, self.output.weight[block], self.output.bias[block]).chunk(2, dim=1)
+        return key, value
+
+
+class Prefix(nn.Module):
+    """One layer's key and value prefix, each [prefix_length, key-value width]: free, or a projection's `index`-th."""
+
+    def __init__(
+        self,
+        config: PrefixConfig,
+        key_shape: tuple[int, int],
+        value_shape: tuple[int, int],
+        projection: PrefixProjection | None = None,
+        index: int = 0,
+    ):
+        super().__init__()
+        self.alpha, self.score_dropout = config.alpha, config.score_dropout
+        self.key_shape, self.value_shape = key_shape, value_shape
+        self.key_dropout, self.value_dropout = Dropout(config.key_dropout), Dropout(config.value_dropout)
+        self.index = index
+        self._projection = (projection,)  # in a tuple: its parameters belong to the encoder, once
+        if projection is None:
+            self.key_prefix = nn.Parameter(torch.empty(config.prefix_length, math.prod(key_shape)))
+            self.value_prefix = nn.Parameter(torch.empty(config.prefix_length, math.prod(value_shape)))
+            nn.init.normal_(self.key_prefix, std=INITIALIZER_RANGE)
+            nn.init.normal_(self.value_prefix, std=INITIALIZER_RANGE)
+
+    def vectors(self) -> tuple[Tensor, Tensor]:
+        """The key and the value prefix, without dropout."""
+        (projection,) = self._projection
+        return (self.key_prefix, self.value_prefix) if projection is None else projection.layer(self.index)
+
+    def forward(self, batch: int) -> tuple[Tensor, Tensor]:
+        """Both as attention takes them, [batch, heads, prefix_length, d], with each example's own dropout."""
+        key, value = self.vectors()
+        return (
+            self._split(self.key_dropout(key.expand(batch, -1, -1)), self.key_shape),
+            self._split(self.value_dropout(value.expand(batch, -1, -1)), self.value_shape),
+        )
+
+    @staticmethod
+    def _split(vectors: Tensor, shape: tuple[int, int]) -> Tensor:
+        return vectors.unflatten(-1, shape).transpose(1, 2)
+
+
+class SharedPrefixes(nn.ModuleList):
+    """The prefixes of an attention that several layers share (ALBERT): each call takes the next of them."""
+
+    turn = 0
+
+    def next(self) -> Prefix:
+        """The prefix of the layer that calls."""
+        prefix = self[self.turn]
+        self.turn = (self.turn + 1) % len(self)
+        return prefix  # type: ignore[return-value]
+
+
+def is_prefix(parameter_name: str) -> bool:
+    """Whether a parameter is a prefix's, or of what computes prefixes."""
+    return ".prefix." in f".{parameter_name}" or "prefix_projection." in parameter_name
+
+
+def prefixes(model: nn.Module) -> list[Prefix]:
+    """The prefixes on `model`, in layer order."""
+    return sorted((m for m in model.modules() if isinstance(m, Prefix)), key=lambda prefix: prefix.index)
+
+
+@dataclass
+class Attachment:
+    """What `attach` puts on an encoder: its self-attentions' prefixes, their projection, and hooks while it is on."""
+
+    config: PrefixConfig
+    prefixes: dict[nn.Module, Prefix | SharedPrefixes]
+    projection: PrefixProjection | None
+    hooks: list[RemovableHandle] = field(default_factory=list)
+
+
+def encoder_of(model: nn.Module) -> PreTrainedModel:
+    """The encoder of a TaskModel, or the encoder itself."""
+    encoder = model if isinstance(model, PreTrainedModel) else getattr(model, "encoder", None)
+    if not isinstance(encoder, PreTrainedModel):
+        raise SptError(f"{type(model).__name__} is neither a TaskModel nor a transformers PreTrainedModel")
+    return encoder
+
+
+def attached(model: nn.Module) -> PrefixConfig | None:
+    """The configuration of the prefixes on `model`, None where it has none."""
+    attachment: Attachment | None = encoder_of(model).__dict__.get("prefix_attachment")
+    return None if attachment is None else attachment.config

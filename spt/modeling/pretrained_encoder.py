@@ -1,0 +1,189 @@
+"""A pretrained encoder and its tokenizer, from the hub or a local folder."""
+
+import hashlib
+import re
+from inspect import signature
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import try_to_load_from_cache
+from tokenizers.processors import Sequence, TemplateProcessing
+from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging as transformers_logging
+
+from spt.errors import SptError, hub_cache_unwritable, nearest
+from spt.paths import local_path
+
+DTYPES = ("float32", "bfloat16", "float16", "float64")
+
+
+def load_backbone(
+    name_or_path: str,
+    revision: str = "main",
+    attn_implementation: str = "sdpa",
+    dtype: str = "float32",
+    config: dict[str, Any] | None = None,
+    tokenizer: dict[str, Any] | None = None,
+    split_into_words: bool = False,
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load an encoder (safetensors only, no code from the hub) and its tokenizer, which pads on the right.
+
+    A tokenizer without a padding token pads with its end-of-text token, and puts it between the texts of a pair where
+    it would put nothing (GPT-2, Qwen).
+
+    Args:
+        name_or_path: a hub id, or a folder with config.json, model.safetensors and the tokenizer's files.
+        revision: branch, tag or commit on the hub.
+        attn_implementation: "sdpa" (fused) or "eager" (the formula as it reads).
+        dtype: of the weights.
+        config: entries of the model's configuration to replace, such as hidden_dropout_prob.
+        tokenizer: further arguments of the tokenizer.
+        split_into_words: whether texts come as lists of words, each of which then starts with a space where the
+            tokenizer tells (RoBERTa).
+
+    Raises:
+        SptError: where the model cannot be had, or its checkpoint lacks more than a pooler.
+    """
+    if dtype not in DTYPES:
+        raise SptError(f"unknown model.dtype={dtype!r}: {nearest(dtype, DTYPES)}")
+    if "/" in attn_implementation:
+        raise SptError(f"model.attn_implementation={attn_implementation!r} is code on the hub, which is not run here")
+    for name, changes in (("config", config), ("tokenizer", tokenizer)):
+        if not isinstance(changes, dict | None):
+            raise SptError(f"model.{name} must be names with values, as model.{name}={{a: 1}}, not {changes!r}")
+    source = _source(name_or_path)
+    if revision != "main" and is_local(name_or_path):
+        raise SptError(f"model.revision={revision!r} is of a model on the hub, and {name_or_path!r} is a folder")
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        own = AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False)
+    except Exception as error:
+        raise _cannot_load("model", name_or_path, error) from error
+    for name, value in (config or {}).items():
+        entries = {*own.to_dict(), *own.attribute_map}
+        if name not in entries:
+            raise SptError(f"model.config.{name}: {name_or_path!r} has no such entry: {nearest(name, entries)}")
+        setattr(own, name, value)
+    try:
+        encoder, info = AutoModel.from_pretrained(
+            source,
+            config=own,
+            revision=revision,
+            attn_implementation=attn_implementation,
+            dtype=getattr(torch, dtype),
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
+    except Exception as error:
+        if isinstance(error, ValueError) and re.search("attention implementation|attn_implementation", str(error)):
+            others = "eager" if attn_implementation == "sdpa" else "sdpa or eager"
+            raise SptError(
+                f"{source!r} does not know model.attn_implementation={attn_implementation!r}: choose {others}"
+            ) from error
+        raise _cannot_load("model", name_or_path, error) from error
+    missing = sorted(name for name in info["missing_keys"] if not name.startswith("pooler."))
+    if missing:
+        raise SptError(
+            f"the checkpoint of {name_or_path!r} lacks {missing[0]} and {len(missing) - 1} more of the weights of a "
+            f"{type(encoder).__name__}: it is not a checkpoint of this architecture"
+        )
+    for name, parameter in encoder.named_parameters():
+        if not bool(parameter.isfinite().all()):
+            raise SptError(f"the checkpoint of {name_or_path!r} is broken: not all numbers in {name} are finite")
+    text = load_tokenizer(name_or_path, revision, tokenizer, split_into_words)
+    rows = encoder.get_input_embeddings().weight.shape[0]
+    if text.vocab_size <= len(text.all_special_ids):
+        raise SptError(f"the tokenizer of {name_or_path!r} knows no word: its vocabulary (tokenizer.json) is missing")
+    if text.vocab_size > rows:
+        raise SptError(
+            f"the tokenizer of {name_or_path!r} has {text.vocab_size} tokens, and the model embeddings for {rows}: "
+            "they do not belong together"
+        )
+    return encoder, text
+
+
+def load_tokenizer(
+    name_or_path: str, revision: str = "main", options: dict[str, Any] | None = None, split_into_words: bool = False
+) -> PreTrainedTokenizerBase:
+    """The tokenizer of `load_backbone`, with its arguments."""
+    spaces = {"add_prefix_space": True} if split_into_words else {}
+    taken = signature(PreTrainedTokenizerBase.from_pretrained).parameters
+    if mine := sorted(taken.keys() & (options or {}).keys()):
+        raise SptError(f"model.tokenizer.{mine[0]} is not for a run to set: it says where tokenizers come from")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            _source(name_or_path), revision=revision, trust_remote_code=False, **spaces | (options or {})
+        )
+    except Exception as error:
+        raise _cannot_load("tokenizer", name_or_path, error) from error
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.padding_side = "right"
+    _separate_pairs(tokenizer)
+    return tokenizer
+
+
+def _source(name_or_path: str) -> str:
+    """A folder with a model as transformers takes it, or a hub id as it is."""
+    folder = local_path(name_or_path)
+    if not is_local(name_or_path):
+        return name_or_path
+    if not (folder / "config.json").is_file():
+        raise SptError(f"model.name_or_path={name_or_path!r} is no folder with a model: it has no config.json")
+    return str(folder)
+
+
+def _cannot_load(what: str, name_or_path: str, error: Exception) -> SptError:
+    if not is_local(name_or_path) and (unwritable := hub_cache_unwritable(error)):
+        return unwritable
+    remedy = (
+        "The folder must hold config.json, model.safetensors and the tokenizer's files"
+        if is_local(name_or_path)
+        else "Check model.name_or_path and model.revision, at which there must be a model.safetensors; without a "
+        "network, HF_HUB_OFFLINE=1 takes what was loaded before, model.name_or_path a folder with the model"
+    )
+    reason = next(iter(str(error).strip().splitlines()), "")
+    return SptError(f"cannot load the {what} {name_or_path!r} ({type(error).__name__}: {reason}). {remedy}")
+
+
+def _separate_pairs(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Have two texts kept apart: decoders' tokenizers put nothing between them, here it is their end-of-text token."""
+    sequences = tokenizer("a", "b").sequence_ids(0)
+    separator = tokenizer.eos_token
+    if (0, 1) not in pairwise(sequences) or separator is None:
+        return
+    backend = tokenizer.backend_tokenizer
+    between = TemplateProcessing(
+        single="$A",
+        pair=f"$A {separator} $B:1",
+        special_tokens=[(separator, tokenizer.convert_tokens_to_ids(separator))],
+    )
+    own = backend.post_processor
+    backend.post_processor = between if own is None else Sequence([own, between])
+
+
+def is_local(name_or_path: str) -> bool:
+    """Whether a name means a folder, not a model on the hub."""
+    return name_or_path.startswith(("/", ".", "~", "pkg://")) or local_path(name_or_path).is_dir()
+
+
+def weights_hash(name_or_path: str) -> str | None:
+    """The SHA-256 of a local model's weights; None for one from the hub, whose commit says which they are."""
+    if not is_local(name_or_path):
+        return None
+    digest = hashlib.sha256()
+    for path in sorted(local_path(name_or_path).glob("*.safetensors")):
+        with path.open("rb") as file:
+            while chunk := file.read(1 << 20):
+                digest.update(chunk)
+    return digest.hexdigest()
+
+
+def commit_of(name_or_path: str, revision: str) -> str | None:
+    """The hub's commit that a model was loaded from; None for a folder."""
+    config = None if is_local(name_or_path) else try_to_load_from_cache(name_or_path, "config.json", revision=revision)
+    return Path(config).parent.name if isinstance(config, str) else None

@@ -1,0 +1,32 @@
+"""Which settings make a run another run: its fingerprint and its folder."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+NOT_IN_FINGERPRINT = ("output_dir", "logger", "force", "recipe", "runs_per_gpu")
+
+
+def settings(config: dict[str, Any]) -> dict[str, Any]:
+    """The part of a resolved config that can change a result: without output_dir and the like, and class paths."""
+    return without_targets({key: value for key, value in config.items() if key not in NOT_IN_FINGERPRINT})
+
+
+def without_targets(value: Any) -> Any:
+    """A config without its `_target_` entries: a class may move, and what it computes stays the same."""
+    if isinstance(value, dict):
+        return {key: without_targets(item) for key, item in value.items() if key != "_target_"}
+    return [without_targets(item) for item in value] if isinstance(value, list) else value
+
+
+def fingerprint(config: dict[str, Any]) -> str:
+    """A hash of everything in a resolved config that can change a result. The data itself has its own."""
+    kept = settings(config)
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def folder_of(config: dict[str, Any]) -> Path:
+    """The folder of the run that a resolved config describes."""
+    names = (config[group]["name"] for group in ("task", "model", "method"))
+    return Path(config["output_dir"]) / ".".join([*names, fingerprint(config)])

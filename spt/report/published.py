@@ -1,0 +1,131 @@
+"""What is published, as it ships with the repository: numbers in `results/reference`, recipes in `conf/recipe`."""
+
+import csv
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from spt.errors import SptError, nearest
+from spt.paths import CONF, REPOSITORY
+
+NUMBERS = REPOSITORY / "results" / "reference" / "published_results.csv"
+
+CURVES = REPOSITORY / "results" / "reference" / "published_curves"
+
+COLUMNS = ("source", "model", "task", "method", "split", "metric", "value", "selection", "seed", "note")
+
+# Which of our numbers a published one compares with, by its split and what selected the epoch.
+COMPARES_WITH = {
+    ("validation", "max over epochs"): "best_dev",
+    ("validation", "best epoch"): "best_dev",
+    ("validation", "last epoch"): "last_dev",
+    ("test", "best dev epoch"): "test",
+    ("test (at best dev)", "best epoch"): "test",
+}
+
+# What is published under another method's name: P-tuning v2's are prefix tuning's numbers.
+SAME_AS = {"p_tuning_v2": "prefix_tuning"}
+
+
+def published(task: str, model: str, method: str) -> list[dict[str, str]]:
+    """The rows of one cell: source, split, metric, value (in percent), selection, seed and note of each."""
+    cell = (task, model, SAME_AS.get(method, method))
+    return [row for row in read_numbers(NUMBERS) if (row["task"], row["model"], row["method"]) == cell]
+
+
+@cache
+def read_numbers(path: Path) -> list[dict[str, str]]:
+    """All rows of a file of published numbers.
+
+    Raises:
+        SptError: where the file is not of the known columns, or a row says what cannot be.
+    """
+    with _reading(path) as reader:
+        columns = tuple(reader.fieldnames or ())
+        if columns != COLUMNS:
+            raise SptError(f"{path}, line 1: the columns must be {','.join(COLUMNS)}, not {','.join(columns)}")
+        rows, seen = [], dict[tuple[str, ...], int]()
+        for row in reader:
+            where = f"{path}, line {reader.line_num}"
+            _check(row, where)
+            key = tuple(row[name] for name in COLUMNS if name not in ("value", "note"))
+            if key in seen:
+                raise SptError(f"{where}: the same number stands in line {seen[key]} already: keep one of them")
+            seen[key] = reader.line_num
+            rows.append(row)
+    return rows
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[csv.DictReader]:
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            yield csv.DictReader(file)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise SptError(
+            f"cannot read {path} ({getattr(error, 'strerror', None) or error}): it is a CSV in UTF-8, and comes with "
+            "the repository"
+        ) from error
+
+
+def _check(row: dict[str, Any], where: str) -> None:
+    if None in row or None in row.values():
+        raise SptError(f"{where}: {len(COLUMNS)} fields are needed; a field with a comma in it stands in quotes")
+    for name in COLUMNS[:-2]:
+        if not row[name].strip():
+            raise SptError(f"{where}: {name} is empty")
+    for group in ("model", "task", "method"):
+        known = sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+        if row[group] not in known:
+            raise SptError(f"{where}: unknown {group} {row[group]!r}: {nearest(row[group], known)}")
+    metrics = task_config(row["task"])["metrics"] or []
+    if row["metric"] not in metrics:
+        raise SptError(f"{where}: {row['metric']!r} is no metric of {row['task']}: {nearest(row['metric'], metrics)}")
+    pair = (row["split"], row["selection"])
+    if pair not in COMPARES_WITH:
+        known = [f"{split} with {selection}" for split, selection in COMPARES_WITH]
+        raise SptError(
+            f"{where}: split {pair[0]!r} with selection {pair[1]!r} compares with none of our numbers; "
+            f"known: {', '.join(known)}"
+        )
+    try:
+        inside = -100 <= float(row["value"]) <= 100
+    except ValueError:
+        inside = False
+    if not inside:
+        raise SptError(f"{where}: value must be a number in percent, up to 100, not {row['value']!r}")
+    if row["seed"] and not row["seed"].isdecimal():
+        raise SptError(f"{where}: seed must be a whole number, or empty where it is not known, not {row['seed']!r}")
+
+
+@cache
+def task_config(task: str) -> dict[str, Any]:
+    """The task's part of its YAML in `conf/task`: metrics, sizes and the rest."""
+    text = OmegaConf.load(CONF / "task" / f"{task}.yaml")
+    whole: dict[str, Any] = OmegaConf.to_container(text, resolve=False)  # type: ignore[assignment]
+    return whole.get("task", whole)
+
+
+def curve(task: str, model: str, method: str, metric: str) -> list[tuple[float, float]]:
+    """The released dev score, in percent, of each epoch; empty where none is released for the cell.
+
+    Raises:
+        SptError: where the file does not hold numbers in the columns `epoch` and `dev_<metric>`.
+    """
+    path = CURVES / f"{task}_{model}_{SAME_AS.get(method, method)}.csv"
+    if not path.exists():
+        return []
+    points = []
+    with _reading(path) as reader:
+        for row in reader:
+            try:
+                points.append((float(row["epoch"]), float(row[f"dev_{metric}"])))
+            except (KeyError, TypeError, ValueError) as error:
+                raise SptError(
+                    f"{path}, line {reader.line_num}: epoch and dev_{metric} must be columns of numbers"
+                ) from error
+    return points

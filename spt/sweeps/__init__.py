@@ -1,0 +1,1 @@
+"""Sweeps through Hydra: launchers, GPUs, hyperparameter searches."""

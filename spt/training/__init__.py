@@ -1,0 +1,1 @@
+"""A run, from config to record: the loop, evaluation, checkpoints, preemption, loggers."""

@@ -1,0 +1,472 @@
+"""An adapter's life after its run: evaluated, predicting, shared, damaged, on the hub; through the real commands."""
+
+import io
+import itertools
+import json
+import os
+import re
+import shutil
+import sys
+import unicodedata
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
+from safetensors.torch import load_file, save_file
+
+import spt
+from spt.evaluate import evaluate, examples_for
+from spt.hydra_overrides import quoted
+from spt.paths import CONF, local_path
+from tests.conftest import DEMO, run
+from tests.hub import Hub
+
+TASKS = ("demo_pair", "demo_choice", "demo_ner")
+METHODS = ("spt", "p_tuning_v2", "bitfit", "lora", "fine_tuning", "linear_probe")
+PAIR = ("a child pulled the old apple", "the apple was old")
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory) -> dict[tuple[str, str], Path]:
+    """Runs of a few steps, by task and method: all shapes and methods, a projection, and a regression on own data."""
+    folder = tmp_path_factory.mktemp("life")
+    rows = "".join(f"the apple {'broke ' * i},the child,{i}.5\n" for i in range(6))
+    (folder / "own.csv").write_text(f"one,two,score\n{rows}")
+    sweep = ("-m", "spt.train", "--multirun", *DEMO, "trainer.max_steps=3", f"output_dir={folder}")
+    own = (f"task.train={folder}/own.csv", f"task.validation={folder}/own.csv", "task.text=[one,two]")
+    for command in (
+        (*sweep, f"task={','.join(TASKS)}", f"method={','.join(METHODS)}"),
+        (*sweep, "task=demo_ner", "method=prefix_tuning", "method.projection=16", "method.prefix_length=4"),
+        (*sweep, "task=custom", *own, "task.shape=regression", "task.label=score", "method=spt"),
+    ):
+        done = run(*command)
+        assert done.returncode == 0, done.stderr
+    records = [json.loads(path.read_text()) for path in folder.glob("*/record.json")]
+    return {(r["task"], r["method"]): next(folder.glob(f"*.{r['fingerprint']}")) for r in records}
+
+
+@pytest.fixture
+def command(monkeypatch, capsys):
+    """A command in this process: returns (exit code, standard output, standard error)."""
+    from spt import evaluate, predict, push
+
+    def call(name: str, *arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", [f"spt.{name}", *arguments])
+        monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+        code = 0
+        try:
+            {"evaluate": evaluate, "predict": predict, "push": push}[name].main()
+        except SystemExit as exit:
+            code = exit.code if isinstance(exit.code, int) else 1
+            print(exit.code, file=sys.stderr)
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call
+
+
+def record_of(folder: Path) -> dict:
+    return json.loads((folder / "record.json").read_text())
+
+
+def lines(text: str) -> list[dict]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+# --- evaluate
+
+
+def test_the_recorded_scores_come_again_exactly(runs):
+    assert len(runs) == len(TASKS) * len(METHODS) + 2
+    for (task, method), folder in runs.items():
+        predictor, record = spt.load(folder), record_of(folder)
+        for split, name in (("validation", "best_dev"), ("test", "test")):
+            if record["scores"][name] is not None:
+                scores = evaluate(predictor, examples_for(predictor, split, None, None)).scores
+                assert scores == record["scores"][name], (task, method, split)
+
+
+def test_a_fresh_process_says_so(runs, tmp_path):
+    folder = runs["demo_ner", "spt"]
+    done = run("-m", "spt.evaluate", f"run={folder}/adapter", f"output={tmp_path}/new/scores.json")
+    assert done.returncode == 0 and "the recorded scores exactly" in done.stdout, done.stderr
+    scores = json.loads((tmp_path / "new/scores.json").read_text())
+    assert scores["scores"] == scores["recorded"] == record_of(folder)["scores"]["best_dev"]
+
+
+def test_other_data_other_splits_and_other_batches(runs, command, tmp_path):
+    folder = runs["demo_ner", "spt"]
+    shutil.copytree(local_path("pkg://spt/demo/ner"), tmp_path / "data")
+    code, out, err = command("evaluate", f"run={folder}", f"data_dir={tmp_path}/data", "batch_size=7")
+    assert code == 0 and "demo_ner validation (150 examples)" in out, err
+    for same in ("split=test", f"file={tmp_path}/data/dev.txt"):
+        code, out, _ = command("evaluate", f"run={folder}", same)
+        assert code == 0 and "the recorded scores exactly" in out
+    code, out, _ = command("evaluate", f"run={folder}", f"file={tmp_path}/data/test.txt")
+    assert code == 0 and "no score of these examples is recorded" in out
+    for arguments, message in (
+        (["split=dev"], "no split 'dev'.* known: test, train, validation"),
+        ([f"data_dir={tmp_path}"], "has no dev.txt"),
+        ([f"file={tmp_path}/none.txt"], "cannot read .*none.txt"),
+        ([f"file={tmp_path}/data/test.txt", f"data_dir={tmp_path}"], "one of data_dir"),
+        (["batch_size=0"], "per_device_eval_batch_size must be"),
+    ):
+        code, _, err = command("evaluate", f"run={folder}", *arguments)
+        assert code == 1 and re.search(message, err) and err.count("error:") == 1 and "Traceback" not in err, err
+
+
+# --- predict
+
+
+def test_a_pair_of_texts(runs, command):
+    folder = runs["demo_pair", "spt"]
+    code, out, err = command("predict", f"run={folder}", f"text={PAIR[0]}", f"text_pair={PAIR[1]}")
+    (said,) = lines(out)
+    assert code == 0 and said["input"] == 1, err
+    assert sum(said["probabilities"].values()) == pytest.approx(1.0)
+    assert said["label"] == max(said["probabilities"], key=said["probabilities"].get)
+    assert list(spt.load(folder).predict([PAIR])) == [{k: said[k] for k in ("label", "probabilities")}]
+
+
+def test_files_of_every_kind_and_standard_input(runs, command, tmp_path, monkeypatch):
+    folder = runs["demo_pair", "spt"]
+    source = local_path("pkg://spt/demo/pair") / "val.jsonl"
+    rows = lines(source.read_text())[:5]
+    fields = spt.load(folder).task.fields()
+    assert len(fields) == 2
+    files = {
+        "rows.jsonl": "".join(json.dumps(row) + "\n" for row in rows),
+        "rows.json": json.dumps(rows),
+        "rows.csv": ",".join(fields) + "\n" + "".join(f'"{r[fields[0]]}","{r[fields[1]]}"\n' for r in rows),
+        "rows.tsv": "\t".join(fields) + "\n" + "".join(f"{r[fields[0]]}\t{r[fields[1]]}\n" for r in rows),
+        "rows.txt": "".join(f"{r[fields[0]]}\t{r[fields[1]]}\n" for r in rows),
+    }
+    said = []
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+        code, out, err = command("predict", f"run={folder}", f"input={tmp_path / name}", "batch_size=2")
+        assert code == 0, err
+        said.append([(line["input"], line["label"]) for line in lines(out)])
+    for text in (files["rows.jsonl"], files["rows.txt"]):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+        code, out, err = command("predict", f"run={folder}", "input=-")
+        assert code == 0, err
+        said.append([(line["input"], line["label"]) for line in lines(out)])
+    assert all(each == said[0] for each in said) and [number for number, _ in said[0]] == [1, 2, 3, 4, 5]
+
+
+def test_lines_of_standard_input_are_all_accounted_for(runs, command, monkeypatch):
+    def said(text: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+        return command("predict", f"run={runs['demo_pair', 'spt']}", "input=-")
+
+    code, out, err = said("a b\tc\n\n  \nd\te f")
+    assert code == 0 and len(lines(out)) == 2 and "standard input: 2 blank lines passed over" in err, err
+    for text, message in (
+        ("", "standard input holds no input"),
+        ("a\tb\tc\n", "line 1: expected a text, or two with a tab between them, found 3"),
+        ('{"premise": "a", "hypothesis": "b", "id": Infinity}\n', "line 1: an id is no number that JSON has"),
+    ):
+        code, out, err = said(text)
+        assert code == 1 and message in err and err.count("error:") == 1 and out == "", err
+
+
+@pytest.mark.parametrize("task", ["demo_pair", "demo_choice"])
+def test_predictions_are_those_that_were_scored(task, runs, command):
+    folder = runs[task, "lora"]
+    path = local_path(f"pkg://spt/demo/{task.removeprefix('demo_')}/val.jsonl")
+    _, out, _ = command("predict", f"run={folder}", f"input={path}", "batch_size=13")
+    trained = spt.load(folder).task
+    said = [line["choice"] if task == "demo_choice" else trained.labels.index(line["label"]) for line in lines(out)]
+    gold = [example["label"] for example in trained.read("validation")]
+    right = sum(a == b for a, b in zip(said, gold, strict=True)) / len(gold)
+    assert right == pytest.approx(record_of(folder)["metrics"]["best_dev"])
+
+
+def test_entities_have_their_place_in_the_text(runs, command, tmp_path):
+    predictor = spt.load(runs["demo_ner", "p_tuning_v2"])
+    text = "mr kalorba,  went — to mirimso's «dolor» 🎉 and zuba."
+    (said,) = predictor.predict([text])
+    assert said["entities"], "the demo finds some"
+    for entity in said["entities"]:
+        assert text[entity["start"] : entity["end"]] == entity["text"] and entity["text"].strip() == entity["text"]
+        assert 0 < entity["probability"] <= 1 and entity["type"] in predictor.task.labels
+    (words,) = predictor.predict([["mr", "kalorba", "went", "to", "mirimso"]])
+    for entity in words["entities"]:
+        assert entity["text"] == " ".join(["mr", "kalorba", "went", "to", "mirimso"][entity["start"] : entity["end"]])
+    assert list(predictor.predict([{"text": text}])) == [said]
+    (tmp_path / "conll.txt").write_text("mr O\nkalorba O\nwent O\nto O\nmirimso O\n")
+    _, out, _ = command("predict", f"run={runs['demo_ner', 'p_tuning_v2']}", f"input={tmp_path}/conll.txt")
+    assert lines(out) == [{"input": 1, **words}]
+
+
+@settings(max_examples=60)
+@given(text=st.text(st.characters(exclude_categories=["Cs"]), max_size=40))
+def test_words_of_any_text_are_where_they_are(text):
+    from spt.adapters.predictor import words_of
+
+    found = words_of(text)
+    assert all(text[start:end] == word and not any(map(str.isspace, word)) for word, (start, end) in found)
+    assert all(a[1][1] <= b[1][0] for a, b in itertools.pairwise(found))
+    covered = {place for _, (start, end) in found for place in range(start, end)}
+    assert all(place in covered for place, sign in enumerate(text) if sign.isalnum())
+    assert all(unicodedata.category(text[place])[0] in "ZC" or place in covered for place in range(len(text)))
+
+
+def test_it_streams(runs):
+    predictor = spt.load(runs["demo_pair", "spt"])
+    read = []
+
+    def endless():
+        for number in itertools.count():
+            read.append(number)
+            yield PAIR
+
+    said = predictor.predict(endless(), batch_size=4)
+    assert next(said)["label"] in predictor.task.labels and len(read) == 4
+
+
+def test_a_bad_line_leaves_what_was_said_before_it(runs, command, tmp_path):
+    folder, out = runs["demo_pair", "spt"], tmp_path / "out.jsonl"
+    fields = spt.load(folder).task.fields()
+    good = json.dumps(dict(zip(fields, PAIR, strict=True)))
+    (tmp_path / "in.jsonl").write_text(f"{good}\n{good}\n{{}}\n")
+    code, _, err = command("predict", f"run={folder}", f"input={tmp_path}/in.jsonl", f"output={out}", "batch_size=1")
+    assert code == 1 and f"in.jsonl, line 3: no field '{fields[0]}'" in err and "out.jsonl.partial" in err, err
+    assert not out.exists() and len(lines((tmp_path / "out.jsonl.partial").read_text())) == 2
+    (tmp_path / "in.jsonl").write_text(f"{good}\n{good}\n")
+    code, printed, _ = command("predict", f"run={folder}", f"input={tmp_path}/in.jsonl", f"output={out}")
+    assert code == 0 and printed == "" and len(lines(out.read_text())) == 2
+    assert not (tmp_path / "out.jsonl.partial").exists()
+
+
+@pytest.mark.parametrize(
+    ("task", "arguments", "message"),
+    [
+        ("demo_pair", [], "give one of text="),
+        ("demo_pair", ["text=a", "input=b"], "give one of text="),
+        ("demo_pair", ["text=a b"], "takes a pair of texts"),
+        ("demo_pair", ["text="], "text is empty"),
+        ("demo_pair", ["input=/no/such/file.jsonl"], "no file '/no/such/file.jsonl'"),
+        ("demo_pair", ["text=a", "text_pair=b", "batch_size=0"], "batch_size must be"),
+        ("demo_choice", ["text=a"], "takes rows, as a file has them"),
+        ("demo_ner", ["text=a", "text_pair=b"], "not plain texts"),
+        ("demo_pair", ["text=a", "text_pair=b", "base_model=/no/such/model"], "is no folder with a model"),
+    ],
+)
+def test_a_mistake_in_predicting(task, arguments, message, runs, command):
+    code, out, err = command("predict", f"run={runs[task, 'spt']}", *arguments)
+    assert code == 1 and message in err and err.count("error:") == 1 and "Traceback" not in err, err
+    assert out == ""
+
+
+@settings(max_examples=200)
+@given(text=st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), max_size=30))
+def test_any_text_goes_unharmed_through_the_command_line(text):
+    (override,) = OverridesParser.create().parse_overrides([quoted(f"text={text}", ("text",))])
+    config = OmegaConf.create({"text": None})
+    OmegaConf.update(config, "text", override.value())
+    assert config.text == text
+    assert quoted(f"other={text}", ("text",)) == f"other={text}"
+
+
+def test_truncated_inputs_are_counted(runs, command):
+    folder = runs["demo_pair", "spt"]
+    long = "the apple broke " * 60
+    code, out, err = command("predict", f"run={folder}", f"text={long}", f"text_pair={PAIR[1]}")
+    assert code == 0 and "1 inputs were cut" in err and len(lines(out)) == 1
+
+
+# --- several adapters on one backbone
+
+
+def test_adapters_share_a_backbone_and_take_turns(runs):
+    chosen = [("demo_pair", "spt"), ("demo_ner", "lora"), ("demo_pair", "bitfit"), ("demo_choice", "p_tuning_v2")]
+    chosen += [("demo_ner", "prefix_tuning"), ("demo_pair", "linear_probe")]
+    inputs = {
+        "demo_pair": [PAIR, ("the apple broke", "the child was old")],
+        "demo_ner": ["mr kalorba went to mirimso", "zuba and dolor"],
+        "demo_choice": [dict.fromkeys(spt.load(runs["demo_choice", "spt"]).task.fields(), "the apple broke")],
+    }
+    row = lines((local_path("pkg://spt/demo/choice") / "val.jsonl").read_text())[0]
+    inputs["demo_choice"] = [row]
+    alone = {key: list(spt.load(runs[key]).predict(inputs[key[0]])) for key in chosen}
+    first = spt.load(runs[chosen[0]])
+    together = {chosen[0]: first} | {key: spt.load(runs[key], share=first) for key in chosen[1:]}
+    assert all(predictor.model.encoder is first.model.encoder for predictor in together.values())
+    with pytest.raises(spt.SptError, match="holds a whole backbone"):
+        spt.load(runs["demo_pair", "fine_tuning"], share=first)
+    order = torch.randperm(3 * len(chosen), generator=torch.Generator().manual_seed(0)).tolist()
+    for number in order:
+        key = chosen[number % len(chosen)]
+        assert list(together[key].predict(inputs[key[0]])) == alone[key], key
+        with pytest.raises(spt.SptError):
+            list(together[key].predict([3]))
+    together[chosen[1]].wear()
+    together[chosen[1]].take_off()
+    base = spt.load(runs["demo_pair", "linear_probe"]).model.encoder.state_dict()
+    own = first.model.encoder.state_dict()
+    assert own.keys() == base.keys() and all(torch.equal(own[name], base[name]) for name in base)
+
+
+# --- what does not fit
+
+
+@contextmanager
+def copied(folder: Path, to: Path):
+    """A copy of an adapter, and its description to change."""
+    shutil.copytree(folder / "adapter", to, dirs_exist_ok=True)
+    description = json.loads((to / "adapter.json").read_text())
+    yield description
+    (to / "adapter.json").write_text(json.dumps(description))
+
+
+DAMAGES = {
+    "another task class": lambda d: d["about"]["task"].update(_target_="os.system"),
+    "no task class": lambda d: d["about"]["task"].pop("_target_"),
+    "a task setting of another type": lambda d: d["about"]["task"].update(labels=3),
+    "an unknown task setting": lambda d: d["about"]["task"].update(unknown=1),
+    "fewer labels": lambda d: d["about"]["task"]["labels"].pop(),
+    "another head": lambda d: d["head"].update(num_labels=7),
+    "another pooling": lambda d: d["head"].update(pooling="mean"),
+    "remote code": lambda d: d["about"]["model"]["tokenizer"].update(trust_remote_code=True),
+    "remote attention": lambda d: d["about"]["model"].update(attn_implementation="user/kernels"),
+    "an older format": lambda d: d.update(format=1),
+    "no format": lambda d: d.pop("format"),
+    "a prefix of another length": lambda d: d["prefix"].update(prefix_length=7),
+    "an unknown prefix setting": lambda d: d["prefix"].update(tau=7),
+    "a sample that is none": lambda d: d["sample"].update(dict.fromkeys(d["sample"], "x")),
+    "another checksum": lambda d: d.update(sha256="0" * 64),
+    **{
+        f"no {name}": lambda d, name=name: d.pop(name) for name in ("base_model", "backbone", "sample", "head", "about")
+    },
+    **{
+        f"{name} is a list": lambda d, name=name: d.update({name: []})
+        for name in ("base_model", "head", "about", "prefix")
+    },
+    **{f"no about.{name}": lambda d, name=name: d["about"].pop(name) for name in ("task", "model")},
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_description_ends_in_one_message(damage, runs, command, tmp_path):
+    with copied(runs["demo_pair", "spt"], tmp_path / "adapter") as description:
+        DAMAGES[damage](description)
+    code, out, err = command("predict", f"run={tmp_path}/adapter", f"text={PAIR[0]}", f"text_pair={PAIR[1]}")
+    assert code == 1 and out == "" and err.count("error:") == 1 and "Traceback" not in err, err
+    assert "(unexpected;" not in err and len(err.strip().splitlines()) == 1, err
+
+
+@pytest.mark.parametrize("damage", ["cut", "another", "empty", "missing", "pickle"])
+def test_damaged_weights_end_in_one_message(damage, runs, command, tmp_path):
+    with copied(runs["demo_pair", "spt"], tmp_path / "adapter"):
+        file = tmp_path / "adapter/adapter.safetensors"
+    if damage == "cut":
+        file.write_bytes(file.read_bytes()[:-100])
+    elif damage == "another":
+        save_file({name: tensor + 1 for name, tensor in load_file(file).items()}, file)
+    elif damage == "missing":
+        file.unlink()
+    else:
+        file.write_bytes(b"" if damage == "empty" else b"\x80\x04.")
+    code, _, err = command("evaluate", f"run={tmp_path}/adapter")
+    assert code == 1 and "adapter.safetensors" in err and err.count("error:") == 1 and "Traceback" not in err, err
+
+
+def test_another_base_model_is_refused(runs, command, tmp_path):
+    shutil.copytree(local_path("pkg://spt/demo/encoder"), tmp_path / "other")
+    weights = load_file(tmp_path / "other/model.safetensors")
+    save_file(
+        {n: t + 0.01 for n, t in weights.items()}, tmp_path / "other/model.safetensors", metadata={"format": "pt"}
+    )
+    adapter = f"run={runs['demo_pair', 'spt']}"
+    code, _, err = command("evaluate", adapter, f"base_model={tmp_path}/other")
+    assert code == 1 and "trained on other weights than this model's" in err, err
+    config = json.loads((tmp_path / "other/config.json").read_text()) | {"num_attention_heads": 2}
+    (tmp_path / "other/config.json").write_text(json.dumps(config))
+    code, _, err = command("evaluate", adapter, f"base_model={tmp_path}/other")
+    assert code == 1 and "num_attention_heads is" in err, err
+
+
+def test_what_is_no_adapter_is_named(command, tmp_path):
+    for source in (str(tmp_path), "nowhere", "/no/such/folder"):
+        code, _, err = command("evaluate", f"run={source}")
+        assert code == 1 and "is no folder of a run or an adapter" in err, err
+    code, _, err = command("evaluate", "run=user/nothing")
+    assert code == 1 and "neither a folder nor to be had from the hub" in err and err.count("error:") == 1, err
+
+
+# --- the card, the hub
+
+
+def test_the_card_says_what_was_done(runs):
+    from huggingface_hub import ModelCard
+
+    for (task, method), folder in runs.items():
+        card, record = ModelCard.load(folder / "adapter/README.md"), record_of(folder)
+        (name, *_) = record["scores"]["best_dev"]
+        assert card.data.eval_results[0].metric_value == record["scores"]["best_dev"][name]
+        assert f"| {name} | {100 * record['scores']['best_dev'][name]:.2f} |" in card.text
+        assert record["command"] in card.text and "base_model" not in card.data.to_dict()
+        assert ("take the place of the base model's own" in card.text) == (method == "fine_tuning")
+        use = re.search(r"```python\n(.*?)```", card.text, re.DOTALL)[1]
+        assert f'spt.load("{folder}/adapter")' in use
+        if (task, method) in {("demo_choice", "spt"), ("demo_ner", "lora")}:
+            done = run("-c", use)
+            assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+def test_an_adapter_goes_to_the_hub_and_comes_back(tmp_path):
+    done = run("-m", "spt.train", *DEMO, "task=demo_pair", "trainer.max_steps=3", f"output_dir={tmp_path}/runs")
+    assert done.returncode == 0, done.stderr
+    (folder,) = (tmp_path / "runs").iterdir()
+    hub = Hub(tmp_path / "hub")
+    text = (f"text={PAIR[0]}", f"text_pair={PAIR[1]}")
+    kept = {key: value for key, value in os.environ.items() if key not in ("HF_HUB_OFFLINE", "HF_TOKEN")}
+    with hub.serving():
+        there = kept | {"HF_ENDPOINT": hub.url, "HF_HUB_DISABLE_XET": "1", "HF_TOKEN": "hf_secret"}
+        sent = run("-m", "spt.push", f"run={folder}", "repository=user/nli", env=there | {"HF_HOME": f"{tmp_path}/a"})
+        assert sent.returncode == 0 and "user/nli" in sent.stdout, sent.stderr
+        again = run("-m", "spt.predict", "run=user/nli", *text, env=there | {"HF_HOME": f"{tmp_path}/b"})
+    assert again.returncode == 0, again.stderr
+    here = run("-m", "spt.predict", f"run={folder}", *text)
+    assert again.stdout == here.stdout and len(lines(here.stdout)) == 1
+    cached = run(
+        "-m", "spt.predict", "run=user/nli", *text, env=kept | {"HF_HOME": f"{tmp_path}/b", "HF_HUB_OFFLINE": "1"}
+    )
+    assert cached.stdout == here.stdout, cached.stderr
+    (pushed,) = (tmp_path / "b").rglob("snapshots/*/adapter.json")
+    assert json.loads(pushed.read_text())["about"]["task"]["data_dir"] is None
+    card = (pushed.parent / "README.md").read_text()
+    assert str(tmp_path) not in pushed.read_text() + card and str(folder.parent) not in pushed.read_text() + card
+    assert 'spt.load("user/nli")' in card
+
+
+# --- the commands' configs
+
+
+def test_a_missing_option_is_called_missing(command):
+    for name, option in (("evaluate", "run"), ("predict", "run"), ("push", "run")):
+        code, _, err = command(name, *(["text=a"] if name == "predict" else []))
+        assert code == 1 and f"{option} is missing: add {option}=..." in err, err
+
+
+def test_one_text_is_no_list_of_inputs(runs):
+    with pytest.raises(spt.SptError, match="give a list of inputs"):
+        next(spt.load(runs["demo_pair", "spt"]).predict("a text"))
+
+
+@pytest.mark.parametrize("name", ["evaluate", "predict", "push"])
+def test_the_commands_compose_and_answer_without_torch(name):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        assert "run" in compose(name, ["run=x"])
+    code = f"import sys; sys.argv = ['spt.{name}', '--cfg', 'job']; import spt.{name}; spt.{name}.main()"
+    done = run("-c", f"{code}; print('torch' in sys.modules)")
+    assert done.returncode == 0 and done.stdout.strip().endswith("False"), done.stdout + done.stderr

@@ -1,0 +1,127 @@
+"""The shipped tables and profiles mean runs that exist, and records find the cells they belong to."""
+
+import itertools
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from spt.errors import SptError
+from spt.grid.cells import Composer, Job, cells, identity
+from spt.grid.match_records import Finished, Records, Result, choose
+from spt.paths import CONF
+from spt.records.identity import fingerprint
+from spt.records.schema import read_record
+
+TABLES = sorted(path.stem for path in (CONF / "table").glob("*.yaml"))
+PROFILES = sorted(path.stem for path in (CONF / "profile").glob("*.yaml"))
+
+
+@pytest.fixture(autouse=True)
+def composer():
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        yield Composer()
+
+
+def grid(*overrides):
+    return cells(compose("reproduce", list(overrides)))
+
+
+def test_the_shipped_tables():
+    assert set(TABLES) == {"superglue", "ner", "glue", "ablation", "prefix_length", "sl_weight"}
+    assert set(PROFILES) == {"smoke", "cpu", "paper"}
+    published = {(c.task, c.model, c.row) for c in grid("profile=paper", "table=[superglue,ner]")}
+    four = ("fine_tuning", "prefix_tuning", "spt", "spt_sl")
+    bert = ("bert-base-cased", "bert-large-cased", "roberta-large")
+    assert set(itertools.product(("boolq", "copa", "rte", "wic", "wsc"), bert, four)) <= published
+    assert {task for task, _, _ in published} >= {"conll03", "conll04", "ontonotes"}
+    real = {(c.task, c.row) for c in grid("profile=cpu", "table=[superglue,ner,glue]")}
+    assert real == set(itertools.product(("cb", "copa", "wsc", "conll04", "wnut17", "stsb"), (*four, "linear_probe")))
+    factors = {c.row for c in grid("profile=paper", "table=ablation")}
+    assert len(factors) == 12  # gate x SL x key dropout x score dropout, where there is a gate
+
+
+@pytest.mark.parametrize("table", TABLES)
+@pytest.mark.parametrize("profile", PROFILES)
+def test_every_cell_is_a_run(table, profile, composer):
+    found = grid(f"table={table}", f"profile={profile}")
+    assert found and len({cell.name for cell in found}) == len(found)
+    kinds = {(cell.row, cell.point): cell for cell in found} | {(cell.task, cell.model): cell for cell in found}
+    for cell in kinds.values():
+        job = cell.jobs(cell.learning_rates[0] if cell.learning_rates else None)[0]
+        config = composer.config(job)
+        assert (config["task"]["name"], config["model"]["name"]) == (cell.task, cell.model)
+        assert config["seed"] == cell.seeds[0]
+        if job.learning_rate is not None:
+            assert config["trainer"]["learning_rate"] == job.learning_rate
+        if cell.point is not None:
+            group, key = cell.point[0].split(".")
+            assert config[group][key] == cell.point[1]
+    assert config == OmegaConf.to_container(compose("train", job.overrides), resolve=True)
+
+
+def test_the_paper_s_recipes_are_taken(composer):
+    (cell,) = [c for c in grid("profile=paper", "table=superglue") if c.name == "superglue/rte/bert-base-cased/spt"]
+    config = composer.config(cell.jobs(None)[0])
+    assert config["recipe"]["name"] == "spt_sl/rte/bert-base-cased"
+    assert (config["method"]["prefix_length"], config["method"]["sl_weight"]) == (8, 0)
+    assert config["trainer"]["num_train_epochs"] == 50 and config["seed"] == 11
+
+
+def test_identity_is_what_was_run_not_where(composer):
+    (cell,) = [c for c in grid("profile=cpu", "table=glue") if c.row == "spt"]
+    config = composer.config(Job(cell, 11, 0.01))
+    elsewhere = config | {
+        "task": config["task"] | {"data_dir": "/elsewhere", "hub": None},
+        "model": config["model"] | {"name_or_path": "/there", "revision": "x"},
+        "output_dir": "other",
+    }
+    assert identity(config) == identity(elsewhere) == composer.identity(Job(cell, 11, 0.01))
+    assert identity(config) != composer.identity(Job(cell, 12, 0.01)) != composer.identity(Job(cell, 11, 0.02))
+    assert identity(config) != identity(config | {"method": config["method"] | {"alpha": 4.0}})
+
+
+def test_a_class_may_move_and_committed_records_stay_apart(composer):
+    (cell,) = [c for c in grid("profile=cpu", "table=glue") if c.row == "spt"]
+    config = composer.config(Job(cell, 11, 0.01))
+    moved = config | {"task": config["task"] | {"_target_": "spt.elsewhere.Task"}}
+    assert identity(moved) == identity(config) and fingerprint(moved) == fingerprint(config)
+    records = [read_record(path) for path in (CONF.parent / "results" / "records").glob("*/record.json")]
+    assert len({identity(record["config"]) for record in records}) == len(records) > 100
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["+tables.ner.profiles.smoke.rows=[spt,sptt]"], "has no row 'sptt': did you mean 'spt'"),
+        (["+tables.ner.rows.odd={methods: spt}"], "row 'odd' of table ner needs method"),
+        (["+tables.ner.sweep={a.b: [1], c.d: [2]}"], "a table sweeps one setting"),
+    ],
+)
+def test_a_table_that_says_nonsense_is_refused(overrides, message):
+    with pytest.raises(SptError, match=message):
+        grid("table=ner", "profile=smoke", *overrides)
+
+
+def run_of(score, status="finished"):
+    return Finished({"metrics": {"best_dev": score}, "status": status}, CONF)
+
+
+def test_the_best_dev_score_chooses_the_learning_rate():
+    (cell,) = [c for c in grid("profile=cpu", "table=glue") if c.row == "spt"]
+    first, second, third = cell.learning_rates
+    seed = cell.seeds[0]
+
+    def chosen(a, b, c, **failures):
+        return choose(Result(cell, trials={first: a, second: b, third: c}, **failures))
+
+    assert chosen(run_of(0.5), run_of(0.7), run_of(0.6)) == second
+    assert chosen(run_of(0.7), run_of(0.6), run_of(0.7)) == first  # the first of equals
+    assert chosen(run_of(0.5), run_of(0.9, "diverged"), run_of(0.6)) == third
+    assert chosen(run_of(0.5), None, run_of(0.6)) is None  # not all is known yet
+    assert chosen(run_of(0.5), None, run_of(0.6), failures={(seed, second): "out of memory"}) == third
+    assert chosen(None, None, None, failures={(seed, rate): "broken" for rate in cell.learning_rates}) is None
+
+
+def test_a_folder_without_records_is_empty(tmp_path):
+    assert Records(tmp_path, tmp_path / "none").finished == {}

@@ -1,0 +1,37 @@
+"""Encoders and tokenizers as they come out of a folder."""
+
+import pytest
+from tokenizers import ByteLevelBPETokenizer
+from transformers import GPT2Tokenizer
+
+import spt
+from spt.modeling.pretrained_encoder import load_backbone
+from tests.families import family
+
+
+@pytest.fixture
+def decoder(tmp_path):
+    """A tiny GPT-2 with a byte-level tokenizer that has no padding and separates nothing, as the real one."""
+    trained = ByteLevelBPETokenizer()
+    trained.train_from_iterator(["ann saw bea in rome"] * 5, vocab_size=300, special_tokens=["<|endoftext|>"])
+    trained.save_model(str(tmp_path))
+    GPT2Tokenizer(str(tmp_path / "vocab.json"), str(tmp_path / "merges.txt")).save_pretrained(tmp_path)
+    family("GPT-2", vocab_size=300).save_pretrained(tmp_path)
+    return str(tmp_path)
+
+
+def test_a_decoders_pairs_are_kept_apart_and_padded_on_the_right(decoder):
+    encoder, tokenizer = load_backbone(decoder)
+    batch = tokenizer(["ann saw", "bea"], ["bea", "rome"], padding=True, return_tensors="pt")
+    assert tokenizer.decode(batch["input_ids"][0]) == "ann saw<|endoftext|>bea"
+    assert tokenizer.decode(tokenizer("ann saw")["input_ids"]) == "ann saw"
+    assert (batch["attention_mask"][1, -1], batch["attention_mask"][1, 0]) == (0, 1)
+    model = spt.attach(spt.TaskModel(encoder, "sentence", num_labels=2, pooling="last"), spt.PrefixConfig())
+    assert model(**batch).logits.shape == (2, 2)
+
+
+def test_a_decoders_words_keep_their_places(decoder):
+    _, tokenizer = load_backbone(decoder, split_into_words=True)
+    encoded = tokenizer([["ann", "saw", "rome"]], is_split_into_words=True)
+    assert tokenizer.decode(encoded["input_ids"][0]) == " ann saw rome"
+    assert sorted(set(encoded.word_ids(0))) == [0, 1, 2]

@@ -1,0 +1,59 @@
+"""Runs, adapters and records made before the package had folders (commit 0509e0a) still load, evaluate and report."""
+
+import json
+import shutil
+
+import pytest
+
+import spt
+from spt.numerics import NUMERICS
+from spt.records.schema import SCHEMA, read_record
+from tests.conftest import REPO, run
+
+BEFORE = REPO / "tests" / "fixtures" / "before"
+RUNS = {path.name.split(".")[0]: path for path in (BEFORE / "runs").iterdir()}
+SCORED = {"demo_ner": "f1 35.52", "demo_choice": "accuracy 0.00", "wsc": "accuracy 50.00"}
+
+
+@pytest.fixture
+def runs(tmp_path, monkeypatch):
+    """A copy of the runs: the commands write beside them."""
+    monkeypatch.chdir(REPO)  # the data of one of them is named relative to it
+    shutil.copytree(BEFORE / "runs", tmp_path / "runs")
+    return tmp_path / "runs"
+
+
+@pytest.mark.parametrize("task", SCORED)
+def test_an_adapter_predicts_and_scores_as_recorded(task, runs):
+    folder = runs / RUNS[task].name
+    predictor = spt.load(folder)
+    example = json.loads((folder / "adapter" / "adapter.json").read_text())["about"]["input"]
+    assert len(list(predictor.predict([tuple(example) if isinstance(example, list) else example]))) == 1
+    done = run("-m", "spt.evaluate", f"run={folder}")
+    assert done.returncode == 0 and SCORED[task] in done.stdout, done.stderr
+    assert "the recorded scores exactly" in done.stdout
+
+
+def test_an_adapter_goes_on_a_model_made_by_hand(runs):
+    folder = runs / RUNS["demo_ner"].name / "adapter"
+    predictor = spt.load(folder)
+    model = spt.TaskModel(spt.detach(predictor.model.encoder), "token", len(predictor.task.classes))
+    assert spt.attached(spt.load_adapter(model, folder)).prefix_length == 20
+
+
+def test_records_are_read_and_listed(runs):
+    for task in SCORED:
+        record = read_record(runs / RUNS[task].name / "record.json")
+        assert record["schema"] == SCHEMA and record["numerics"] == 0 != NUMERICS and record["status"] == "finished"
+        assert "code" not in record and "packed" not in record
+    done = run("-m", "spt.runs", f"output_dir={runs}")
+    assert done.returncode == 0 and all(task in done.stdout for task in SCORED), done.stderr
+
+
+def test_an_interrupted_run_starts_anew_and_says_so(runs):
+    folder = runs / RUNS["demo_pair"].name
+    fingerprint = folder.name.rpartition(".")[2]
+    settings = ("task=demo_pair", "model=demo", "method=spt", "trainer.num_train_epochs=1")
+    done = run("-m", "spt.train", *settings, f"output_dir={runs}")
+    assert done.returncode == 0 and (folder / "checkpoint.safetensors").exists(), done.stderr
+    assert not list(runs.glob(f"demo_pair.*{fingerprint}/record.json"))

@@ -1,0 +1,565 @@
+"""`python -m spt.report` on records of the demo, of runs made up of one, and on what is committed."""
+
+import csv
+import json
+import re
+import shutil
+import sys
+from collections.abc import Callable, Collection, Iterator
+from copy import copy
+from pathlib import Path
+from threading import Thread
+
+import numpy as np
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from spt.errors import SptError
+from spt.grid.cells import Composer, Job, cells, identity
+from spt.grid.match_records import Finished, Records, collect, find_changed, publish, withdraw
+from spt.numerics import NUMERICS
+from spt.paths import CONF
+from spt.records.schema import read_record
+from spt.report import build as report
+from spt.report.__main__ import main
+from spt.report.markup import Column, Section, Table, csv_text, latex, markdown
+from spt.report.published import COLUMNS, CURVES, NUMBERS, curve, published, read_numbers
+from spt.report.significance import summary
+from tests.conftest import REPO, SHARED, run
+
+SMOKE = "superglue/demo_pair/demo/fine_tuning"
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    """The folder of a real run, of a cell of the smoke profile."""
+    folder = tmp_path_factory.mktemp("demo")
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        (cell,) = (cell for cell in cells(compose("report", ["profile=smoke"])) if cell.name == SMOKE)
+    done = run("-m", "spt.train", *cell.jobs(None)[0].overrides, f"output_dir={folder}")
+    assert done.returncode == 0, done.stderr
+    (path,) = folder.glob("*/record.json")
+    return path.parent
+
+
+class Made:
+    """Records on disk, made of a real one: another cell, another seed, other outcomes."""
+
+    def __init__(self, demo: Path, folder: Path, *overrides: str):
+        self.folder = folder
+        self.record = json.loads((demo / "record.json").read_text())
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            self.config = compose("report", list(overrides))
+            self.composer = Composer()
+            self.cells = {cell.name: cell for cell in cells(self.config)}
+
+    def run(self, cell: str, seed: int, right: list[int], split: str = "validation", rate=None, **changes) -> Path:
+        """A run that got some of the examples of a split right, and half of dev at its last epoch."""
+        job = Job(self.cells[cell], seed, rate)
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            config = self.composer.config(job)
+        name = f"{job.cell.task}.{job.cell.model}.{config['method']['name']}.{len(list(self.folder.glob('*/*')))}"
+        score = float(np.mean(right))
+        metrics = {"best_dev": score, "last_dev": score / 2, "test": None}
+        outcomes = {"best_dev": right, "last_dev": right, "test": None}
+        if split != "validation":
+            metrics[split], outcomes[split] = score, right
+        data = {"fingerprint": "0123", "revision": None, "splits": {"train": {"examples": 9}}}
+        data["splits"] |= {name: {"examples": len(right)} for name in ("validation", split)}
+        groups = {"task": job.cell.task, "model": job.cell.model, "method": config["method"]["name"]}
+        command = " ".join(["python -m spt.train", *job.overrides])
+        git = {"commit": "c0ffee" + "0" * 34, "dirty": False}
+        there = groups | {
+            "seed": seed,
+            "config": config,
+            "metrics": metrics,
+            "data": data,
+            "command": command,
+            "git": git,
+        }
+        folder = self.folder / "records" / name
+        folder.mkdir(parents=True)
+        (folder / "record.json").write_text(json.dumps(self.record | there | {"metric": "accuracy"} | changes))
+        (folder / "outcomes.json").write_text(json.dumps(outcomes))
+        rows = [{"epoch": epoch, "dev_accuracy": score * epoch / 2} for epoch in (1, 2)]
+        (folder / "history.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+        return folder
+
+    def fail(self, cell: str, seed: int, error: str) -> None:
+        """The note of a failed run."""
+        job = Job(self.cells[cell], seed, None)
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            config = self.composer.config(job)
+        groups = {"task": job.cell.task, "model": job.cell.model, "method": config["method"]["name"]}
+        folder = self.folder / "records" / f"failed.{seed}"
+        folder.mkdir(parents=True)
+        failure = {n: value for n, value in self.record.items() if n not in ("metrics", "scores")}
+        failure |= groups | {"seed": seed, "error": error, "command": "python", "config": config}
+        (folder / "failure.json").write_text(json.dumps(failure))
+
+    def report(self) -> dict[str, str]:
+        """The texts of the report that is written, by file name."""
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            results = collect(self.cells.values(), Records(self.folder / "records"), self.composer)
+            written = report.write_report(self.config, results, self.folder)
+        return {str(path.relative_to(self.folder)): path.read_text() for path in written if path.suffix != ".png"}
+
+
+def outcomes(right: int, of: int = 277) -> list[int]:
+    return [1] * right + [0] * (of - right)
+
+
+@pytest.fixture(scope="module")
+def rte(demo, tmp_path_factory):
+    """RTE with the settings of the published run: three seeds of five with the gate and SL, others otherwise."""
+    made = Made(demo, tmp_path_factory.mktemp("rte"), "table=superglue", "profile=paper")
+    for seed, right in ((11, 200), (12, 204), (13, 206)):
+        made.run("superglue/rte/bert-base-cased/spt_sl", seed, outcomes(right))
+    for seed in (11, 12, 13, 14, 15):
+        made.run(
+            "superglue/rte/bert-base-cased/spt", seed, outcomes(200), wall_seconds=60.0 * seed, trainable_parameters=99
+        )
+    made.run("superglue/rte/bert-base-cased/prefix_tuning", 11, outcomes(200), collapsed=True)
+    made.fail("superglue/rte/bert-base-cased/fine_tuning", 11, "out of memory")
+    return made
+
+
+@pytest.fixture(scope="module")
+def texts(rte):
+    """The report of them."""
+    return rte.report()
+
+
+def row(text: str, start: str, column: str) -> str:
+    """A cell of the first Markdown table that has the row and the column."""
+    for table in re.split(r"\n\n", text):
+        lines = [line.strip("| ").split(" | ") for line in table.splitlines() if line[:1] == "|"]
+        for line in lines[2:]:
+            if line[0] == start and column in lines[0]:
+                return line[lines[0].index(column)]
+    raise AssertionError(f"no {start} with {column}")
+
+
+def test_the_tables_have_numbers_where_there_are_some_and_words_elsewhere(texts):
+    text = texts["tables/superglue.md"]
+    ours = summary([100 * right / 277 for right in (200, 204, 206)])
+    assert row(text, "spt_sl", "rte published") == "74.37 [2]"
+    assert row(text, "spt_sl", "rte ours") == f"{ours.mean:.2f} ± {ours.std:.2f} (3 of 5)"
+    assert row(text, "spt_sl", "rte Δ").startswith(f"−{74.37 - ours.mean:.2f} (within ±")
+    assert row(text, "spt", "rte ours") == "72.20 ± 0.00 (5)"
+    assert row(text, "spt", "rte published") == "none" and row(text, "spt", "rte Δ") == "n/a"
+    assert row(text, "prefix_tuning", "rte ours") == "72.20 (1 of 5)†" and "collapsed: one class" in text
+    assert row(text, "fine_tuning", "rte ours") == "failed"
+    assert row(text, "spt_sl", "boolq ours") == "published only" and row(text, "spt", "boolq ours") == "not run"
+    assert "rte 277 (one = 0.36 points)" in text and "seed 44, released run took 7800 steps" in text
+    last = text.partition("### Last epoch on dev")[2]
+    assert row(last, "spt_sl", "rte published") == "68.59 [2]" and row(last, "spt", "rte ours") == "36.10 ± 0.00 (5)"
+    assert not re.search(r"\bnan\b|None", "".join(text for name, text in texts.items() if not name.endswith(".svg")))
+
+
+def test_the_csv_has_every_line_and_where_it_came_from(rte, texts):
+    lines = list(csv.DictReader(texts["tables/superglue.csv"].splitlines()))
+    assert len(lines) == 3 * 5 * 4 * 2  # models, tasks, rows, best and last dev
+    by_cell = {(line["cell"], line["quantity"]): line for line in lines}
+    line = by_cell["superglue/rte/bert-base-cased/spt_sl", "best_dev"]
+    assert line["state"] == "partly" and (line["n"], line["planned"]) == ("3", "5")
+    assert line["published_source"] == "authors-release@a7b9e97" and line["published_seed"] == "44"
+    assert float(line["ours_mean"]) - float(line["published"]) == pytest.approx(float(line["delta"]), abs=1e-4)
+    assert line["within"] == "yes" and abs(float(line["delta"])) <= float(line["tolerance"])
+    folders = {path.name for path in (rte.folder / "records").iterdir()}
+    assert len(line["runs"].split()) == 3 and set(line["runs"].split()) <= folders
+    assert line["scores_by_seed"].startswith("11:72.2022 12:")
+    missing = by_cell["superglue/wic/roberta-large/spt", "last_dev"]
+    assert missing["state"] == "not run" and missing["ours_mean"] == "" and missing["n"] == "0"
+    assert by_cell["superglue/wic/roberta-large/spt_sl", "last_dev"]["state"] == "published only"
+    assert by_cell["superglue/rte/bert-base-cased/fine_tuning", "best_dev"]["state"] == "failed"
+
+
+def test_differences_say_identical_and_have_corrected_p(texts):
+    text = texts["tables/superglue.md"].partition("### Paired tests")[2].partition("## Cost")[0]
+    lines = {line.split(" | ")[2]: line.strip("| ").split(" | ") for line in text.splitlines() if "| rte |" in line}
+    assert lines["spt − prefix_tuning"][4:] == ["1", "0.00", *["identical"] * 5, "1.000"]
+    assert lines["spt_sl − spt"][3:6] == ["best_dev", "3", "+1.20"]
+    assert "identical" not in lines["spt_sl − spt"] and "[" in lines["spt_sl − spt"][8]
+    assert "Number of comparisons in this table: 3." in text
+
+
+def test_what_selecting_on_dev_does_stands_side_by_side(texts):
+    text = texts["tables/superglue.md"].partition("### Best and last epoch")[2].partition("## Diff")[0]
+    lines = [line.removeprefix("| bert-base-cased | ") for line in text.splitlines()]
+    assert "rte | spt | none | none | none | 72.20 | 36.10 | +36.10 ± 0.00 | none |" in lines
+    assert any(line.startswith("rte | spt_sl | 74.37 | 68.59 | +5.78 | 73.41 | 36.70 |") for line in lines)
+    assert f"wsc | spt_sl | 65.38 | 58.65 | +6.73{3 * ' | published only'} | none |" in lines
+
+
+def test_runs_of_other_data_are_not_compared_by_example(demo, tmp_path):
+    made = Made(demo, tmp_path, "table=superglue", "profile=paper")
+    made.run("superglue/rte/bert-base-cased/spt_sl", 11, outcomes(200))
+    folder = made.run("superglue/rte/bert-base-cased/spt", 11, outcomes(190))
+    record = json.loads((folder / "record.json").read_text())
+    record["data"]["fingerprint"] = "4567"
+    (folder / "record.json").write_text(json.dumps(record))
+    text = made.report()["tables/superglue.md"]
+    assert row(text, "spt", "rte ours").endswith("‖") != row(text, "spt_sl", "rte ours").endswith("‖")
+    assert "saw other data than most runs of the task" in text
+    assert "+3.61 | n/a | n/a | other data | other data | other data | n/a |" in made.report()["tables/superglue.md"]
+
+
+def test_who_reads_meanwhile_finds_whole_runs(demo, tmp_path):
+    files, runs = ("record.json", "history.jsonl", "outcomes.json"), []
+    for number in range(40):
+        (folder := tmp_path / "runs" / f"run.{number}").mkdir(parents=True)
+        for name in files:
+            shutil.copy(demo / name, folder)
+        record = read_record(folder / "record.json")
+        runs.append(Finished(record | {"config": record["config"] | {"seed": number}}, folder))
+
+    def found_during(write: Callable[[Finished], None]) -> Iterator[Collection[Finished]]:
+        writer = Thread(target=lambda: [write(one) for one in runs])
+        writer.start()
+        while writer.is_alive():
+            yield Records(tmp_path / "records").finished.values()
+
+    numbers = set()
+    for found in found_during(lambda one: publish(one, tmp_path / "records")):
+        assert all(one.history and one.outcomes for one in found)
+        numbers.add(len(found))
+    numbers |= {len(found) for found in found_during(lambda one: withdraw(tmp_path / "records" / one.folder.name))}
+    assert len(numbers) > 2 and not list((tmp_path / "records").iterdir())
+
+
+@pytest.mark.parametrize("saw", ["the data that is there now", "other data"])
+def test_runs_are_held_against_the_data_that_is_there_now(saw, demo, tmp_path):
+    shutil.copytree(demo, tmp_path / "records" / demo.name)
+    path = tmp_path / "records" / demo.name / "record.json"
+    record = json.loads(path.read_text())
+    if saw == "other data":
+        record["data"]["fingerprint"] = "4567"
+        path.write_text(json.dumps(record))
+    signs = []
+    for data_dir in ("null", tmp_path):
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            report.report(compose("report", ["profile=smoke", f"results_dir={tmp_path}", f"data_dir={data_dir}"]))
+        lines = csv.DictReader((tmp_path / "tables" / "superglue.csv").read_text().splitlines())
+        signs.append({line["other_data"] for line in lines if line["state"] == "partly"})
+    assert signs == [{"no"}, {"yes" if saw == "other data" else "no"}]
+
+
+def test_marks_of_diverged_and_dirty_runs(demo, tmp_path):
+    made = Made(demo, tmp_path, "table=superglue", "profile=paper")
+    nothing = {"best_dev": None, "last_dev": None, "test": None}
+    made.run(
+        *("superglue/rte/bert-base-cased/spt", 11, outcomes(9)),
+        **{"status": "diverged", "warnings": ["nan"], "metrics": nothing, "adapter_bytes": None},
+    )
+    made.run("superglue/rte/bert-base-cased/spt_sl", 11, outcomes(9), git={"commit": "c0ffee", "dirty": True})
+    text = made.report()["tables/superglue.md"]
+    assert row(text, "spt", "rte ours") == "diverged‡" and row(text, "spt_sl", "rte ours") == "3.25 (1 of 5)§"
+    assert row(text, "spt_sl", "rte Δ") == "−71.12 (one seed: no tolerance)"
+    assert "uncommitted changes" in text and "later split has none" in text
+
+
+def test_what_came_of_other_numerics_is_marked(demo, tmp_path):
+    made = Made(demo, tmp_path, "table=superglue", "profile=paper")
+    cell = "superglue/rte/bert-base-cased/spt"
+    made.run(cell, 11, outcomes(200), numerics=NUMERICS + 1)
+    made.run("superglue/rte/bert-base-cased/spt_sl", 11, outcomes(200))
+    made.run("superglue/wic/bert-base-cased/spt_sl", 11, outcomes(9), numerics=0)
+    text = made.report()["tables/superglue.md"]
+    assert row(text, "spt", "rte ours") == "72.20 (1 of 5)¶" and row(text, "spt_sl", "rte ours") == "72.20 (1 of 5)"
+    assert row(text, "spt_sl", "wic ours").endswith("¶") and "another version of the numerics" in text
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        (result,) = collect([made.cells[cell]], Records(tmp_path / "records"), made.composer)
+    assert f"  numerics  version {NUMERICS + 1}, now {NUMERICS}" in report.trace(result)
+
+
+def test_a_record_whose_config_is_no_cells_any_more_is_told(demo, tmp_path):
+    made = Made(demo, tmp_path, "table=superglue", "profile=paper")
+    folder = made.run("superglue/rte/bert-base-cased/spt", 11, outcomes(200))
+    record = json.loads((folder / "record.json").read_text())
+    record["config"]["method"]["prefix_length"] = 7
+    (folder / "record.json").write_text(json.dumps(record))
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        records = Records(tmp_path / "records")
+        results = collect(made.cells.values(), records, made.composer)
+        find_changed(results, records, made.composer)
+        report.write_report(made.config, results, tmp_path)
+    texts = {path.name: path.read_text() for path in tmp_path.glob("**/*.md")}
+    assert row(texts["superglue.md"], "spt", "rte ours") == "config changed"
+    said = " ".join(texts["README.md"].split())
+    assert f"`superglue/rte/bert-base-cased/spt`: `{folder.name}`, method.prefix_length was 7" in said
+    assert "config changed: superglue, bert-base-cased: rte: spt" in said
+
+
+def test_learning_rates_and_the_split_that_selects_nothing(demo, tmp_path):
+    made = Made(demo, tmp_path, "table=superglue", "profile=cpu")
+    for method, best in (("spt", 0.02), ("prefix_tuning", 0.01)):
+        cell = f"superglue/cb/minilm/{method}"
+        for rate in made.cells[cell].learning_rates:
+            made.run(cell, 11, outcomes(40 + (rate == best), 50), split="held_out", rate=rate)
+        made.run(cell, 12, outcomes(45 if method == "spt" else 40, 50), split="held_out", rate=best)
+    made.run("superglue/copa/minilm/spt", 11, outcomes(9, 10), split="held_out", rate=0.01)
+    texts = made.report()
+    text = texts["tables/superglue.md"]
+    assert "| minilm | cb | spt | 0.02 | 0.01: 80.00, 0.005: 80.00, 0.02: 82.00 |" in text
+    assert "| minilm | copa | spt | not all tried | 0.01: 90.00, 0.005: not run, 0.02: not run |" in text
+    assert "| minilm | cb | spt − prefix_tuning | held_out | 2 | +5.00 |" in text
+    assert "cb ours" in text and "cb Δ" not in text and "Nothing is published for cb, copa, wsc." in text
+    assert "not run, but 1 of 3 learning rates tried: superglue, minilm: copa: spt" in " ".join(
+        texts["README.md"].split()
+    )
+    assert "What the differences say" not in texts["README.md"]  # of cells with all their seeds alone
+    for method, best, right in (("spt", 0.02, 45), ("prefix_tuning", 0.01, 40)):
+        made.run(f"superglue/cb/minilm/{method}", 13, outcomes(right, 50), split="held_out", rate=best)
+    assert "| SuperGLUE | minilm: spt − prefix_tuning | 1 of 1 | 0 of 1 |" in made.report()["README.md"]
+
+
+def test_a_sweep_has_a_line_a_point_and_a_figure(demo, tmp_path):
+    made = Made(demo, tmp_path, "table=sl_weight", "profile=paper")
+    for weight, right in (("0.0", 190), ("0.001", 200)):
+        for seed in (11, 12):
+            made.run(f"sl_weight/rte/bert-base-cased/spt_sl/{weight}", seed, outcomes(right + seed))
+    texts = made.report()
+    text = texts["tables/sl_weight.md"]
+    assert "| spt_sl | 0.0 | 72.74 ± 0.26 (2 of 5) | none | not run | n/a |" in text
+    assert "spt_sl, method.sl_weight: 0.001 − 0.0" in text
+    assert "figures/sl_weight.rte.bert-base-cased.sensitivity.svg" in texts
+    # copa's published run has a weight of the sweep, rte's has none of it
+    lines = csv.DictReader(texts["tables/sl_weight.csv"].splitlines())
+    assert {(line["task"], line["value"]) for line in lines if line["published"]} == {("copa", "0.0001")}
+
+
+def test_the_same_records_give_the_same_bytes_and_what_is_stale_goes(rte, texts):
+    before = {path: path.read_bytes() for path in rte.folder.rglob("*") if path.is_file()}
+    times = {path: path.stat().st_mtime_ns for path in before}
+    for name in ("tables/old.md", "figures/old.svg"):
+        (rte.folder / name).write_text("stale")
+    assert rte.report() == texts
+    assert {path: path.read_bytes() for path in rte.folder.rglob("*") if path.is_file()} == before
+    assert {path: path.stat().st_mtime_ns for path in before} == times  # nothing is written that would not change
+    assert {name for name in texts if name.startswith("figures")} == {
+        "figures/superglue.rte.bert-base-cased.curves.svg",
+        "figures/superglue.cost.svg",
+    }
+    for name in (name for name in texts if name.endswith(".svg")):
+        assert name in texts["README.md"] and "<dc:date>" not in texts[name] and "<text" not in texts[name]
+
+
+def test_figures_go_with_the_runs(rte, texts, tmp_path):
+    there = copy(rte)
+    there.folder = tmp_path
+    shutil.copytree(rte.folder / "figures", tmp_path / "figures")
+    assert not any(name.startswith("figures") for name in there.report()) and not (tmp_path / "figures").exists()
+
+
+def test_the_readme_says_what_was_run_and_what_not(texts):
+    text = texts["README.md"]
+    flat = " ".join(text.split())
+    assert "| SuperGLUE | 1 of 60 | 9 | 11, 12, 13, 14, 15 | bert-base-cased | 1.0" in text
+    assert "9 runs in all" in flat and "c0ffee000000 (9 runs)" in flat
+    assert "`superglue/rte/bert-base-cased/fine_tuning`, seed 11: out of memory" in flat
+    assert "3 of 5 seeds: superglue, bert-base-cased: rte: spt_sl" in flat
+    assert "57 numbers" in flat and "copa on bert-large-cased 80.00 best, 73.00 last" in flat
+    assert "printed paper's own table is not among them" in flat
+    assert "    python -m spt.report 'table=[superglue]' 'profile=[paper]' results_dir=...\n" in text
+
+
+@pytest.fixture
+def command(monkeypatch, capsys):
+    """`python -m spt.report` in this process: returns (exit code, standard output)."""
+
+    def call(*overrides: str) -> tuple[str | int | None, str]:
+        monkeypatch.setattr(sys, "argv", ["spt.report", *overrides])
+        code = None
+        try:
+            main()
+        except SystemExit as exit:
+            code = exit.code
+        return code, capsys.readouterr().out
+
+    return call
+
+
+def test_a_cell_is_traced_to_its_commands(rte, tmp_path, command):
+    shutil.copytree(rte.folder / "records", tmp_path / "records")
+    here = (f"results_dir={tmp_path}", "profile=paper", "table=superglue")
+    code, out = command(*here, "cell=superglue/rte/bert-base-cased/spt_sl")
+    assert (
+        code is None and "partly" in out and "72.20" in out and "c0ffee" in out and "0123" in out and "(clean)" in out
+    )
+    assert "python -m spt.train task=rte model=bert-base-cased method=spt_sl seed=12" in out
+    assert "seed 14: not run" in out and "torch 2" in out
+    assert not (tmp_path / "README.md").exists()
+    assert "seed 11: failed: out of memory" in command(*here, "cell=superglue/rte/bert-base-cased/fine_tuning")[1]
+
+
+@pytest.mark.slow
+def test_a_report_of_fewer_tables_takes_none_away(tmp_path, command):
+    here = (f"results_dir={tmp_path}", "profile=paper")
+    assert command(*here, "table=[superglue,ner]")[0] is None
+    code, _ = command(*here, "table=ner")
+    assert "has the table superglue, which this report would leave out" in str(code)
+    code, _ = command(f"results_dir={tmp_path}", "profile=cpu")
+    assert "has the profile paper, which this report would leave out" in str(code)
+    assert (tmp_path / "tables" / "superglue.md").exists()
+
+
+def test_a_real_run_of_the_demo_is_found_and_called_a_demo(demo, tmp_path, command):
+    shutil.copytree(demo, tmp_path / "records" / demo.name)
+    here = (f"results_dir={tmp_path}", "profile=smoke", "table=superglue")
+    code, out = command(*here)
+    assert code is None and SMOKE in out and "1 of 2" in out and "1 partly" in out
+    assert "its numbers say nothing about the methods" in (tmp_path / "README.md").read_text()
+    assert (tmp_path / "figures" / "superglue.demo_pair.demo.curves.png").exists()
+    assert "Known deviations" not in (tmp_path / "README.md").read_text()
+    score = json.loads((demo / "record.json").read_text())["metrics"]["best_dev"]
+    text = (tmp_path / "tables" / "superglue.md").read_text()
+    assert row(text, "fine_tuning", "demo_pair ours") == f"{100 * score:.2f} (1 of 2)" + "§" * ("§" in out)
+    assert demo.name in command(*here, f"cell={SMOKE}")[1]
+
+
+def test_a_whole_number_and_its_float_are_one_setting():
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        configs = [OmegaConf.to_container(compose("train", ["method=spt", *more]), resolve=True) for more in (
+            [], ["method.sl_weight=0"], ["method.sl_weight=0.0"], ["method.sl_weight=1e-4"], ["trainer.bf16=true"]
+        )]  # fmt: skip
+    assert len({identity(config) for config in configs[:3]}) == 1 and len({identity(config) for config in configs}) == 3
+
+
+def test_a_cell_of_rates_that_are_not_tried(tmp_path, command):
+    code, out = command(f"results_dir={tmp_path}", "cell=superglue/cb/minilm/spt")
+    assert code is None and "not run" in out and "learning rate not chosen yet" in out
+    assert out.count("python -m spt.train") == 3 and "then seeds 12, 13" in out
+
+
+@pytest.mark.parametrize(
+    ("cell", "hint"),
+    [
+        ("superglue/cb/minilm/spt_ls", "after superglue/cb/minilm/ comes row: did you mean 'spt_sl'"),
+        ("superglu/cb/minilm/spt", "table/task/model/row: did you mean 'superglue' or"),
+        ("superglue/cb", "after superglue/cb/ comes model: known: minilm"),
+        (
+            "prefix_length/conll04/minilm/spt",
+            "after prefix_length/conll04/minilm/spt/ comes the swept value: known: 1,",
+        ),
+        ("superglue/cb/minilm/spt/5", "did you mean 'superglue/cb/minilm/spt'?"),
+    ],
+)
+def test_an_unknown_cell_ends_in_a_hint(cell, hint, tmp_path, command):
+    code, _ = command(f"results_dir={tmp_path}", f"cell={cell}")
+    assert f"unknown cell {cell!r} of profile cpu, paper: {hint}" in str(code)
+
+
+@pytest.mark.slow
+def test_the_committed_report_is_what_the_command_writes(tmp_path, command):
+    results = REPO / "results"
+    there = tmp_path / "results"
+    shutil.copytree(results / "records", there / "records") if (results / "records").exists() else there.mkdir()
+    code, out = command(f"results_dir={there}")
+    assert code is None and "files" in out
+    kinds = (".md", ".tex", ".csv", ".svg")
+    made = {
+        path.relative_to(there): path for path in there.rglob("*") if "records" not in path.relative_to(there).parts
+    }
+    kept = {
+        path.relative_to(results): path
+        for part in ("tables", "figures")
+        for path in [*(results / part).rglob("*"), results / "README.md"]
+    }
+    assert {name for name, path in made.items() if path.is_file()} == {n for n, path in kept.items() if path.is_file()}
+    for name, path in kept.items():
+        if path.suffix in kinds:
+            assert made[name].read_bytes() == path.read_bytes(), f"{name}: run python -m spt.report"
+
+
+def test_latex_and_markdown_show_text_as_it_is():
+    table = Table(
+        "50 %", [Column("a_b"), Column("x", "cb"), Column("y", "cb")], [["1 ± 2 #|", "−3", "{&}"]], ["x_1 | y"]
+    )
+    text = latex("A & B", [Section("s", tables=[table])])
+    assert r"\caption{A \& B, s: 50 \%}" in text and r"1 $\pm$ 2 \#\textbar{} & $-$3 & \{\&\} \\" in text
+    assert r"\multicolumn{2}{c}{cb}" in text and r"\cmidrule(lr){2-3}" in text and r"x\_1 \textbar{} y" in text
+    assert r"| 1 ± 2 #\| | −3 | {&} |" in markdown("t", [Section("s", tables=[table])])
+    assert csv_text(["a", "b"], [{"a": 'x, "y"', "b": None}]) == 'a,b\n"x, ""y""",\n'
+
+
+def test_committed_latex_is_ascii_with_its_braces_closed():
+    for path in (REPO / "results" / "tables").glob("*.tex"):
+        text = path.read_text(encoding="utf-8")
+        assert text.isascii() and len(re.findall(r"(?<!\\)\{", text)) == len(re.findall(r"(?<!\\)\}", text))
+        for name in ("table", "tabular", "minipage"):
+            assert text.count(f"\\begin{{{name}}}") == text.count(f"\\end{{{name}}}")
+
+
+GOOD = {
+    **{"source": "paper", "model": "roberta-large", "task": "rte", "method": "spt", "split": "validation"},
+    **{"metric": "accuracy", "value": "90.1", "selection": "last epoch", "seed": "", "note": ""},
+}
+
+
+def numbers(tmp_path: Path, *rows: dict[str, str]) -> Path:
+    path = tmp_path / "numbers.csv"
+    path.write_text(csv_text(COLUMNS, rows))
+    return path
+
+
+def test_published_rows_can_be_added(tmp_path):
+    assert read_numbers(numbers(tmp_path, GOOD, GOOD | {"source": "another"}))[0] == GOOD
+    assert len(read_numbers(NUMBERS)) == 57 and len(published("rte", "bert-large-cased", "p_tuning_v2")) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"source": ""}, "source is empty"),
+        ({"model": "bert-base-case"}, "unknown model 'bert-base-case': did you mean 'bert-base-cased'"),
+        ({"task": "rtee"}, "unknown task 'rtee'"),
+        ({"method": "sptsl"}, "unknown method 'sptsl'"),
+        ({"metric": "f1"}, "'f1' is no metric of rte: known: accuracy"),
+        ({"split": "dev"}, "split 'dev' with selection 'last epoch' compares with none"),
+        ({"selection": "best"}, "known: validation with max over epochs"),
+        ({"value": "901"}, "value must be a number in percent, up to 100, not '901'"),
+        ({"value": "nan"}, "value must be a number"),
+        ({"value": "ninety"}, "value must be a number"),
+        ({"seed": "11.0"}, "seed must be a whole number"),
+        ({"source": "other"}, "the same number stands in line 2 already"),
+    ],
+)
+def test_a_published_row_that_cannot_be_is_named(tmp_path, change, message):
+    path = numbers(tmp_path, GOOD | {"source": "other"}, GOOD | change)
+    with pytest.raises(SptError, match=re.escape(f"{path}, line 3: ") + ".*" + re.escape(message)):
+        read_numbers(path)
+
+
+def test_published_columns_are_checked(tmp_path):
+    path = tmp_path / "numbers.csv"
+    path.write_text("source,value\npaper,1\n")
+    with pytest.raises(SptError, match="line 1: the columns must be source,model"):
+        read_numbers(path)
+    path.write_text(csv_text(COLUMNS, [GOOD]) + "one,two\n")
+    with pytest.raises(SptError, match="line 3: 10 fields are needed"):
+        read_numbers(path)
+
+
+def test_curves_are_the_published_ones():
+    assert len(list(CURVES.glob("*.csv"))) == 19
+    for number in (
+        row for row in read_numbers(NUMBERS) if row["source"].startswith("authors") and row["split"] != "test"
+    ):
+        points = curve(*(number[name] for name in ("task", "model", "method", "metric")))
+        scores = [score for _, score in points]
+        score = scores[-1] if number["selection"] == "last epoch" else max(scores)
+        assert score == pytest.approx(float(number["value"]), abs=0.01)
+    assert curve("rte", "demo", "spt_sl", "accuracy") == []
+
+
+def test_a_curve_without_the_metric_is_named():
+    with pytest.raises(SptError, match=r"rte_bert-base-cased_spt_sl.csv, line 2: epoch and dev_f1"):
+        curve("rte", "bert-base-cased", "spt_sl", "f1")
+
+
+@pytest.mark.skipif(not SHARED.exists(), reason="needs ../shared")
+def test_curves_are_copied_as_they_are():
+    for path in (SHARED / "spec" / "published_curves").glob("*.csv"):
+        assert (CURVES / path.name).read_bytes() == path.read_bytes()

@@ -1,0 +1,116 @@
+"""Means, tolerances and paired tests, against numbers worked out by hand and properties."""
+
+import math
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import ttest_rel
+
+from spt.report.significance import holm, kind_of, mcnemar, over_examples, over_seeds, summary, tolerance
+
+PERCENT = st.floats(0, 100)
+WRONG_OR_RIGHT = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 1)), min_size=2, max_size=30)
+
+
+@pytest.fixture(autouse=True)
+def no_warning():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        yield
+
+
+def test_summary():
+    ours = summary([70.0, 72.0, 77.0])
+    assert (ours.mean, ours.n, ours.low, ours.high) == (73.0, 3, 70.0, 77.0)
+    assert ours.std == pytest.approx(math.sqrt(13))  # (9 + 1 + 16) / 2
+    assert summary([70.0]).std is None
+
+
+def test_the_tolerance_is_the_range_of_one_more_run_and_no_less_than_an_example():
+    ours = summary([70.0, 72.0, 77.0])
+    assert tolerance(ours, None) == pytest.approx(4.30265 * math.sqrt(13) * math.sqrt(4 / 3), rel=1e-5)  # t, 2 degrees
+    assert tolerance(summary([70.0, 70.0, 70.0]), 100 / 277) == 100 / 277
+    assert tolerance(summary([70.0]), 1.0) is None
+
+
+@settings(max_examples=30)
+@given(st.dictionaries(st.integers(11, 15), st.tuples(PERCENT, PERCENT), min_size=1))
+def test_over_seeds_turns_its_sign_with_its_sides(pairs):
+    first, second = ({seed: pair[side] for seed, pair in pairs.items()} for side in (0, 1))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # differences that are all but equal
+        one, other = over_seeds(first, second), over_seeds(second, first)
+    assert one.n == len(pairs) and one.difference == pytest.approx(-other.difference, abs=1e-9)
+    assert one.identical == other.identical
+    assert one.p == other.p if one.p is None else one.p == pytest.approx(other.p, nan_ok=False)
+
+
+def test_over_seeds_takes_equal_seeds():
+    found = over_seeds({11: 70.0, 12: 72.0, 13: 77.0, 14: 1.0}, {13: 70.0, 12: 71.0, 11: 69.0, 15: 2.0})
+    assert (found.n, found.difference) == (3, 3.0)
+    assert found.p == pytest.approx(ttest_rel([70, 72, 77], [69, 71, 70]).pvalue)
+    assert over_seeds({11: 1.0}, {12: 1.0}).n == 0
+
+
+def test_over_seeds_has_no_p_where_there_is_no_test():
+    assert over_seeds({11: 70.0}, {11: 69.0}).p is None
+    assert over_seeds({11: 70.0, 12: 71.0}, {11: 69.0, 12: 70.0}).p is None
+    same = over_seeds({11: 70.0, 12: 71.0}, {11: 70.0, 12: 71.0})
+    assert same.identical and (same.difference, same.p) == (0, 1)
+
+
+@settings(max_examples=25)
+@given(WRONG_OR_RIGHT)
+def test_over_examples_of_classes(pairs):
+    first, second = ([pair[side] for pair in pairs] for side in (0, 1))
+    found, turned = over_examples([first], [second]), over_examples([second], [first])
+    assert found == over_examples([first], [second])  # the same draws each time
+    assert found.kind == "accuracy" and found.identical == (first == second)
+    assert found.difference == pytest.approx(np.mean(first) - np.mean(second))
+    assert found.low <= found.high and 0 < found.p <= 1
+    assert (turned.difference, turned.low, turned.high) == pytest.approx((-found.difference, -found.high, -found.low))
+    assert turned.p == pytest.approx(found.p)
+
+
+def test_over_examples_averages_over_seeds_and_knows_a_clear_difference():
+    first, second = [[1] * 100, [1] * 90 + [0] * 10], [[0] * 50 + [1] * 50, [0] * 50 + [1] * 50]
+    found = over_examples(first, second)
+    assert found.difference == pytest.approx(0.45) and found.p == pytest.approx(2 / 2000)
+    spread = np.std(np.mean(first, 0) - np.mean(second, 0)) / 10
+    assert found.low == pytest.approx(0.45 - 1.96 * spread, abs=0.02)
+    assert found.high == pytest.approx(0.45 + 1.96 * spread, abs=0.02)
+
+
+def test_over_examples_of_entities_is_micro_f1():
+    first, second = [[2, 2, 3], [0, 1, 0], [1, 1, 1]], [[1, 1, 3], [0, 0, 0], [0, 2, 1]]
+    found = over_examples([first], [second])
+    assert found.kind == "f1" and found.difference == pytest.approx(2 * 3 / (4 + 4) - 2 * 1 / (3 + 4))
+    nothing = over_examples([[[0, 0, 0], [0, 0, 1]]], [[[0, 0, 0], [1, 1, 1]]])
+    assert nothing.difference == -1 and nothing.low == -1  # no entity at all: F1 is 0, not NaN
+
+
+def test_over_examples_of_terms_is_their_mean():
+    found = over_examples([[0.5, 1.5, -0.2]], [[0.1, 0.9, 0.2]])
+    assert found.kind == "mean" and found.difference == pytest.approx(0.2)
+    assert kind_of([1.0, 0.0]) == "mean" and kind_of([1, 0]) == "accuracy" and kind_of([[0, 0, 0]]) == "f1"
+
+
+@given(WRONG_OR_RIGHT)
+def test_mcnemar(pairs):
+    first, second = ([pair[side] for pair in pairs] for side in (0, 1))
+    ours, theirs = pairs.count((1, 0)), pairs.count((0, 1))
+    n = ours + theirs
+    tail = sum(math.comb(n, k) for k in range(min(ours, theirs) + 1)) / 2**n
+    assert mcnemar(first, second) == pytest.approx(min(1.0, 2 * tail)) == pytest.approx(mcnemar(second, first))
+
+
+def test_mcnemar_of_the_same_predictions_is_one():
+    assert mcnemar([1, 0, 1], [1, 0, 1]) == 1
+
+
+def test_holm():
+    assert holm([0.01, None, 0.04, 0.03]) == pytest.approx([0.03, None, 0.06, 0.06])
+    assert holm([0.9, 0.8]) == [1.0, 1.0] and holm([]) == [] and holm([None]) == [None]

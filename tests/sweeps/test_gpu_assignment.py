@@ -1,0 +1,155 @@
+"""One GPU per job: who gets which, of GPUs that are made up, in processes that are not."""
+
+import os
+import select
+import subprocess
+import sys
+from contextlib import nullcontext
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+
+from spt.errors import SptError
+from spt.paths import CONF
+from spt.sweeps import gpu_assignment as devices
+from tests.conftest import REPO
+
+CLAIM = (
+    "import sys; from pathlib import Path; from spt.sweeps import gpu_assignment as gpus; gpus.CHECK_EVERY = 0.05; "
+    "print(gpus.claim(sys.argv[3:], int(sys.argv[2]), Path(sys.argv[1])), flush=True); sys.stdin.read()"
+)
+
+
+@pytest.fixture
+def claiming(tmp_path):
+    """A function that starts a process and returns it with the GPU it claimed, None where it has to wait."""
+    started = []
+
+    def start(*gpus, runs_per_gpu=1, waits=False):
+        command = [sys.executable, "-c", CLAIM, str(tmp_path / "claims"), str(runs_per_gpu), *gpus]
+        process = subprocess.Popen(command, cwd=REPO, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        started.append(process)
+        return process, None if waits else process.stdout.readline().strip()
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def test_each_process_gets_its_own_and_one_too_many_waits(claiming):
+    first, one = claiming("GPU-a", "GPU-b")
+    _, other = claiming("GPU-a", "GPU-b")
+    assert (one, other) == ("GPU-a", "GPU-b")
+    third, _ = claiming("GPU-a", "GPU-b", waits=True)
+    assert not select.select([third.stdout], [], [], 4)[0]
+    first.kill()
+    first.wait()
+    assert third.stdout.readline().strip() == "GPU-a"
+    assert claiming("GPU-c", "GPU-a")[1] == "GPU-c"
+
+
+def test_runs_share_a_gpu_where_that_is_asked_for(claiming):
+    first, *others = (claiming("GPU-a", "GPU-b", runs_per_gpu=2) for _ in range(4))
+    assert [first[1], *(gpu for _, gpu in others)] == ["GPU-a", "GPU-b", "GPU-a", "GPU-b"]
+    fifth, _ = claiming("GPU-a", "GPU-b", runs_per_gpu=2, waits=True)
+    assert not select.select([fifth.stdout], [], [], 4)[0]
+    first[0].kill()
+    first[0].wait()
+    assert fifth.stdout.readline().strip() == "GPU-a"
+
+
+def test_one_that_died_leaves_its_gpu(claiming):
+    first, one = claiming("0", "1")
+    first.kill()
+    first.wait()
+    assert one == claiming("0", "1")[1] == "0"
+
+
+@pytest.fixture
+def job(monkeypatch, tmp_path):
+    """A function that makes this process a job on a machine with GPUs, and returns the ones it then sees."""
+    for name in (devices.VISIBLE, devices.VISIBLE_TO_COMMAND, "SUBMITIT_EXECUTOR", "WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(devices, "claims", [])
+    monkeypatch.setattr(devices.tempfile, "gettempdir", lambda: str(tmp_path))
+
+    def run(*overrides, gpus=2, number=0, **env):
+        for name, value in env.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            config = compose("train", list(overrides), return_hydra_config=True)
+        if number is not None:
+            config.hydra.job.num = number
+        monkeypatch.setattr(HydraConfig.instance(), "cfg", config)
+        devices.take_one_gpu(config.runs_per_gpu)
+        return os.environ.get(devices.VISIBLE)
+
+    yield run
+    for file in devices.claims:
+        file.close()
+
+
+JOBLIB = "hydra/launcher=joblib"
+
+
+@pytest.fixture
+def launchers():
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+
+
+@pytest.mark.usefixtures("launchers")
+def test_a_job_takes_one_and_keeps_it(job):
+    assert job(JOBLIB) == "0"
+    assert job(JOBLIB, number=1) == "0" and len(devices.claims) == 1
+
+
+@pytest.mark.usefixtures("launchers")
+@pytest.mark.parametrize(("named", "first"), [("3,1", "3"), ("GPU-8f, GPU-2a", "GPU-8f")])
+def test_only_what_is_visible_is_taken(named, first, job):
+    assert job(JOBLIB, CUDA_VISIBLE_DEVICES=named) == first
+
+
+@pytest.mark.usefixtures("launchers")
+@pytest.mark.parametrize(("before", "taken"), [("3,1", "3"), ("all", "0")])
+def test_under_submitit_the_commands_are_visible_again(before, taken, job):
+    seen = {devices.VISIBLE_TO_COMMAND: before, "SUBMITIT_EXECUTOR": "local"}
+    assert job(JOBLIB, CUDA_VISIBLE_DEVICES="", **seen) == taken
+
+
+@pytest.mark.usefixtures("launchers")
+@pytest.mark.parametrize(
+    ("overrides", "others"),
+    [
+        ([JOBLIB], {"gpus": 1}),
+        ([JOBLIB], {"gpus": 0}),
+        ([JOBLIB], {"WORLD_SIZE": "2"}),
+        ([JOBLIB], {"SUBMITIT_EXECUTOR": "slurm"}),
+        ([JOBLIB], {"number": None}),
+        ([], {}),
+    ],
+    ids=["one GPU", "none", "torchrun", "Slurm", "no sweep", "one after the other"],
+)
+def test_others_are_left_alone(overrides, others, job):
+    assert job(*overrides, **others) is None and not devices.claims
+
+
+@pytest.mark.usefixtures("launchers")
+@pytest.mark.parametrize(
+    ("gpus", "overrides", "message"),
+    [
+        (2, ["hydra.launcher.n_jobs=4"], "n_jobs=4 is more than 2 GPUs take with runs_per_gpu=1: .*runs_per_gpu=2"),
+        (1, ["hydra.launcher.n_jobs=9", "runs_per_gpu=8"], "set hydra.launcher.n_jobs=8, or runs_per_gpu=9"),
+        (2, ["hydra.launcher.n_jobs=4", "runs_per_gpu=2"], None),
+        (0, ["hydra.launcher.n_jobs=4"], None),
+    ],
+)
+def test_more_jobs_than_the_gpus_take_are_refused_before_they_start(gpus, overrides, message, monkeypatch):
+    monkeypatch.setattr(devices, "visible", lambda: [str(gpu) for gpu in range(gpus)])
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("train", [JOBLIB, *overrides], return_hydra_config=True)
+    with pytest.raises(SptError, match=message) if message else nullcontext():
+        devices.check_runs_per_gpu(config)

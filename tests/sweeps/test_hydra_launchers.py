@@ -1,0 +1,97 @@
+"""Sweeps through Hydra's launchers, as real processes on the demo: who fails or dies is named, the others are done."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from omegaconf import OmegaConf
+
+from spt.records.identity import fingerprint
+from tests.conftest import DEMO, REPO, run
+from tests.test_configs import composed
+
+LAUNCHERS = {"joblib": ("hydra.launcher.n_jobs=2",), "submitit_local": ()}
+QUICK = ("task=demo_pair", *DEMO, "trainer.per_device_train_batch_size=64")
+# The logger of one method ends the process in the middle of its run.
+DEADLY = (
+    "+dies={spt: spt.training.loggers.RunFolderOnly, linear_probe: os.abort}",
+    "logger._target_='${dies.${method.name}}'",
+)
+
+
+def sweep(folder, launcher, *overrides, **kwargs):
+    pytest.importorskip(f"hydra_plugins.hydra_{launcher.partition('_')[0]}_launcher")
+    options = (f"hydra/launcher={launcher}", *LAUNCHERS[launcher])
+    return run("-m", "spt.train", "--multirun", *QUICK, *options, f"output_dir={folder}", *overrides, **kwargs)
+
+
+def records(folder):
+    return [json.loads(path.read_text()) for path in sorted(folder.glob("*/record.json"))]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_a_failing_job_is_named_and_the_other_is_done(launcher, tmp_path):
+    done = sweep(tmp_path, launcher, "method.prefix_length=0,4")
+    assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
+    (message,) = [part for part in done.stderr.split("error: ") if part.startswith("these runs of the sweep failed")]
+    (line,) = message.splitlines()[1:]
+    assert "method.prefix_length=0" in line and "prefix_length must be a whole number of at least 1, not 0" in line
+    (record,) = records(tmp_path)
+    assert record["config"]["method"]["prefix_length"] == 4
+    assert "method.prefix_length=4" in record["command"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_all_records_are_there_and_every_job_had_one_gpu(launcher, tmp_path):
+    (tmp_path / "sitecustomize.py").write_text("import torch\ntorch.cuda.device_count = lambda: 2\n")
+    made_up = {"PYTHONPATH": str(tmp_path), "CUDA_VISIBLE_DEVICES": "3,5", "TMPDIR": str(tmp_path)}
+    done = sweep(tmp_path / "runs", launcher, "seed=11,12", env=os.environ | made_up)
+    assert done.returncode == 0 and "Traceback" not in done.stderr and "Warning" not in done.stderr, done.stderr
+    assert {record["seed"] for record in records(tmp_path / "runs")} == {11, 12}
+    claimed = {path.stem for path in tmp_path.glob("spt-gpus-*/*.*")}
+    assert claimed and claimed <= {"3", "5"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_a_job_that_dies_is_named(launcher, tmp_path):
+    done = sweep(tmp_path, launcher, "method=linear_probe,spt", *DEADLY)
+    assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
+    message = done.stderr.split("these runs of the sweep failed")[1]
+    assert "method=linear_probe" in message and "died" in message
+    if launcher == "submitit_local":  # joblib gives up all it has to do
+        assert "method=spt" not in message and [record["method"] for record in records(tmp_path)] == ["spt"]
+
+
+@pytest.mark.parametrize("launcher", ["joblib", "local", "slurm"])
+def test_a_launcher_is_no_part_of_a_run(launcher):
+    pytest.importorskip(f"hydra_plugins.hydra_{'joblib' if launcher == 'joblib' else 'submitit'}_launcher")
+    plain, launched = (
+        OmegaConf.to_container(composed(*chosen), resolve=True) for chosen in ([], [f"hydra/launcher={launcher}"])
+    )
+    assert plain == launched and fingerprint(plain) == fingerprint(launched)
+
+
+@pytest.mark.slow
+def test_a_job_whose_time_is_up_is_queued_again_and_goes_on(tmp_path):
+    """By the signal that submitit has schedulers send."""
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
+    options = ("hydra/launcher=submitit_local", "trainer.num_train_epochs=8", "trainer.per_device_train_batch_size=8")
+    arguments = ("-m", "spt.train", "--multirun", "task=demo_pair", *DEMO, *options, f"output_dir={tmp_path}")
+    sweep = subprocess.Popen([sys.executable, *arguments], cwd=REPO, stderr=subprocess.PIPE, text=True)
+    while not list(tmp_path.glob("*/checkpoint.safetensors")):
+        assert sweep.poll() is None
+        time.sleep(0.05)
+    (lock,) = tmp_path.glob("*/lock.json")
+    os.kill(json.loads(lock.read_text())["process"], signal.SIGUSR2)
+    _, err = sweep.communicate()
+    assert sweep.returncode == 0, err
+    (record,) = records(tmp_path)
+    assert record["resumed"] == 1 and record["epochs"] == 8
+    assert "goes on after epoch" in (lock.parent / "train.log").read_text()

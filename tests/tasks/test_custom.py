@@ -1,0 +1,200 @@
+"""Your own data: files of every kind, in every shape, through the command a user gives."""
+
+import csv
+import json
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+
+from spt.errors import SptError
+from spt.explain_error import explain
+from spt.paths import CONF
+from tests.conftest import DEMO
+
+
+def task(*overrides):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("train", ["task=custom", *overrides])
+    return instantiate(config.task, _convert_="all")
+
+
+def write(path, rows):
+    """Rows in the format that the file's name says."""
+    kind = path.suffix
+    with path.open("w", encoding="utf-8", newline="") as file:
+        if kind == ".jsonl":
+            file.writelines(json.dumps(row) + "\n" for row in rows)
+        elif kind == ".json":
+            json.dump(rows, file)
+        elif kind == ".csv":
+            writer = csv.DictWriter(file, rows[0])
+            writer.writeheader()
+            writer.writerows(rows)
+        elif kind == ".tsv":
+            file.writelines("\t".join(map(str, line)) + "\n" for line in (rows[0], *(row.values() for row in rows)))
+        else:
+            for row in rows:
+                file.writelines(f"{token} {tag}\n" for token, tag in zip(row["tokens"], row["tags"], strict=True))
+                file.write("\n")
+    return path
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Write train and dev files, and name them on the command line."""
+
+    def make(rows, suffix=".csv", dev=None):
+        train, dev_file = write(tmp_path / f"train{suffix}", rows), write(tmp_path / f"dev{suffix}", dev or rows)
+        return f"task.train={train}", f"task.validation={dev_file}"
+
+    return make
+
+
+REVIEWS = [
+    {"id": "7", "label": "x", "review": 'the "old" apple, broke', "stars": "10"},
+    {"id": "8", "label": "y", "review": "the child pulled", "stars": "9"},
+]
+PAIRS = [
+    {"question": "the old apple", "passage": "the child", "score": "-1"},
+    {"question": "the child", "passage": "the apple", "score": "2.5"},
+]
+CHOICES = [
+    {"premise": "the child pulled", "choice1": "the apple", "choice2": "the child", "label": "choice2"},
+    {"premise": "the apple broke", "choice1": "the old apple", "choice2": "the child", "label": "0"},
+]
+SENTENCES = [
+    {"tokens": ["mr", "kalorba", "went"], "tags": ["O", "B-PER", "O"]},
+    {"tokens": ["to", "mirimso"], "tags": ["O", "I-LOC"]},
+]
+SHAPES = {
+    "sentence": (REVIEWS, ["task.text=[review]", "task.label=stars"], [".csv", ".tsv", ".json", ".jsonl"]),
+    "regression": (
+        PAIRS,
+        ["task.text=[question,passage]", "task.shape=regression", "task.label=score"],
+        [".csv", ".tsv", ".json", ".jsonl"],
+    ),
+    "choice": (
+        CHOICES,
+        ["task.shape=choice", "task.text=[premise]", "task.choices=[choice1,choice2]"],
+        [".csv", ".tsv", ".json", ".jsonl"],
+    ),
+    "token": (SENTENCES, [], [".txt", ".conll", ".jsonl", ".json"]),
+}
+EXAMPLES = {
+    "sentence": [
+        {"texts": ['the "old" apple, broke'], "label": 1},
+        {"texts": ["the child pulled"], "label": 0},
+    ],
+    "regression": [
+        {"texts": ["the old apple", "the child"], "label": -1.0},
+        {"texts": ["the child", "the apple"], "label": 2.5},
+    ],
+    "choice": [
+        {"context": "the child pulled", "choices": ["the apple", "the child"], "label": 1},
+        {"context": "the apple broke", "choices": ["the old apple", "the child"], "label": 0},
+    ],
+    "token": [SENTENCES[0], {"tokens": ["to", "mirimso"], "tags": ["O", "B-LOC"]}],
+}
+
+
+@pytest.mark.parametrize(
+    ("shape", "suffix"), [(shape, suffix) for shape, (_, _, suffixes) in SHAPES.items() for suffix in suffixes]
+)
+def test_every_format_gives_the_same_examples(shape, suffix, files):
+    rows, overrides, _ = SHAPES[shape]
+    made = task(*overrides, *files(rows, suffix))
+    assert made.task_type == shape and list(made.files) == ["train", "validation"]
+    assert made.load() == {"train": EXAMPLES[shape], "validation": EXAMPLES[shape]}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_every_shape_trains_from_the_command_line(shape, files, train, tmp_path):
+    rows, overrides, (suffix, *_) = SHAPES[shape]
+    paths = files(rows, suffix)
+    test = paths[1].replace("task.validation", "task.test")
+    code, out, err = train("task=custom", *DEMO, *overrides, *paths, test, "task.name=mine")
+    assert code == 0 and "mine demo spt" in out and "test " in out, err
+    (path,) = (tmp_path / "runs").glob("mine.demo.spt.*/record.json")
+    record = json.loads(path.read_text())
+    assert record["metrics"]["test"] is not None and record["config"]["task"]["train"] == paths[0].partition("=")[2]
+
+
+def test_labels_are_those_of_the_training_file_numbers_by_size(files):
+    text = {"review": "a", "stars": ""}
+    rows = [text | {"stars": star} for star in ("10", "9", "-1", "nan", "good", "2.5", "bad")]
+    assert task("task.text=[review]", "task.label=stars", *files(rows)).labels == [
+        *("-1", "2.5", "9", "10"), *("bad", "good", "nan"),
+    ]  # fmt: skip
+    booleans = [text | {"stars": True}, text | {"stars": False}]
+    made = task("task.text=[review]", "task.label=stars", *files(booleans, ".jsonl"))
+    assert made.labels == ["false", "true"] and [e["label"] for e in made.read("train")] == [1, 0]
+    assert task(*files(SENTENCES, ".txt")).labels == ["LOC", "PER"]
+
+
+def test_a_label_that_training_does_not_know_is_named(files):
+    made = task(
+        "task.text=[review]", "task.label=stars", *files(REVIEWS, dev=[REVIEWS[0], REVIEWS[1] | {"stars": "0"}])
+    )
+    with pytest.raises(SptError, match=r"dev.csv, line 3: label '0' is none of this task's.*known: 10, 9"):
+        made.load()
+    made = task(*files(SENTENCES, ".txt", dev=[{"tokens": ["a"], "tags": ["B-ORG"]}]))
+    with pytest.raises(SptError, match=r"dev.txt, line 1: entity type 'ORG'"):
+        made.load()
+
+
+def test_the_columns_of_a_token_task_have_any_names(files):
+    rows = [{"words": row["tokens"], "ner": row["tags"]} for row in SENTENCES]
+    made = task("task.shape=token", "task.text=[words]", "task.label=ner", *files(rows, ".jsonl"))
+    assert made.read("train") == EXAMPLES["token"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["task.text=[reviews]", "task.label=stars"], "train.csv, line 2: no field 'reviews': did you mean 'review'"),
+        (["task.text=[review]", "task.label=star"], "train.csv, line 2: no field 'star': did you mean 'stars'"),
+        (
+            ["task.text=[review]", "task.label=star", "task.shape=regression"],
+            "train.csv, line 2: no field 'star': did you mean 'stars'?",
+        ),
+        (["task.text=[review]", "task.shape=regression"], "train.csv, line 2: label 'x' is no number"),
+        (["task.text=review"], "task.text must be a list, as in task.text=[review]"),
+        (["task.text=[a,b,c]"], "the two of a pair"),
+        (["task.text=[review]", "task.shape=sentense"], "did you mean 'sentence'"),
+        (["task.text=[review]", "task.shape=sentence", "task.choices=[a,b]"], "belongs to task.shape=choice"),
+        (["task.text=[review]", "task.choices=[id]"], "two or more in task.choices"),
+        (["task.train=null"], "task=custom needs a file in task.train"),
+        (["task.train=no.csv"], "no file 'no.csv': task.train names"),
+        (["task.text=[review]", "task.labels=[10]"], "at least two classes"),
+        (["task.shape=token", "task.text=[a,b]"], "one column of words"),
+        ([], "task.text names the column of the text"),
+        (["task.shape=token"], "train.csv, line 1: expected 2 columns, token first and tag last"),
+    ],
+)
+def test_mistakes_are_named(overrides, message, files):
+    with pytest.raises(Exception) as error:
+        task(*files(REVIEWS), *overrides).load()
+    assert message in explain(error.value)
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"tokens": ["a"], "tags": ["PER"]}, "line 1: 'PER' is no tag: expected O, B-TYPE or I-TYPE"),
+        ({"tokens": ["a"], "tags": "B-PER"}, "line 1: tags must be a list of tags, not 'B-PER'"),
+        ({"tokens": "a b", "tags": ["O", "O"]}, "line 1: tokens must be a list of words, not 'a b'"),
+        ({"tokens": ["a", 3], "tags": ["O", "O"]}, "line 1: tokens must be a list of words"),
+        ({"tokens": ["a"], "tags": ["O", "O"]}, "line 1: 1 tokens and 2 tags"),
+        ({"tokens": ["a"]}, "line 1: no field 'tags': known: tokens"),
+    ],
+)
+def test_rows_of_a_token_task_are_checked(row, message, files):
+    made = ("task.labels=[PER,LOC]", "task.shape=token", *files([row], ".jsonl"))
+    with pytest.raises(SptError, match=message):
+        task(*made).load()
+
+
+def test_a_name_that_is_no_name_of_a_folder_is_refused(files, train):
+    code, _, err = train("task=custom", *DEMO, *files(REVIEWS), "task.text=[review]", "task.name=a/b")
+    assert code == 1 and "task.name is part of a folder's name" in err

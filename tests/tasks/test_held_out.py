@@ -1,0 +1,88 @@
+"""What is left of a run for paired tests: held-out parts of train, and how each example came out."""
+
+import json
+from collections import Counter
+
+import numpy as np
+import pytest
+from hydra.errors import InstantiationException
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from spt.errors import SptError
+from spt.tasks.base import HELD_OUT, data_fingerprint
+from spt.tasks.metrics import correlation_terms, entity_counts, entity_f1, pearson, spearman
+from tests.conftest import DEMO, run
+from tests.tasks.test_base import task
+
+TAGS = st.sampled_from(["O", "B-PER", "I-PER", "B-LOC", "I-LOC"])
+SENTENCES = st.lists(st.lists(st.tuples(TAGS, TAGS), min_size=1, max_size=8), min_size=1, max_size=6)
+NUMBERS = st.lists(st.tuples(st.integers(-9, 9), st.integers(-9, 9)), min_size=3, max_size=30)
+
+
+@settings(max_examples=15)
+@given(share=st.floats(0.05, 0.9))
+def test_held_out_is_a_part_of_train_that_shares_no_text_with_it(share):
+    whole, split = task("demo_pair").load(), task("demo_pair", f"task.held_out={share}").load()
+    assert Counter(map(json.dumps, split["train"] + split[HELD_OUT])) == Counter(map(json.dumps, whole["train"]))
+    assert split["validation"] == whole["validation"]
+    left, held = ({max(e["texts"], key=len) for e in split[name]} for name in ("train", HELD_OUT))
+    assert not left & held
+    assert abs(len(split[HELD_OUT]) - share * len(whole["train"])) < 2
+
+
+def test_held_out_is_the_same_however_the_rows_are_ordered():
+    made = task("demo_pair", "task.held_out=0.2")
+    examples = made._read("train")
+    _, held = made._hold_out(examples)
+    _, again = made._hold_out(examples[::-1])
+    assert sorted(map(json.dumps, held)) == sorted(map(json.dumps, again))
+    assert made.read(HELD_OUT) == held and len(made.read("train")) == len(examples) - len(held)
+    assert made.load()[HELD_OUT] == held
+
+
+@pytest.mark.parametrize("share", [1, -0.1, "half", True, "null"])
+def test_a_share_that_is_none_is_refused(share):
+    with pytest.raises(InstantiationException, match=r"task\.held_out must be a share of train"):
+        task("demo_pair", f"task.held_out={share}")
+
+
+def test_a_share_that_leaves_nothing_is_refused():
+    with pytest.raises(SptError, match="leaves one side empty"):
+        task("demo_pair", "task.held_out=0.001").load()
+    with pytest.raises(SptError, match="no split 'held_out'"):
+        task("demo_pair").read(HELD_OUT)
+
+
+@given(NUMBERS)
+def test_a_correlation_is_the_mean_of_its_terms(pairs):
+    gold, predicted = map(list, zip(*pairs, strict=True))
+    for name, score in (("pearson", pearson), ("spearman", spearman)):
+        terms = correlation_terms(name, gold, predicted)
+        assert len(terms) == len(gold)
+        assert np.mean(terms) == pytest.approx(score(gold, predicted)[name], abs=1e-5)
+
+
+@given(SENTENCES)
+def test_micro_f1_comes_from_the_counts_of_sentences(sentences):
+    gold, predicted = ([[pair[side] for pair in sentence] for sentence in sentences] for side in (0, 1))
+    right, found, there = np.sum([entity_counts(g, p) for g, p in zip(gold, predicted, strict=True)], axis=0)
+    f1 = 2 * right / (found + there) if found + there else 0.0
+    assert f1 == pytest.approx(entity_f1(gold, predicted)["f1"] if there or found else 0.0)
+
+
+def test_a_run_scores_its_held_out_part_and_keeps_each_example_s_outcome(train, tmp_path):
+    code, _, err = train(*DEMO, "task=demo_pair", "task.held_out=0.25", "method=spt", output_dir=tmp_path)
+    assert code == 0, err
+    (folder,) = tmp_path.glob("demo_pair*")
+    record, outcomes = (json.loads((folder / name).read_text()) for name in ("record.json", "outcomes.json"))
+    assert record["data"]["splits"]["held_out"]["examples"] == 50 == len(outcomes["held_out"])
+    assert record["data"]["splits"]["train"]["examples"] == 150
+    for name in ("best_dev", "last_dev", "held_out"):
+        assert np.mean(outcomes[name]) == pytest.approx(record["metrics"][name])
+    assert len(record["model_sha256"]) == 64
+    made = task("demo_pair", "task.held_out=0.25")
+    done = run("-m", "spt.evaluate", f"run={folder}", "split=held_out")
+    assert "the recorded scores exactly" in done.stdout, done.stderr
+    about = json.loads((folder / "adapter" / "adapter.json").read_text())["about"]
+    assert about["training"]["data"]["held_out"] == data_fingerprint({"held_out": made.read("held_out")})

@@ -1,0 +1,245 @@
+"""The loop on the embedded demo: schedules, the choice of the best epoch, the penalty, collapse and divergence."""
+
+import json
+import math
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+
+import spt
+from spt.errors import SptError
+from spt.modeling.pretrained_encoder import load_backbone
+from spt.paths import CONF
+from spt.records.run_folder import Run
+from spt.records.schema import read_record
+from spt.tasks.base import Task
+from spt.training.experiment import Experiment
+from spt.training.loggers import RunFolderOnly
+from spt.training.loop import TaskTrainer, training_arguments
+
+
+def experiment(tmp_path, *overrides, rows=24):
+    """A run on the first rows of the demo's data, ready to fit."""
+    torch.manual_seed(0)
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("train", ["model=demo", "task=demo_pair", *overrides, f"output_dir={tmp_path}", "force=true"])
+    run = Run(config)
+    run.start()
+    task: Task = instantiate(config.task, _convert_="all")
+    encoder, tokenizer = load_backbone(**run.backbone)
+    model = spt.TaskModel(encoder, task.task_type, len(task.classes), config.model.pooling)
+    penalty = instantiate(config.method, model)
+    splits = {name: task.encode(examples[:rows], tokenizer, 64) for name, examples in task.load().items()}
+    return Experiment(run, task, splits, model, tokenizer, penalty, RunFolderOnly())
+
+
+def trainer_of(experiment, on_epoch=lambda epoch: None):
+    config = experiment.run.config
+    arguments, schedule = training_arguments(config["trainer"], config["seed"], experiment.run.folder)
+    return TaskTrainer(
+        experiment.model,
+        experiment.task,
+        experiment.splits,
+        experiment.tokenizer,
+        arguments,
+        schedule,
+        experiment.penalty,
+        lambda *step: None,
+        on_epoch,
+    )
+
+
+def learning_rates(tmp_path, *overrides):
+    """The learning rate of every optimiser step."""
+    trainer = trainer_of(experiment(tmp_path, *overrides))
+    rates = []
+    trainer.create_optimizer_and_scheduler(100)
+    step = trainer.optimizer.step
+
+    def recorded(*args, **kwargs):
+        rates.append(trainer.optimizer.param_groups[0]["lr"])
+        return step(*args, **kwargs)
+
+    trainer.optimizer.step = recorded
+    trainer.train()
+    return rates
+
+
+def test_exponential_schedule_steps_once_an_epoch(tmp_path):
+    settings = ("trainer.lr_scheduler_type=exponential", "trainer.learning_rate=1e-2", "trainer.num_train_epochs=3")
+    rates = learning_rates(tmp_path, *settings, "trainer.per_device_train_batch_size=10")
+    assert rates == pytest.approx([1e-2] * 3 + [0.95e-2] * 3 + [0.95**2 * 1e-2] * 3)
+    accumulated = ("trainer.per_device_train_batch_size=5", "trainer.gradient_accumulation_steps=2")
+    rates = learning_rates(tmp_path, *settings, *accumulated, "+trainer.lr_scheduler_kwargs.gamma=0.5")
+    assert rates == pytest.approx([1e-2] * 3 + [0.5e-2] * 3 + [0.25e-2] * 3)
+
+
+def test_accumulated_batches_are_one_batch(tmp_path):
+    """Two halves of 12 rows are the mean of their means, which is the mean of the 24."""
+    losses = []
+    for batch, accumulation in ((24, 1), (12, 2)):
+        made = experiment(
+            tmp_path,
+            f"trainer.per_device_train_batch_size={batch}",
+            f"trainer.gradient_accumulation_steps={accumulation}",
+            "trainer.num_train_epochs=2",
+            "trainer.train_sampling_strategy=sequential",
+            "method.key_dropout=0",
+            "method.score_dropout=0",
+            "+model.config.hidden_dropout_prob=0",
+            "+model.config.attention_probs_dropout_prob=0",
+        )
+        made.fit()
+        losses.append([parameter.detach().clone() for parameter in made.model.parameters() if parameter.requires_grad])
+    for once, twice in zip(*losses, strict=True):
+        torch.testing.assert_close(once, twice, rtol=1e-4, atol=1e-6)
+
+
+def test_the_penalty_is_in_both_losses(tmp_path):
+    """With a weight that dwarfs the task, the losses are the weighted selective loss."""
+    made = experiment(tmp_path, "method=spt_sl", "method.sl_weight=1e4", "trainer.num_train_epochs=1")
+    epochs = []
+    trainer_of(made, epochs.append).train()
+    (epoch,) = epochs
+    assert epoch.penalty == pytest.approx(1e4 * spt.selective_loss(made.model).item())
+    assert epoch.dev.loss == pytest.approx(epoch.penalty, rel=0.05)
+    assert epoch.train_loss > 100
+
+
+def test_the_frozen_backbone_does_not_move_and_all_else_does(tmp_path):
+    made = experiment(tmp_path, "method=spt_sl", "trainer.num_train_epochs=1")
+    before = {name: p.detach().clone() for name, p in made.model.named_parameters()}
+    trainable = {name for name, p in made.model.named_parameters() if p.requires_grad}
+    trainer_of(made).train()
+    moved = {name for name, p in made.model.named_parameters() if not torch.equal(p, before[name])}
+    assert moved == trainable and len(trainable) == 3 * 2 + 2
+
+
+def test_the_first_of_equal_epochs_is_the_best_and_its_adapter_is_kept(tmp_path, monkeypatch):
+    made = experiment(tmp_path, "trainer.num_train_epochs=4")
+    scores = iter([0.5, 0.75, 0.75, 0.25])
+    weights = []
+
+    def score(self, predictions, examples):
+        weights.append(made.model.classifier.weight.detach().clone())
+        return {"accuracy": next(scores)}
+
+    monkeypatch.setattr(type(made.task), "score", score)
+    results = made.fit()
+    assert results["best_epoch"] == 2 and results["epochs"] == 4
+    assert results["metrics"] == {"best_dev": 0.75, "last_dev": 0.25, "test": None}
+    spt.load_adapter(made.model, made.run.adapter)
+    assert torch.equal(made.model.classifier.weight, weights[1])
+
+
+def test_test_is_scored_with_the_best_epochs_adapter(tmp_path, monkeypatch):
+    made = experiment(tmp_path, "task=demo_ner", "trainer.num_train_epochs=3")
+    scores = iter([0.9, 0.1, 0.1])
+    seen = []
+
+    def score(self, predictions, examples):
+        seen.append((examples is made.splits["test"].examples, made.model.classifier.weight.detach().clone()))
+        return {"f1": next(scores, 0.4)}
+
+    monkeypatch.setattr(type(made.task), "score", score)
+    results = made.fit()
+    assert results["metrics"] == {"best_dev": 0.9, "last_dev": 0.1, "test": 0.4}
+    assert [is_test for is_test, _ in seen] == [False, False, False, True]
+    assert torch.equal(seen[3][1], seen[0][1]) and not torch.equal(seen[3][1], seen[2][1])
+
+
+def test_the_same_seed_is_the_same_run_and_another_is_not(tmp_path):
+    def history(seed):
+        made = experiment(tmp_path, "trainer.num_train_epochs=2", f"seed={seed}")
+        made.fit()
+        rows = [json.loads(line) for line in (made.run.folder / "history.jsonl").read_text().splitlines()]
+        return [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
+
+    first, second, other = history(1), history(1), history(2)
+    assert len(first) == 2 and first == second != other
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ("trainer.bf16=true",),
+        ("model.dtype=bfloat16",),
+        ("model.attn_implementation=eager",),
+        ("+trainer.activation_checkpointing=true",),
+        ("trainer.max_steps=2",),
+        ("trainer.train_sampling_strategy=random",),
+        ("method=prefix_tuning", "method.projection=16"),
+    ],
+)
+def test_settings_that_work(settings, tmp_path):
+    made = experiment(tmp_path, "method=spt_sl", "trainer.num_train_epochs=1", *settings)
+    before = [p.detach().clone() for p in made.model.parameters() if p.requires_grad]
+    results = made.fit()
+    assert results["status"] == "finished" and results["best_epoch"] == 1
+    if "projection" not in settings[-1]:  # whose prefixes are stored free
+        after = [p for p in made.model.parameters() if p.requires_grad]
+        assert not any(torch.equal(old, new) for old, new in zip(before, after, strict=True))
+
+
+def test_a_run_that_gives_one_class_says_so(tmp_path):
+    made = experiment(tmp_path, "trainer.num_train_epochs=1", "trainer.learning_rate=1e-12")
+    made.model.classifier.bias.data[0] = 100.0
+    results = made.fit()
+    assert results["collapsed"] and "'yes' to every dev example" in results["warnings"][0]
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_with_a_record(tmp_path):
+    made = experiment(tmp_path, "trainer.num_train_epochs=2")
+    made.model.classifier.weight.data.fill_(math.nan)
+    results = made.fit()
+    assert results["status"] == "diverged" and results["metrics"]["best_dev"] is None
+    assert "became nan" in results["warnings"][0] and "learning_rate" in results["warnings"][0]
+    record = made.run.finish(results)
+    assert read_record(made.run.folder / "record.json") == record
+
+
+def test_divergence_after_an_epoch_keeps_that_epoch(tmp_path, monkeypatch):
+    made = experiment(tmp_path, "task=demo_ner", "trainer.num_train_epochs=3")
+    append = made.run.append
+
+    def poison(row):
+        append(row)
+        made.model.classifier.weight.data.fill_(math.nan)
+
+    monkeypatch.setattr(made.run, "append", poison)
+    results = made.fit()
+    assert results["status"] == "diverged" and results["best_epoch"] == results["epochs"] == 1
+    assert results["metrics"]["best_dev"] is not None and results["metrics"]["test"] is None
+    assert (made.run.adapter / "adapter.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"learning_rate": 0}, "learning_rate must be"),
+        ({"learning_rate": math.nan}, "learning_rate must be"),
+        ({"num_train_epochs": -1}, "num_train_epochs must be"),
+        ({"per_device_train_batch_size": 0}, "per_device_train_batch_size must be"),
+        ({"gradient_accumulation_steps": 1.5}, "gradient_accumulation_steps must be"),
+        ({"lr_scheduler_type": "exponentail"}, "lr_scheduler_type.*did you mean 'exponential'"),
+        ({"lr_scheduler_type": "exponential", "lr_scheduler_kwargs": {"gamma": 2}}, "gamma must be"),
+        ({"lr_scheduler_type": "exponential", "lr_scheduler_kwargs": {"gama": 0.9}}, "did you mean 'gamma'"),
+        ({"warmup_stepz": 3}, "did you mean 'warmup_steps'"),
+        ({"optim": "adam_fast"}, "trainer: "),
+        ({"fp16": True}, "fp16 needs an accelerator"),
+        ({"save_strategy": "epoch"}, "save_strategy is not for a run to set"),
+        ({"data_seed": 3}, "data_seed is not for a run to set"),
+        ({"weight_decay": "abc"}, "weight_decay must be of type float"),
+        ({"max_grad_norm": None}, "max_grad_norm must be of type float"),
+        ({"max_steps": 0}, "max_steps must be at least 1"),
+        ({"lr_scheduler_type": "exponential", "warmup_steps": 10}, "warmup_steps has no effect"),
+        ({"lr_scheduler_type": "exponential", "lr_scheduler_kwargs": {"gamma": "x"}}, "gamma must be"),
+    ],
+)
+def test_wrong_settings_are_named(wrong, message, tmp_path):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        settings = dict(compose("train").trainer)
+    with pytest.raises(SptError, match=message):
+        training_arguments(settings | wrong, 1, tmp_path)
