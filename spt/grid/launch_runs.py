@@ -17,7 +17,7 @@ from spt.hydra_overrides import quoted
 from spt.records.folder_lock import Busy
 from spt.records.run_folder import Run
 from spt.records.schema import RECORD
-from spt.sweeps.hydra_launchers import check, come_back
+from spt.sweeps.hydra_launchers import check, run_jobs
 from spt.train import run_or_show
 
 LEFT = "left to another process"
@@ -45,8 +45,8 @@ def launch(jobs: Mapping[str, Sequence[str]], output_dir: Path, runs_per_gpu: in
     names, said = list(jobs), dict[str, str]()
     for first in range(0, len(jobs), size):
         batch = names[first : first + size]
-        returns = come_back(launcher, [[*jobs[name], sharing] for name in batch], first)
-        values = {name: back._return_value for name, back in zip(batch, returns, strict=True)}
+        returns = run_jobs(launcher, [[*jobs[name], sharing] for name in batch], first)
+        values = {name: back.return_value for name, back in zip(batch, returns, strict=True)}
         said |= {name: str(value) for name, value in values.items() if value is not None}
     return said
 

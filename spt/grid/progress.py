@@ -1,7 +1,6 @@
-"""The runs of a grid while they go: one bar for all of them, a line for each that is running."""
+"""The progress of a grid's runs: one bar for all of them, and one for each run that is training."""
 
 import statistics
-import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -9,22 +8,23 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from spt.console import percent
+from spt.console import console, duration, percent
 from spt.files import parsed
 from spt.records.schema import CONFIG, FAILURE, HISTORY, RECORD
 
-EVERY = 1.0  # seconds between looks at the folders
+EVERY = 1.0  # seconds between two looks at the runs' folders
 
 
 @dataclass
 class Watched:
-    """A run that was handed to a launcher.
+    """A run that a launcher was given.
 
     Attributes:
-        seconds: what it is likely to take; None where nothing like it was measured.
+        metric: the name of its dev score.
+        epochs: how many epochs it trains, perhaps not a whole number.
+        seconds: the estimated time it takes; None if no similar run has finished.
     """
 
     name: str
@@ -33,48 +33,47 @@ class Watched:
     epochs: float
     seconds: float | None
 
-    def rows(self) -> list[dict[str, Any]]:
-        """Its history so far, without a line that is just being written."""
+    def history(self) -> list[dict[str, Any]]:
+        """The rows of its finished epochs, without a line that is being written."""
         rows = []
         with suppress(OSError, ValueError):
             for line in (self.folder / HISTORY).read_text(encoding="utf-8").splitlines():
                 rows.append(parsed(line))
         return rows
 
-    def written(self, name: str, since: float) -> bool:
-        """Whether one of its files was written since then."""
+    def wrote(self, name: str, since: float) -> bool:
+        """Whether it wrote this file of its folder after the time `since`, in seconds since 1970."""
         with suppress(OSError):
             return (self.folder / name).stat().st_mtime >= since
         return False
 
 
 class Watch:
-    """Looks at the folders of runs, wherever a launcher runs them, and shows how far they are.
+    """Shows the progress of runs, which it reads from their folders: a launcher may run them on other machines.
 
-    Where the output is no terminal, it prints a line for each run that ends, as it does above the bars of a terminal.
+    If the output is not a terminal, it prints a line per finished run instead of bars.
 
     Args:
-        total: how many runs there will be in all.
+        total: the number of runs of the grid that are missing.
     """
 
     def __init__(self, total: int):
         self.total = total
-        self.runs: list[Watched] = []
-        self.over: dict[Path, str] = {}
-        self.began = time.time() - 1  # file systems keep no finer times
-        self.console = Console(file=sys.stdout, soft_wrap=True, highlight=False)
+        self.runs: dict[Path, Watched] = {}
+        self.states: dict[Path, str] = {}  # of runs that have ended: done or failed
+        self.start = time.time() - 1  # file systems may round a file's time down to the second
         self.progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(24),
             TextColumn("{task.fields[note]}"),
-            console=self.console,
-            disable=not self.console.is_terminal,
+            console=console,
+            disable=not console.is_terminal,
             transient=True,
             redirect_stdout=False,
             redirect_stderr=False,
         )
-        self.bar = self.progress.add_task("all runs", total=total, note="")
-        self.lines: dict[Path, TaskID] = {}
+        self.all_runs = self.progress.add_task("all runs", total=total, note="")
+        self.bars: dict[Path, TaskID] = {}
         self.stop, self.thread = Event(), Thread(target=self._loop, daemon=True)
 
     def __enter__(self) -> "Watch":
@@ -89,8 +88,8 @@ class Watch:
         self.progress.stop()
 
     def add(self, run: Watched) -> None:
-        """Watch this one, too."""
-        self.runs = [*(other for other in self.runs if other.folder != run.folder), run]
+        """Watch one more run."""
+        self.runs = self.runs | {run.folder: run}  # a new dict: the thread may be iterating over the old one
         self.total = max(self.total, len(self.runs))
 
     def _loop(self) -> None:
@@ -98,41 +97,43 @@ class Watch:
             self._look()
 
     def _look(self) -> None:
-        shares = 0.0  # of the runs that are running
-        typical = statistics.fmean([run.seconds for run in self.runs if run.seconds is not None] or [1.0])
-        for run in self.runs:
-            if run.folder in self.over:
-                continue
-            if run.written(RECORD, self.began):
-                self._end(run, "done")
-            elif run.written(FAILURE, self.began):
-                self._end(run, "failed")
-            elif run.written(CONFIG, self.began):
-                shares += self._show(run) * (run.seconds or typical)
-        done = sum(run.seconds or typical for run in self.runs if run.folder in self.over) + shares
-        left = sum(run.seconds or typical for run in self.runs) + typical * (self.total - len(self.runs)) - done
-        gone = time.time() - self.began
-        failed = sum(state == "failed" for state in self.over.values())
-        note = f"{len(self.over)}/{self.total}" + (f", {failed} failed" if failed else "")
-        note += f", {duration(gone)} gone" + (f", about {duration(gone * left / done)} left" if done else "")
-        self.progress.update(self.bar, completed=len(self.over), note=note)
+        runs = self.runs
+        mean = statistics.fmean([run.seconds for run in runs.values() if run.seconds is not None] or [1.0])
+        done = 0.0  # estimated seconds of work
+        for folder, run in runs.items():
+            if folder not in self.states:
+                if run.wrote(RECORD, self.start):
+                    self._end(run, "done")
+                elif run.wrote(FAILURE, self.start):
+                    self._end(run, "failed")
+                elif run.wrote(CONFIG, self.start):
+                    done += self._show(run) * (run.seconds or mean)
+            if folder in self.states:
+                done += run.seconds or mean
+        left = sum(run.seconds or mean for run in runs.values()) + mean * (self.total - len(runs)) - done
+        elapsed = time.time() - self.start
+        failed = sum(state == "failed" for state in self.states.values())
+        note = f"{len(self.states)}/{self.total}" + (f", {failed} failed" if failed else "")
+        note += f", {duration(elapsed)} elapsed" + (f", about {duration(elapsed * left / done)} left" if done else "")
+        self.progress.update(self.all_runs, completed=len(self.states), note=note)
 
     def _show(self, run: Watched) -> float:
-        """Show a running run, and say which share of it is done."""
-        if run.folder not in self.lines:
-            self.lines[run.folder] = self.progress.add_task(run.name, total=run.epochs, note="starts")
-        rows = run.rows()
+        """Show the bar of a run that is training; returns the share of its epochs that have finished."""
+        if run.folder not in self.bars:
+            self.bars[run.folder] = self.progress.add_task(run.name, total=run.epochs, note="starting")
+        rows = run.history()
         if rows:
-            dev = f"dev {run.metric} {percent(rows[-1].get(f'dev_{run.metric}'))}"
-            note = f"epoch {rows[-1]['epoch']}/{run.epochs:g}, {dev}"
-            self.progress.update(self.lines[run.folder], completed=rows[-1]["epoch"], note=note)
+            epoch, score = rows[-1]["epoch"], rows[-1].get(f"dev_{run.metric}")
+            note = f"epoch {epoch}/{run.epochs:g}, dev {run.metric} {percent(score)}"
+            self.progress.update(self.bars[run.folder], completed=epoch, note=note)
         return min(len(rows) / run.epochs, 1.0)
 
     def _end(self, run: Watched, state: str) -> None:
-        self.over[run.folder] = state
-        if run.folder in self.lines:
-            self.progress.remove_task(self.lines.pop(run.folder))
-        words = [f"{len(self.over)}/{self.total}", run.name]
+        """Replace the bar of a run by a line with its result."""
+        self.states[run.folder] = state
+        if run.folder in self.bars:
+            self.progress.remove_task(self.bars.pop(run.folder))
+        words = [f"{len(self.states)}/{self.total}", run.name]
         with suppress(OSError, ValueError):
             if state == "done":
                 record = parsed((run.folder / RECORD).read_bytes())
@@ -140,12 +141,4 @@ class Watch:
                 words += [record["status"]] if record["status"] != "finished" else []
             else:
                 words.append(f"failed: {parsed((run.folder / FAILURE).read_bytes())['error']}")
-        self.console.print(" ".join(words), markup=False)
-
-
-def duration(seconds: float) -> str:
-    """A time for people: 45 s, 12 min, 3 h 05 min."""
-    minutes = round(seconds / 60)
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
+        console.print(" ".join(words), markup=False)

@@ -1,6 +1,7 @@
 """A run between its inputs and its record: train, keep the best epoch, score further splits, say what happened."""
 
 import logging
+import math
 import shutil
 import time
 from dataclasses import dataclass
@@ -109,7 +110,9 @@ class Experiment:
             self.tracker.epoch(epoch.row)
             bar.epoch(epoch.row, is_best)
 
-        with Bar(self.metric) as bar:
+        per_step = arguments.train_batch_size * arguments.gradient_accumulation_steps * processes.count()
+        steps = math.ceil(arguments.num_train_epochs * math.ceil(len(self.splits["train"].inputs) / per_step))
+        with Bar(self.metric, arguments.max_steps if arguments.max_steps > 0 else steps) as bar:
             trainer = TaskTrainer(
                 self.model,
                 self.task,
@@ -118,7 +121,7 @@ class Experiment:
                 arguments,
                 schedule,
                 self.penalty,
-                bar.step,
+                lambda step, steps, loss: bar.step(step, loss),
                 on_epoch,
                 keep,
                 resume,
