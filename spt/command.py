@@ -24,7 +24,7 @@ from spt.explain_error import explain
 from spt.hydra_overrides import quoted
 from spt.paths import CONF
 from spt.recipes import recipes
-from spt.sweeps.multirun import failed_runs
+from spt.sweeps import multirun
 from spt.training.preemption import INTERRUPTED, Preempted
 
 FULL_ERROR = "HYDRA_FULL_ERROR"  # with this variable set, Hydra raises errors instead of printing them
@@ -55,8 +55,11 @@ def command(
             # argparse takes options before or after all overrides, but not between them.
             sys.argv = [program, *sorted(arguments, key=lambda argument: argument not in ("-m", "--multirun"))]
             call = hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)
+            multirun.returns.clear()
             with env_override({FULL_ERROR: "1"}), errors_as_messages(verbose):
                 call(as_job(main, config_name, verbose))()
+            if failures := multirun.failed_runs():
+                sys.exit(f"error: {failures}")
 
         return run
 
@@ -106,7 +109,7 @@ def errors_as_messages(verbose: bool) -> Iterator[None]:
     except Exception as error:
         if verbose:
             raise
-        sys.exit("\n".join(filter(None, (last_words(error), failed_runs()))))
+        sys.exit("\n".join(filter(None, (last_words(error), multirun.failed_runs()))))
 
 
 def last_words(error: BaseException) -> str:

@@ -7,16 +7,15 @@ from hydra.core.utils import JobReturn
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, open_dict, read_write
 
-# The jobs of this process's multirun that have ended. A job that failed returns the reason, a string, instead of a
+# The jobs of the command's multirun that have ended. A job that failed returns the reason, a string, instead of a
 # score: the sweeper then continues, and Optuna counts the trial as failed.
 returns: list[JobReturn] = []
 
 
 class NameFailures(Callback):
-    """Hydra calls this at the start and at the end of a multirun; see conf/hydra/callbacks."""
+    """Hydra calls this at the start and at the end of a multirun (conf/hydra/callbacks); the command names the runs."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        returns.clear()
         tolerant = {"_target_": "hydra_plugins.spt_launcher.TolerantLauncher", "_recursive_": False}
         with read_write(config.hydra), open_dict(config.hydra):
             config.hydra.launcher = tolerant | {"chosen": config.hydra.launcher}
@@ -24,12 +23,10 @@ class NameFailures(Callback):
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         if not returns:
             sys.exit("error: the sweep has no run: one of its lists, ranges or globs is empty")
-        if failures := failed_runs():
-            sys.exit(f"error: {failures}")
 
 
 def failed_runs() -> str:
-    """The failed runs of this process's multirun, one per line with overrides and reason; empty if none failed."""
+    """The failed runs of the command's multirun, one per line with overrides and reason; empty if none failed."""
     lines = [
         f"\n  {' '.join(job.overrides or ())}: {job.return_value}"
         for job in returns
