@@ -26,8 +26,8 @@ def explain(error: BaseException) -> str:
             return _explain_config(error)
         case ValueError() if _raised_by_hydra(error):
             return str(error)
-        case OSError(strerror=str()):
-            return error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
+        case OSError(strerror=str() as reason):
+            return reason if error.filename is None else f"{error.filename}: {reason}"
     # By name: torch is not imported here. Its allocator on CPUs raises a plain RuntimeError.
     if type(error).__name__ == "OutOfMemoryError" or "DefaultCPUAllocator" in str(error):
         return (

@@ -42,7 +42,7 @@ def check_runs_per_gpu(config: DictConfig) -> None:
         raise SptError(f"runs_per_gpu must be a whole number of at least 1, not {config.runs_per_gpu!r}")
     if not config.hydra.launcher._target_.endswith(".JoblibLauncher") or not (gpus := len(visible())):
         return
-    jobs = config.hydra.launcher.n_jobs if config.hydra.launcher.n_jobs > 0 else os.cpu_count()
+    jobs = config.hydra.launcher.n_jobs if config.hydra.launcher.n_jobs > 0 else os.cpu_count() or 1
     if jobs > gpus * config.runs_per_gpu:
         raise SptError(
             f"hydra.launcher.n_jobs={jobs} is more than {gpus} GPUs take with runs_per_gpu={config.runs_per_gpu}: "
