@@ -4,11 +4,11 @@ import json
 import os
 import re
 import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from safetensors import SafetensorError
@@ -67,11 +67,8 @@ def replacing(path: Path) -> Iterator[Path]:
 @contextmanager
 def beside(folder: Path) -> Iterator[Path]:
     """A temporary folder in `folder` for unfinished files, removed at the end of the block."""
-    temporary = Path(tempfile.mkdtemp(prefix=".", suffix=PARTIAL, dir=folder))
-    try:
-        yield temporary
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with TemporaryDirectory(prefix=".", suffix=PARTIAL, dir=folder, ignore_cleanup_errors=True) as temporary:
+        yield Path(temporary)
 
 
 def remove_leftovers(folder: Path) -> None:
@@ -107,11 +104,7 @@ def output_file(name: Any) -> Path:
 
 @contextmanager
 def written(path: Path, remedy: str = RESUMES) -> Iterator[None]:
-    """Raise `cannot_write(path, ..., remedy)` in the place of an error of writing in the block.
-
-    Raises:
-        SptError: as said.
-    """
+    """Turn an error of writing in the block into the SptError that names the file and the remedy."""
     try:
         yield
     except (OSError, SafetensorError) as error:

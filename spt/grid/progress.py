@@ -1,16 +1,17 @@
 """The progress of a grid's runs: one bar for all of them, and one for each run that is training."""
 
 import statistics
+import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Thread
-from typing import Any
 
+from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from spt.console import console, duration, percent
+from spt.console import duration, percent
 from spt.files import parsed
 from spt.records.schema import CONFIG, FAILURE, HISTORY, RECORD
 
@@ -33,14 +34,6 @@ class Watched:
     epochs: float
     seconds: float | None
 
-    def history(self) -> list[dict[str, Any]]:
-        """The rows of its finished epochs, without a line that is being written."""
-        rows = []
-        with suppress(OSError, ValueError):
-            for line in (self.folder / HISTORY).read_text(encoding="utf-8").splitlines():
-                rows.append(parsed(line))
-        return rows
-
     def wrote(self, name: str, since: float) -> bool:
         """Whether it wrote this file of its folder after the time `since`, in seconds since 1970."""
         with suppress(OSError):
@@ -62,18 +55,20 @@ class Watch:
         self.runs: dict[Path, Watched] = {}
         self.states: dict[Path, str] = {}  # of runs that have ended: done or failed
         self.start = time.time() - 1  # file systems may round a file's time down to the second
+        # Not the console of spt.console: runs in this process redirect sys.stdout while the bars are shown.
+        self.console = Console(file=sys.stdout, soft_wrap=True, highlight=False)
         self.progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(24),
             TextColumn("{task.fields[note]}"),
-            console=console,
-            disable=not console.is_terminal,
+            console=self.console,
+            disable=not self.console.is_terminal,
             transient=True,
             redirect_stdout=False,
             redirect_stderr=False,
         )
         self.all_runs = self.progress.add_task("all runs", total=total, note="")
-        self.bars: dict[Path, TaskID] = {}
+        self.bars: dict[Path, TaskID] = {}  # of runs that are training
         self.stop, self.thread = Event(), Thread(target=self._loop, daemon=True)
 
     def __enter__(self) -> "Watch":
@@ -121,24 +116,25 @@ class Watch:
         """Show the bar of a run that is training; returns the share of its epochs that have finished."""
         if run.folder not in self.bars:
             self.bars[run.folder] = self.progress.add_task(run.name, total=run.epochs, note="starting")
-        rows = run.history()
-        if rows:
-            epoch, score = rows[-1]["epoch"], rows[-1].get(f"dev_{run.metric}")
-            note = f"epoch {epoch}/{run.epochs:g}, dev {run.metric} {percent(score)}"
+        epoch = 0
+        with suppress(OSError, ValueError, IndexError):  # no epoch has finished, or its row is being written
+            row = parsed((run.folder / HISTORY).read_text(encoding="utf-8").splitlines()[-1])
+            epoch, score = row["epoch"], percent(row.get(f"dev_{run.metric}"))
+            note = f"epoch {epoch}/{run.epochs:g}, dev {run.metric} {score}"
             self.progress.update(self.bars[run.folder], completed=epoch, note=note)
-        return min(len(rows) / run.epochs, 1.0)
+        return min(epoch / run.epochs, 1.0)
 
     def _end(self, run: Watched, state: str) -> None:
         """Replace the bar of a run by a line with its result."""
         self.states[run.folder] = state
         if run.folder in self.bars:
             self.progress.remove_task(self.bars.pop(run.folder))
-        words = [f"{len(self.states)}/{self.total}", run.name]
+        result = state
         with suppress(OSError, ValueError):
             if state == "done":
                 record = parsed((run.folder / RECORD).read_bytes())
-                words.append(f"best dev {percent(record['metrics']['best_dev'])} ({record['wall_seconds']:.0f} s)")
-                words += [record["status"]] if record["status"] != "finished" else []
+                result = f"best dev {percent(record['metrics']['best_dev'])} ({record['wall_seconds']:.0f} s)"
+                result += f" {record['status']}" if record["status"] != "finished" else ""
             else:
-                words.append(f"failed: {parsed((run.folder / FAILURE).read_bytes())['error']}")
-        console.print(" ".join(words), markup=False)
+                result = f"failed: {parsed((run.folder / FAILURE).read_bytes())['error']}"
+        self.console.print(f"{len(self.states)}/{self.total} {run.name} {result}", markup=False)
