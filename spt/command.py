@@ -78,7 +78,7 @@ def as_job(main: Callable[[DictConfig], Any], config_name: str, verbose: bool) -
         try:
             refuse_ignored(config, config_name)
             if sweep_name() is not None and processes.count() > 1:
-                raise SptError("torchrun starts the processes of one run, not of a sweep: start the runs one by one")
+                raise SptError("several processes do one run, not a sweep: start its runs one by one")
             return main(config)
         except BrokenPipeError:  # the reader of standard output, such as `head`, has closed it
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -32,4 +32,4 @@ def refuse_search_without_multirun() -> None:
     keys = {override.partition("=")[0].lstrip("+") for override in hydra.overrides.task}
     free = sorted(set(hydra.sweeper.get("params") or ()) - keys)
     if hydra.mode == RunMode.RUN and free:
-        raise SptError(f"hparams_search needs --multirun; to train one run of the search space, set {', '.join(free)}")
+        raise SptError(f"hparams_search is for a search: add --multirun, or for a single run set {', '.join(free)}")
