@@ -131,5 +131,5 @@ def refuse_unknown_recipe(config: DictConfig) -> None:
 
 def said(error: BaseException) -> str:
     """The message that a command ends with; of several processes, one says it."""
-    who = processes.await_turn(error)
+    who = processes.reporter(error)
     return f"error: {who}{explain(error)}"

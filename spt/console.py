@@ -83,12 +83,12 @@ class _Terminal(logging.Handler):
 class Bar:
     """A progress bar with loss and dev score; where the output is no terminal, a line an epoch instead."""
 
-    def __init__(self, metric: str):
+    def __init__(self, metric: str, steps: int):
         self.metric = metric
         self.loss = self.dev = ""
         columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
         self.progress = Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
-        self.task = self.progress.add_task("", total=None)
+        self.task = self.progress.add_task("", total=steps)
 
     def __enter__(self) -> "Bar":
         self.progress.start()
@@ -97,10 +97,10 @@ class Bar:
     def __exit__(self, *exc: object) -> None:
         self.progress.stop()
 
-    def step(self, step: int, steps: int, loss: float) -> None:
+    def step(self, step: int, loss: float) -> None:
         """Show a step's loss."""
         self.loss = f"loss {loss:.4f}"
-        self.progress.update(self.task, completed=step, total=steps, description=f"{self.loss} {self.dev}")
+        self.progress.update(self.task, completed=step, description=f"{self.loss} {self.dev}")
 
     def epoch(self, row: dict[str, Any], best: bool) -> None:
         """Show an epoch's dev score."""

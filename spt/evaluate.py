@@ -13,7 +13,7 @@ from spt.paths import local_path
 
 if TYPE_CHECKING:
     from spt.adapters.predictor import Predictor
-    from spt.training.loop import Evaluation
+    from spt.training.evaluate_split import Evaluation
 
 
 @command("evaluate")
@@ -93,17 +93,18 @@ def training_of(predictor: "Predictor") -> dict[str, Any]:
 
 def evaluate(predictor: "Predictor", examples: list[dict[str, Any]], batch_size: int | None = None) -> "Evaluation":
     """The scores of labelled examples, computed as the run computed its own: same batches, same precision."""
-    from spt.training.loop import TaskTrainer, training_arguments
+    from spt.training.evaluate_split import evaluate_split
+    from spt.training.process_group import join
+    from spt.training.settings import TrainerSettings, trainer_settings
 
     predictor.wear()
-    training = training_of(predictor)
-    settings = training["trainer"] | ({} if batch_size is None else {"per_device_eval_batch_size": batch_size})
-    arguments, schedule = training_arguments(settings, training["seed"], predictor.adapter.folder)
+    trained = training_of(predictor)["trainer"]
+    values = {name: trained[name] for name in TrainerSettings.model_fields if name in trained}
+    settings = trainer_settings(values | ({} if batch_size is None else {"per_device_eval_batch_size": batch_size}))
     split = predictor.task.encode(examples, predictor.tokenizer, predictor.limit)
-    trainer = TaskTrainer(
-        predictor.model, predictor.task, {"validation": split}, predictor.tokenizer, arguments, schedule
-    )
-    return trainer.examine(split)
+    accelerator = join(settings)
+    model = predictor.model.to(accelerator.device)
+    return evaluate_split(model, predictor.task, split, predictor.tokenizer, settings, accelerator)
 
 
 if __name__ == "__main__":

@@ -15,10 +15,11 @@ from omegaconf import DictConfig
 from spt.explain_error import explain
 from spt.hydra_overrides import quoted
 from spt.records.folder_lock import Busy
-from spt.records.run_folder import Run
+from spt.records.run_folder import RunFolder
 from spt.records.schema import RECORD
 from spt.sweeps.hydra_launchers import check, come_back
-from spt.train import run_or_show
+from spt.training.experiment import run_experiment
+from spt.training.loop import Diverged
 
 LEFT = "left to another process"
 
@@ -58,13 +59,11 @@ def quietly(config: DictConfig) -> str | None:
         What there is to say beside that: LEFT where another process is at work on it; why it failed where no note could
         be written, or an earlier result stands in its place.
     """
-    from spt.training.loop import Diverged
-
-    run = Run(config)
+    run = RunFolder(config)
     before = _written(run)
     with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
         try:
-            run_or_show(config)
+            run_experiment(config)
         except Busy:
             return LEFT
         except Diverged:
@@ -75,13 +74,13 @@ def quietly(config: DictConfig) -> str | None:
             if before is not None:
                 return f"{explain(error)} (its earlier result is kept)"
             try:
-                run.fail(explain(error))
+                run.write_failure(explain(error))
             except OSError:
                 return explain(error)
     return None
 
 
-def _written(run: Run) -> int | None:
+def _written(run: RunFolder) -> int | None:
     """When the run's record was written."""
     path = run.folder / RECORD
     return path.stat().st_mtime_ns if path.exists() else None

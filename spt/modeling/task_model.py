@@ -125,15 +125,15 @@ class TaskModel(nn.Module):
             attentions=encoded.get("attentions"),
         )
 
-    def activation_checkpointing_enable(self, *args: Any, **kwargs: Any) -> None:
-        """Recompute the encoder's layers in the backward pass: what transformers' Trainer calls.
+    def gradient_checkpointing_enable(self, gradient_checkpointing_kwargs: dict[str, Any] | None = None) -> None:
+        """Recompute the encoder's layers in the backward pass.
 
         Raises:
             SptError: where transformers does not do it for the encoder.
         """
         if not self.encoder.supports_gradient_checkpointing:
             raise SptError(f"transformers recomputes no layers of {type(self.encoder).__name__}: train it without")
-        self.encoder.activation_checkpointing_enable(*args, **kwargs)
+        self.encoder.gradient_checkpointing_enable(gradient_checkpointing_kwargs)
 
     def _pool(self, encoded: Any, attention_mask: Tensor | None) -> Tensor:
         hidden = encoded.last_hidden_state

@@ -57,7 +57,7 @@ def test_a_full_disk_at_every_write_of_a_run(disk, start, straight):
         disk.has(65536)
         code, out, err = start(*SPT_SL, output_dir=runs)
         assert code == 0 and outcome(runs) == expected, out + err
-        assert resumed(runs) == ("goes on after epoch" in out)
+        assert resumed(runs) == ("resumes after epoch" in out)
         subprocess.run(["rm", "-r", str(runs)], check=True)
         room += 48
     assert {"train.log", "checkpoint.safetensors", "adapter"} <= named, named

@@ -179,6 +179,6 @@ def test_two_processes_of_a_run_are_killed_together(tmp_path):
             each.send_signal(number)
         assert process.wait() != 0 and not list(killed.glob("*/record.json"))
     again = run(*two, f"output_dir={killed}")
-    assert again.returncode == 0 and "goes on after epoch" in again.stdout, again.stderr
+    assert again.returncode == 0 and "resumes after epoch" in again.stdout, again.stderr
     assert outcome(killed) == outcome(tmp_path / "straight") and resumed(killed) >= len(signals) - 1
     print(f"two processes of a run: killed {len(signals)} times, {resumed(killed)} resumes, the same in the end")
