@@ -6,6 +6,7 @@ other `bash` blocks need a GPU, the hub or hours: their configs are composed. `p
 with the fingerprint 0123456789ab stands for a demo run.
 """
 
+import hashlib
 import importlib.util
 import itertools
 import re
@@ -95,8 +96,8 @@ def blocks(page: str) -> list[Block]:
 BLOCKS = [block for page in PAGES for block in blocks(page)]
 
 
-def named(found: list[Block]) -> list:
-    return [pytest.param(block, id=f"{block.page}:{block.line}") for block in found]
+def parameters(selected: list[Block]) -> list:
+    return [pytest.param(block, id=f"{block.page}:{block.line}") for block in selected]
 
 
 def composed_commands() -> list:
@@ -219,8 +220,8 @@ def test_links_lead_somewhere(page):
 
 def headings(path: Path) -> set[str]:
     """The anchors of a page's headings, as GitHub makes them."""
-    found = re.findall(r"^#+ (.+)$", BLOCK.sub("", path.read_text()), re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in found}
+    titles = re.findall(r"^#+ (.+)$", BLOCK.sub("", path.read_text()), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
 @pytest.mark.parametrize("page", ALL_PAGES)
@@ -256,7 +257,7 @@ def test_a_command_exists(command, page, tmp_path):
         assert command.startswith(OTHER_PROGRAMS), f"{page} has a command that is not checked: {command}"
 
 
-@pytest.mark.parametrize("block", named([each for each in BLOCKS if each.info == "demo"]))
+@pytest.mark.parametrize("block", parameters([each for each in BLOCKS if each.info == "demo"]))
 def test_a_demo_block_runs(block, workplace, trained):
     write_files(block.page, workplace)
     for command in block.commands:
@@ -265,7 +266,7 @@ def test_a_demo_block_runs(block, workplace, trained):
         run_command(module, arguments)
 
 
-@pytest.mark.parametrize("block", named([each for each in BLOCKS if each.language == "python" and not each.file]))
+@pytest.mark.parametrize("block", parameters([each for each in BLOCKS if each.language == "python" and not each.file]))
 def test_python_runs(block, workplace, trained):
     labels = {"labels": batch()["input_ids"][:, 0] % 2}
     exec(compile(with_runs(block.text, trained), block.page, "exec"), batch() | labels)
@@ -294,6 +295,11 @@ def rows(path: Path) -> list[list[str]]:
 def test_every_choice_is_named(group, page):
     words = re.findall(r"`([\w.-]+)`", (REPO / f"docs/{page}.md").read_text())
     assert {path.stem for path in (CONF / group).glob("*.yaml")} - {"demo"} <= set(words)
+
+
+def test_the_licence_is_apache_2():
+    text = (REPO / "LICENSE").read_bytes()
+    assert hashlib.sha256(text).hexdigest() == "cfc7749b96f63bd31c3c42b5c471bf756814053e847c10f3eb003417bc523d30"
 
 
 def test_the_citation_is_of_this_version():
