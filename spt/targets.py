@@ -12,7 +12,7 @@ MOVED = {
     "spt.superglue.RecordTask": "spt.tasks.RecordTask",
     "spt.custom.custom_task": "spt.tasks.custom_task",
     "spt.loggers.RunFolderOnly": "spt.training.loggers.RunFolderOnly",
-    "spt.loggers.WandbLogger": "spt.training.loggers.WandbLogger",
+    "spt.loggers.WandbLogger": "spt.training.wandb_logger.WandbLogger",
 }
 
 
