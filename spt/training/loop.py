@@ -163,7 +163,8 @@ class TrainingLoop:
         self.started = time.perf_counter() - (within.seconds if within else 0.0)
         self.last_rate = within.last_rate if within else self.optimizer.param_groups[0]["lr"]
         loss_sum = within.loss_sums[self.accelerator.process_index] if within else 0.0
-        self.loss_sum = torch.tensor(loss_sum, dtype=torch.float64, device=self.device)
+        dtype = torch.promote_types(self.model.encoder.dtype, torch.float32)
+        self.loss_sum = torch.tensor(loss_sum, dtype=dtype, device=self.device)
         self.loss_count = within.loss_count if within else 0
 
     def _train_epoch(self, number: int, on_step: Callable[[int, float], None]) -> None:

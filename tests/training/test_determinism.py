@@ -1,4 +1,4 @@
-"""The seed is the only randomness: what is logged, scored, loaded by others or looked at changes no number."""
+"""The seed is the only randomness: logging, scoring and loading by worker processes change no number."""
 
 import json
 import random
@@ -40,7 +40,7 @@ def test_the_same_numbers(case, start, straight, monkeypatch, tmp_path):
         assert ours == expected
 
 
-def test_how_often_is_evaluated_changes_no_training(start, straight, monkeypatch, tmp_path):
+def test_more_evaluations_change_no_training(start, straight, monkeypatch, tmp_path):
     """Twice as often, and once more on another split: the same dropouts and order."""
     expected, evaluate = straight(*SPT_SL), TrainingLoop.evaluate
 

@@ -1,4 +1,4 @@
-"""Runs that are cut off, at any moment, and taken up again: they end as if nothing had been."""
+"""Runs that are interrupted at any moment and resumed end exactly as without the interruption."""
 
 import gc
 import json
@@ -38,7 +38,7 @@ INTERRUPTED: dict[tuple[tuple[str, ...], int], Path] = {}
 
 @pytest.fixture
 def cut_off(start, monkeypatch):
-    """Run until the `time`th call of a method, which does what `instead` does and comes to no end."""
+    """Run until the `time`th call of a method, which calls `instead` and is interrupted."""
 
     def call(*settings: str, at: tuple[type, str], time: int = 2, instead=lambda run, *_: None) -> None:
         owner, name = at
@@ -98,7 +98,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_run_goes_on_as_if_it_had_not_been_interrupted(case, start, straight, monkeypatch, tmp_path):
+def test_a_run_resumes_after_an_epoch(case, start, straight, monkeypatch, tmp_path):
     """From the folder as it was after the second epoch."""
     monkeypatch.setattr("torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL", 0.1)  # seconds to wait for a worker's end
     show = Bar.epoch
@@ -146,7 +146,7 @@ MOMENTS = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("moment", MOMENTS)
-def test_any_moment_will_do(moment, start, straight, cut_off, tmp_path):
+def test_a_run_resumes_after_an_interruption_between_any_two_writes(moment, start, straight, cut_off, tmp_path):
     at, epoch, how = MOMENTS[moment]
     expected = straight(*SPT_SL)
     cut_off(*SPT_SL, at=at, **how)
@@ -157,7 +157,7 @@ def test_any_moment_will_do(moment, start, straight, cut_off, tmp_path):
 
 @pytest.fixture
 def preempted(start, monkeypatch):
-    """Run until a signal comes before the `time`th look for one: at each step, dev batch and end of an epoch."""
+    """Run until a signal arrives at the `time`th check for one: at each step, dev batch and end of an epoch."""
 
     def call(*settings: str, time: int, number: int = signal.SIGTERM) -> tuple[int, str, str]:
         looks: list[Any] = []
@@ -201,7 +201,7 @@ PREEMPTED = {
 @pytest.mark.parametrize(
     "case", [pytest.param(case, marks=[] if case.startswith("in ") else pytest.mark.slow) for case in PREEMPTED]
 )
-def test_a_run_that_gives_way_goes_on_within_the_epoch(case, preempted, start, straight, monkeypatch, tmp_path):
+def test_a_preempted_run_resumes_within_the_epoch(case, preempted, start, straight, monkeypatch, tmp_path):
     monkeypatch.setattr("torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL", 0.1)  # seconds to wait for a worker's end
     settings, time, where = PREEMPTED[case]
     expected = straight(*settings)
@@ -215,7 +215,7 @@ def test_a_run_that_gives_way_goes_on_within_the_epoch(case, preempted, start, s
 
 
 @pytest.mark.slow
-def test_it_may_have_to_give_way_again_and_again(preempted, start, straight, tmp_path):
+def test_a_run_may_be_preempted_several_times(preempted, start, straight, tmp_path):
     expected = straight(*SPT_SL)
     for _ in range(3):
         code, _, err = preempted(*SPT_SL, time=3, number=signal.SIGUSR1)
@@ -224,7 +224,7 @@ def test_it_may_have_to_give_way_again_and_again(preempted, start, straight, tmp
     assert code == 0 and outcome(tmp_path / "runs") == expected and resumed(tmp_path / "runs") == 3
 
 
-def test_ctrl_c_keeps_where_it_is_and_a_second_one_ends_it_at_once(preempted, start, straight, monkeypatch, tmp_path):
+def test_ctrl_c_writes_a_checkpoint_and_a_second_one_exits_at_once(preempted, start, straight, monkeypatch, tmp_path):
     expected = straight(*SPT_SL)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
@@ -241,7 +241,7 @@ def test_ctrl_c_keeps_where_it_is_and_a_second_one_ends_it_at_once(preempted, st
     assert outcome(tmp_path / "runs") == expected and resumed(tmp_path / "runs") == 1
 
 
-def test_a_worker_is_the_runs_to_end_and_no_one_elses():
+def test_only_the_run_ends_its_workers():
     context = multiprocessing.get_context("fork")
     ready = context.Event()
 
@@ -263,8 +263,8 @@ def test_a_worker_is_the_runs_to_end_and_no_one_elses():
 
 
 @pytest.mark.slow
-def test_workers_do_not_outstay_the_run(data, tmp_path):
-    """All processes of a job are told to end; the run ends, and its workers do not keep it."""
+def test_a_preempted_run_ends_with_its_workers(data, tmp_path):
+    """All processes of a job get the signal; the run exits and does not wait for its workers."""
     settings = (*CASES["workers"], "trainer.num_train_epochs=50", "trainer.dataloader_num_workers=2")
     command = [sys.executable, "-m", "spt.train", *arguments(data, settings), f"output_dir={tmp_path}"]
     process = subprocess.Popen(command, cwd=REPO, stdout=subprocess.DEVNULL, start_new_session=True)
@@ -280,7 +280,7 @@ def test_workers_do_not_outstay_the_run(data, tmp_path):
             os.killpg(process.pid, signal.SIGKILL)
 
 
-def test_the_signal_of_submitit_is_handed_on_to_it(preempted, start, straight, tmp_path):
+def test_submitits_signal_reaches_submitit(preempted, start, straight, tmp_path):
     handed: list[tuple] = []
     before = signal.signal(signal.SIGUSR2, lambda *arguments: (handed.append(arguments), sys.exit(144)))
     try:
@@ -291,7 +291,7 @@ def test_the_signal_of_submitit_is_handed_on_to_it(preempted, start, straight, t
     assert start(*SPT_SL)[0] == 0 and outcome(tmp_path / "runs") == straight(*SPT_SL)
 
 
-def test_before_the_training_there_is_nothing_to_keep(start, monkeypatch, tmp_path):
+def test_a_signal_before_the_training_exits_at_once(start, monkeypatch, tmp_path):
     monkeypatch.setattr(RunFolder, "start", lambda self: signal.raise_signal(signal.SIGTERM))
     code, _, err = start(*SPT_SL)
     assert code == 75 and err.count("\n") == 1, err
@@ -299,7 +299,7 @@ def test_before_the_training_there_is_nothing_to_keep(start, monkeypatch, tmp_pa
     assert {path.name for path in folder.iterdir()} <= {"train.log"}
 
 
-def test_a_killed_process_is_taken_up_and_a_second_one_refused(start, data, straight, cut_off, tmp_path):
+def test_a_killed_run_resumes_and_a_second_process_is_refused(start, data, straight, cut_off, tmp_path):
     settings = (*SPT_SL, "trainer.num_train_epochs=5")
     command = [sys.executable, "-m", "spt.train", *arguments(data, settings), f"output_dir={tmp_path}/runs"]
     process = subprocess.Popen(command, cwd=REPO, stdout=subprocess.DEVNULL)
@@ -328,7 +328,7 @@ def test_a_killed_process_is_taken_up_and_a_second_one_refused(start, data, stra
     assert code == 0 and "finished before" in out
 
 
-def test_only_the_main_process_makes_the_adapter_again(start, straight, interrupted, monkeypatch, tmp_path):
+def test_only_the_main_process_writes_the_adapter_again(start, straight, interrupted, monkeypatch, tmp_path):
     folder, resume, calls = interrupted(*SPT_SL, after=1), Experiment.resume, []
 
     def by_another_first(self, checkpoint):
@@ -345,7 +345,7 @@ def test_only_the_main_process_makes_the_adapter_again(start, straight, interrup
     assert outcome(tmp_path / "runs") == straight(*SPT_SL)
 
 
-def test_the_time_of_all_parts_counts(start, cut_off, tmp_path):
+def test_the_time_before_an_interruption_counts(start, cut_off, tmp_path):
     cut_off(*SPT_SL, at=(RunFolder, "write_record"), time=1)
     start(*SPT_SL)
     (path,) = (tmp_path / "runs").glob("*/record.json")
@@ -354,10 +354,8 @@ def test_the_time_of_all_parts_counts(start, cut_off, tmp_path):
     assert record["wall_seconds"] > seconds
 
 
-def test_the_adapter_is_the_best_epochs_where_the_epoch_that_was_lost_comes_out_worse(
-    start, cut_off, tmp_path, monkeypatch
-):
-    """As it can on an accelerator, where an epoch that is trained again is not the same to the last bit."""
+def test_the_adapter_stays_the_best_epochs_where_a_repeated_epoch_is_worse(start, cut_off, tmp_path, monkeypatch):
+    """On an accelerator a repeated epoch may differ in the last bits."""
     cut_off(*SPT_SL, at=(Experiment, "write_checkpoint"))
     (adapter,) = (tmp_path / "runs").glob("*/adapter")
     before = (adapter / "adapter.safetensors").read_bytes()
@@ -410,7 +408,7 @@ BEST_IS_FIRST = (
 
 @pytest.mark.slow
 @pytest.mark.parametrize("damage", DAMAGE, ids=lambda damage: damage.__name__)
-def test_what_is_damaged_is_told_and_the_run_starts_anew(damage, start, straight, interrupted, tmp_path):
+def test_a_damaged_checkpoint_is_reported_and_the_run_starts_anew(damage, start, straight, interrupted, tmp_path):
     expected = straight(*BEST_IS_FIRST)
     damage(interrupted(*BEST_IS_FIRST, after=2))
     code, out, err = start(*BEST_IS_FIRST)
@@ -420,7 +418,7 @@ def test_what_is_damaged_is_told_and_the_run_starts_anew(damage, start, straight
 
 
 @pytest.mark.slow
-def test_a_checkpoint_of_another_shape_is_damaged(start, interrupted, tmp_path):
+def test_a_checkpoint_with_wrong_fields_is_damaged(start, interrupted, tmp_path):
     folder = interrupted(*BEST_IS_FIRST, after=2)
     path, fingerprint = folder / "checkpoint.safetensors", folder.name.rpartition(".")[2]
     assert read_checkpoint(path, fingerprint).step > 0
@@ -435,7 +433,7 @@ def test_a_checkpoint_of_another_shape_is_damaged(start, interrupted, tmp_path):
         read_checkpoint(path, fingerprint)
 
 
-def test_another_runs_checkpoint_is_not_taken(start, straight, interrupted, tmp_path):
+def test_another_runs_checkpoint_is_not_used(start, straight, interrupted, tmp_path):
     ours = interrupted(*SPT_SL, after=1)
     other = interrupted(*BEST_IS_FIRST, after=2)
     shutil.copy(other / "checkpoint.safetensors", ours)
@@ -484,7 +482,7 @@ def test_another_number_of_steps_is_refused(start, interrupted, monkeypatch):
 def test_a_full_disk_is_one_message_and_leaves_the_last_checkpoint(
     owner, method, file, epochs, start, tmp_path, monkeypatch
 ):
-    """In place of a full disk: no file may grow."""
+    """Instead of a full disk: no file may grow."""
     original, calls = getattr(owner, method), []
 
     def on_a_full_disk(self, *args):

@@ -1,4 +1,4 @@
-"""A run by two processes, started by torchrun and by accelerate launch, is the run that one makes of their batches."""
+"""A run by two processes, started by torchrun or accelerate launch, equals the run of one process with both batches."""
 
 import json
 from itertools import chain
@@ -66,7 +66,7 @@ def by_two(data, tmp_path_factory):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_two_processes_make_the_run_that_one_makes(case, by_two, data, train, tmp_path):
+def test_two_processes_train_as_one(case, by_two, data, train, tmp_path):
     code, _, err = train(*overrides(case, data, 16), output_dir=tmp_path / "one")
     assert code == 0, err
     one, two = history(run_of(tmp_path / "one", case)), history(run_of(by_two[0], case))
@@ -77,7 +77,7 @@ def test_two_processes_make_the_run_that_one_makes(case, by_two, data, train, tm
         assert shared == pytest.approx(alone, rel=TOLERANCE)
 
 
-def test_one_process_writes_and_speaks(by_two):
+def test_one_process_writes_and_prints(by_two):
     folder, done = by_two
     for case in CASES:
         path = run_of(folder, case)
@@ -91,7 +91,7 @@ def test_one_process_writes_and_speaks(by_two):
     assert done.stdout.count("batches of 8 x 1 on each of 2 processes") == len(CASES)
 
 
-def test_what_two_processes_trained_is_evaluated_by_one(by_two):
+def test_an_adapter_of_two_processes_is_evaluated_by_one(by_two):
     done = run("-m", "spt.evaluate", f"run={run_of(by_two[0], 'token')}")
     assert done.returncode == 0 and "the recorded scores exactly" in done.stdout, done.stderr
 
@@ -127,8 +127,8 @@ def test_an_error_in_one_process_ends_all_with_its_message(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("order", ["group_by_length", "random"])
-def test_two_processes_that_gave_way_go_on_as_if_they_had_not(order, data, tmp_path):
-    """At the end of an epoch one has two examples and the other one: they draw other random numbers from then on."""
+def test_two_preempted_processes_resume(order, data, tmp_path):
+    """In the last batch one has two examples and the other one: their random states differ from then on."""
     settings = (
         *(setting.format(data=data) for setting in REGRESSION), f"task.train={data}/odd.csv", "method=spt_sl",
         "model=demo", "trainer.num_train_epochs=3", "trainer.per_device_train_batch_size=2",
