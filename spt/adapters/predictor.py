@@ -140,7 +140,7 @@ class Predictor:
             if isinstance(text, str):
                 words = words_of(text)
                 return [{"tokens": [word for word, _ in words], "text": text, "places": [span for _, span in words]}]
-        return [self.task.unlabelled(row) for row in self.task.unfold(self._row(item))]
+        return [self.task.unlabelled_example(row) for row in self.task.flat_rows(self._row(item))]
 
     def _numbered(self, inputs: Iterable[Input]) -> Iterator[Example]:
         for number, item in enumerate(inputs, start=1):

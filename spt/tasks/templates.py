@@ -1,23 +1,22 @@
-"""Input templates: the fields they name, and whether they are well formed."""
+"""Input templates: text with the names of a row's fields in {braces}."""
 
 import string
-from itertools import chain
 
 from spt.errors import SptError
 
 
-def fields_of(*templates: str) -> list[str]:
+def template_parts(template: str) -> list[tuple[str, str | None]]:
+    """The parts of a template: each a text, and the field that follows it (None at the end)."""
+    try:
+        parts = list(string.Formatter().parse(template))
+    except ValueError as error:
+        raise SptError(f"template {template!r}: {error}") from error
+    if any(spec or conversion for _, _, spec, conversion in parts):
+        raise SptError(f"template {template!r}: braces hold the name of a field and nothing else")
+    return [(text, name) for text, name, _, _ in parts]
+
+
+def template_fields(*templates: str) -> list[str]:
     """The fields that templates name, each once."""
-    parts = chain(*(string.Formatter().parse(template) for template in templates))
-    return list(dict.fromkeys(name for _, name, _, _ in parts if name is not None))
-
-
-def check_template(*templates: str) -> None:
-    """Complain of braces that do not close, and of formats inside them, which have no meaning here."""
-    for template in templates:
-        try:
-            for _, _, spec, conversion in string.Formatter().parse(template):
-                if spec or conversion:
-                    raise ValueError("braces hold the name of a field and nothing else")
-        except ValueError as error:
-            raise SptError(f"template {template!r}: {error}") from error
+    names = (name for template in templates for _, name in template_parts(template))
+    return list(dict.fromkeys(name for name in names if name is not None))
