@@ -177,7 +177,11 @@ class Task(ABC):
         required = split in REQUIRED
         examples = self._examples(self._rows(split, required), required)
         if required and not examples:
-            source = " or ".join(self.files[split]) if self.hub is None or self.data_dir else self.hub["path"]
+            source = (
+                find_file(self.data_dir, self.files[split], required)
+                if self.data_dir
+                else self.hub and self.hub["path"]
+            )
             raise SptError(f"{self.name}: the {split} split has no example: {source} is empty")
         published = self.sizes.get(split)
         if examples and published is not None and len(examples) != published:
@@ -195,7 +199,7 @@ class Task(ABC):
     def _examples(self, rows: Rows, required: bool) -> list[Example]:
         """The examples of labelled rows; none if no row has a label, which is an error if the split is `required`."""
         examples: list[Example] = []
-        unlabelled: list[str] = []
+        unlabelled: list[tuple[str, Row]] = []
         groups: dict[str, tuple[Any, str]] = {}
         for where, nested in rows:
             try:
@@ -205,18 +209,18 @@ class Task(ABC):
                     if known != content:
                         raise SptError(f"{group} differs from the one in {first}: each needs its own idx")
                     if self.is_unlabelled(row):
-                        empty = f"field {self._quoted(self.target)} holds no label"
-                        reason = empty if self.has_field(row, self.target) else self._missing(row, self.target)
-                        unlabelled.append(f"{where}: {reason}")
+                        unlabelled.append((where, row))
                     else:
                         examples.append(self.example(row))
             except SptError as error:
                 raise SptError(f"{where}: {error}") from error
         if unlabelled:
-            message = f"{unlabelled[0]} (rows without a label: {len(unlabelled)}, this is the first)"
+            (where, row), name = unlabelled[0], self.target
+            reason = f"field {name!r} holds no label" if self.has_field(row, name) else self._missing(row, name)
+            message = f"{where}: {reason} (rows without a label: {len(unlabelled)}, this is the first)"
             if examples or required:
                 raise SptError(message)
-            log.info("%s: an unlabelled split is left out: %s", self.name, message)
+            log.info("%s: a split without labels is left out: %s", self.name, message)
         return examples
 
     def _hold_out(self, examples: list[Example]) -> tuple[list[Example], list[Example]]:
@@ -365,17 +369,14 @@ class Task(ABC):
 
     def value(self, row: Row, name: str) -> Any:
         """The value of a field."""
-        for column in self._columns(name):
-            if column in row:
-                return row[column]
-        raise SptError(self._missing(row, name))
+        return row[self._column_in(row, name)]
 
     def text(self, row: Row, name: str) -> str:
         """The value of a field that must be text."""
-        value = self.value(row, name)
-        if not isinstance(value, str):
-            raise SptError(f"field {self._quoted(name)} holds no text but {value!r}")
-        return value
+        column = self._column_in(row, name)
+        if not isinstance(row[column], str):
+            raise SptError(f"field {column!r} holds no text but {row[column]!r}")
+        return row[column]
 
     def fill(self, template: str, row: Row) -> str:
         """`template` with the row's fields in place of their names in {braces}."""
@@ -384,11 +385,14 @@ class Task(ABC):
     def _columns(self, name: str) -> list[str]:
         return self.columns.get(name) or [name]
 
-    def _missing(self, row: Row, name: str) -> str:
-        return f"no field {self._quoted(name)}: {nearest(self.column(name), row)}"
+    def _column_in(self, row: Row, name: str) -> str:
+        for column in self._columns(name):
+            if column in row:
+                return column
+        raise SptError(self._missing(row, name))
 
-    def _quoted(self, name: str) -> str:
-        return " or ".join(map(repr, self._columns(name)))
+    def _missing(self, row: Row, name: str) -> str:
+        return f"no field {' or '.join(map(repr, self._columns(name)))}: {nearest(self.column(name), row)}"
 
 
 def describe_task(task: Task) -> dict[str, Any]:
