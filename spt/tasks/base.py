@@ -258,11 +258,11 @@ class Task(ABC):
         """The example of a row without its label: enough for `encode` and `describe`."""
 
     def target_of(self, row: Row) -> Any:
-        """What the model is to predict of a row: here the class index of its label."""
-        return self.label_index(self.value(row, "label"))
+        """What the model is to predict of a row.
 
-    def label_index(self, label: Any) -> int:
-        """The class index of a label: of its name, or, if no class is named by a number, the label as the index."""
+        Here it is a class index. A label is the name of a class or, if no class is named by a number, its index.
+        """
+        label = self.value(row, "label")
         name = label_name(label)
         if name in self.labels:
             return self.labels.index(name)
@@ -303,13 +303,8 @@ class Task(ABC):
         return self.max_length or limit
 
     @abstractmethod
-    def sequences(self, example: Example) -> list[list[str]]:
-        """The inputs of an example, each a text or a pair of texts."""
-
     def _tokenized(self, examples: list[Example], tokenize: Tokenize) -> dict[str, list]:
-        """The columns of `Split.inputs` but `labels`: model inputs, `length` in tokens, `truncated` (1 or 0)."""
-        sequences = [sequence for example in examples for sequence in self.sequences(example)]
-        return input_columns(tokenize(*map(list, zip(*sequences, strict=True))))
+        """The columns of `Split.inputs` but `labels`: those of `input_columns`, with a row for each input."""
 
     def _label_column(self, examples: list[Example], columns: dict[str, list]) -> list:
         return [example[self.target] for example in examples]

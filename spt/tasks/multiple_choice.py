@@ -9,7 +9,7 @@ from scipy.special import softmax
 from transformers import DataCollatorForMultipleChoice, PreTrainedTokenizerBase
 
 from spt.errors import SptError, nearest
-from spt.tasks.base import Example, Split, Task, Tokenize
+from spt.tasks.base import Example, Split, Task, Tokenize, input_columns
 from spt.tasks.file_readers import Row
 from spt.tasks.templates import template_fields
 
@@ -51,16 +51,14 @@ class ChoiceTask(Task):
     def shared_text(self, example: Example) -> str:
         return example["context"]
 
-    def sequences(self, example: Example) -> list[list[str]]:
-        return [[example["context"], choice] for choice in example["choices"]]
-
     def _tokenized(self, examples: list[Example], tokenize: Tokenize) -> dict[str, list]:
+        pairs = [(example["context"], choice) for example in examples for choice in example["choices"]]
         count = len(self.choices)
         columns = {
             name: [values[i : i + count] for i in range(0, len(values), count)]
-            for name, values in super()._tokenized(examples, tokenize).items()
+            for name, values in input_columns(tokenize(pairs)).items()
         }
-        return columns | {name: [max(group) for group in columns[name]] for name in ("length", "truncated")}
+        return columns | {name: list(map(max, columns[name])) for name in ("length", "truncated")}
 
     def collator(self, tokenizer: PreTrainedTokenizerBase) -> Callable[[list[dict]], dict]:
         collate = DataCollatorForMultipleChoice(tokenizer)

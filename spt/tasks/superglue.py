@@ -9,7 +9,7 @@ import numpy as np
 from scipy.special import softmax
 
 from spt.errors import SptError
-from spt.tasks.base import Example, Names, Split, Task, Tokenize
+from spt.tasks.base import Example, Names, Split, Task, Tokenize, input_columns
 from spt.tasks.file_readers import Row
 from spt.tasks.metrics import QUESTION_METRICS, TEXT_METRICS, Scores
 from spt.tasks.text_classification import SentenceTask
@@ -142,13 +142,13 @@ class RecordTask(Task):
     def shared_text(self, example: Example) -> str:
         return example["passage"]
 
-    def sequences(self, example: Example) -> list[list[str]]:
-        passage, query = example["passage"], example["query"]
-        return [[passage, query.replace("@placeholder", entity)] for entity in example["entities"]]
-
     def _tokenized(self, examples: list[Example], tokenize: Tokenize) -> dict[str, list]:
-        """As in `Task`; the first sequence of each query says whether any of the query's was truncated."""
-        columns = super()._tokenized(examples, tokenize)
+        """As in `Task`, with a row for each entity. The first row of a query says whether any of them is truncated."""
+        columns = input_columns(
+            tokenize(
+                [(e["passage"], e["query"].replace("@placeholder", name)) for e in examples for name in e["entities"]]
+            )
+        )
         queries = _by_query(columns["truncated"], examples)
         return columns | {"truncated": [n for query in queries for n in (max(query), *[0] * (len(query) - 1))]}
 

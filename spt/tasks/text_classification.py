@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from spt.errors import SptError, is_number
-from spt.tasks.base import Example, Names, Split, Task
+from spt.tasks.base import Example, Names, Split, Task, Tokenize, input_columns
 from spt.tasks.file_readers import Row, Rows, read_rows
 from spt.tasks.metrics import NUMBER_METRICS, correlation_terms
 from spt.tasks.templates import template_fields
@@ -49,8 +49,9 @@ class TextTask(Task):
     def shared_text(self, example: Example) -> str:
         return max(example["texts"], key=len)
 
-    def sequences(self, example: Example) -> list[list[str]]:
-        return [example["texts"]]
+    def _tokenized(self, examples: list[Example], tokenize: Tokenize) -> dict[str, list]:
+        texts = zip(*(example["texts"] for example in examples), strict=True)
+        return input_columns(tokenize(*map(list, texts)))
 
 
 @dataclass(kw_only=True)

@@ -77,9 +77,6 @@ class TokenTask(Task):
     def shared_text(self, example: Example) -> str:
         return " ".join(example["tokens"])
 
-    def sequences(self, example: Example) -> list[list[str]]:
-        return [example["tokens"]]
-
     def _tokenized(self, examples: list[Example], tokenize: Tokenize) -> dict[str, list]:
         """The columns of `Split.inputs`, with `words` (see `_first_subwords`) and `lost_words`, which have no token."""
         sentences = [example["tokens"] for example in examples]

@@ -148,8 +148,8 @@ def test_settings_that_do_not_fit_are_refused(overrides, message):
 
 
 def test_an_integer_label_may_be_a_class_name():
-    assert task("rte", "task.labels=[1,0]").label_index(1) == 0
-    assert task("copa").label_index(1) == 1
+    assert task("rte", "task.labels=[1,0]").target_of({"label": 1}) == 0
+    assert task("copa").target_of({"label": 1}) == 1
 
 
 def test_a_missing_field_is_named_with_the_nearest(tmp_path):
