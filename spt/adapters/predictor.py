@@ -136,7 +136,7 @@ class Predictor:
             SptError: where it is none that the task takes.
         """
         if isinstance(self.task, TokenTask) and not isinstance(item, list):
-            text = item.get("text") if isinstance(item, dict) and not self.task.has_words(item) else item
+            text = item.get("text") if isinstance(item, dict) and not self.task.has_field(item, "tokens") else item
             if isinstance(text, str):
                 words = words_of(text)
                 return [{"tokens": [word for word, _ in words], "text": text, "places": [span for _, span in words]}]

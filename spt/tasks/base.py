@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
-from datasets import Dataset, Features, List, Value, concatenate_datasets
+from datasets import Dataset, concatenate_datasets
 from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 from scipy.special import softmax
-from transformers import BatchEncoding, DataCollatorWithPadding, PreTrainedTokenizerBase
+from transformers import DataCollatorWithPadding, PreTrainedTokenizerBase
 
 from spt.errors import SptError, nearest
 from spt.modeling.task_model import TaskType
@@ -29,7 +29,8 @@ from spt.paths import local_path
 from spt.tasks.file_readers import Row, Rows, find_file, read_rows
 from spt.tasks.hub_datasets import hub_commit, read_hub
 from spt.tasks.metrics import CLASS_METRICS, Metric, Scores
-from spt.tasks.templates import template_parts
+from spt.tasks.model_inputs import Example, Split, Tokenize, compact
+from spt.tasks.row_fields import RowFields
 
 log = logging.getLogger(__name__)
 
@@ -40,10 +41,6 @@ HELD_OUT = "held_out"
 MIN_LENGTH = 4  # tokens: two special tokens, and one token in each of two texts
 
 CHUNK = 250  # examples tokenised at a time
-
-Example = dict[str, Any]
-
-Tokenize = Callable[..., BatchEncoding]  # a tokenizer with its options for truncation
 
 
 def label_name(label: Any) -> str:
@@ -70,29 +67,8 @@ def checked(name: str, value: Any, kind: Any) -> Any:
         raise SptError(f"{setting} {first['msg'].replace('Input should', 'must')}{hint}") from error
 
 
-@dataclass
-class Split:
-    """The examples of a split and their model inputs, in the same order.
-
-    `inputs` has one row for each example; for ReCoRD one row for each entity of each example.
-    """
-
-    examples: list[Example]
-    inputs: Dataset
-
-    @property
-    def truncated(self) -> int:
-        """The number of examples that were truncated."""
-        return sum(self.inputs["truncated"])
-
-    @property
-    def lost_words(self) -> int:
-        """The number of words without a token; 0 unless it is a token task."""
-        return sum(self.inputs["lost_words"]) if "lost_words" in self.inputs.column_names else 0
-
-
 @dataclass(kw_only=True)
-class Task(ABC):
+class Task(RowFields, ABC):
     """A data set with its labels and metrics.
 
     `load` reads rows and makes examples of them, `encode` makes model inputs of examples, and `collator` batches of
@@ -107,7 +83,6 @@ class Task(ABC):
     files: dict[str, list[str]]
     data_dir: str | None = None  # a local folder with `files`; None: read the data set from the `hub`
     hub: dict[str, Any] | None = None  # path, name, revision, and as `splits` the hub's names of splits, if other
-    columns: dict[str, list[str]] = field(default_factory=dict)  # for a field, the columns that may hold it: first wins
     sizes: dict[str, int] = field(default_factory=dict)  # published numbers of examples; a deviation is logged
     max_length: Annotated[int, Field(ge=MIN_LENGTH)] | None = None  # tokens of an input; None: the model's maximum
     # The share of train that becomes the split "held_out", which is scored once, like a test split. It is the same for
@@ -291,7 +266,7 @@ class Task(ABC):
             columns = self._tokenized(chunk, tokenize)
             if self.target in chunk[0]:
                 columns["labels"] = self._label_column(chunk, columns)
-            yield _compact(columns)
+            yield compact(columns)
 
     def _length_limit(self, limit: int | None) -> int | None:
         if limit is not None and limit < MIN_LENGTH:
@@ -344,8 +319,6 @@ class Task(ABC):
         classes = set(predictions)
         return str(self.classes[classes.pop()]) if len(classes) == 1 else None
 
-    # Fields of rows
-
     @abstractmethod
     def fields(self) -> list[str]:
         """The columns that a row must have besides the label."""
@@ -353,41 +326,6 @@ class Task(ABC):
     def example_input(self) -> str | Row:
         """A made-up input, for the model card."""
         return dict.fromkeys(self.fields(), "A text.")
-
-    def column(self, name: str) -> str:
-        """The first of the columns that may hold a field."""
-        return self._columns(name)[0]
-
-    def has_field(self, row: Row, name: str) -> bool:
-        """Whether a row has one of a field's columns."""
-        return any(column in row for column in self._columns(name))
-
-    def value(self, row: Row, name: str) -> Any:
-        """The value of a field."""
-        return row[self._column_in(row, name)]
-
-    def text(self, row: Row, name: str) -> str:
-        """The value of a field that must be text."""
-        column = self._column_in(row, name)
-        if not isinstance(row[column], str):
-            raise SptError(f"field {column!r} holds no text but {row[column]!r}")
-        return row[column]
-
-    def fill(self, template: str, row: Row) -> str:
-        """`template` with the row's fields in place of their names in {braces}."""
-        return "".join(text + ("" if name is None else self.text(row, name)) for text, name in template_parts(template))
-
-    def _columns(self, name: str) -> list[str]:
-        return self.columns.get(name) or [name]
-
-    def _column_in(self, row: Row, name: str) -> str:
-        for column in self._columns(name):
-            if column in row:
-                return column
-        raise SptError(self._missing(row, name))
-
-    def _missing(self, row: Row, name: str) -> str:
-        return f"no field {' or '.join(map(repr, self._columns(name)))}: {nearest(self.column(name), row)}"
 
 
 def describe_task(task: Task) -> dict[str, Any]:
@@ -403,22 +341,3 @@ def data_fingerprint(data: dict[str, list[Example]]) -> str:
         for example in examples:
             digest.update(json.dumps(example, sort_keys=True).encode())
     return digest.hexdigest()[:16]
-
-
-def input_columns(encoded: BatchEncoding) -> dict[str, list]:
-    """A tokenizer's output, with the `length` of each sequence and whether it was `truncated` (1 or 0)."""
-    lengths = [len(ids) for ids in encoded["input_ids"]]
-    truncated = [int(bool(encoding.overflowing)) for encoding in encoded.encodings or []]
-    return {**encoded, "length": lengths, "truncated": truncated}
-
-
-def _compact(columns: dict[str, list]) -> Dataset:
-    """Columns of (nested lists of) numbers in small types: a cached split is mostly masks."""
-
-    def feature(name: str, value: Any) -> Any:
-        if isinstance(value, list):
-            return List(feature(name, value[0] if value else 0))
-        is_small = name in ("attention_mask", "token_type_ids", "truncated")
-        return Value("float64" if isinstance(value, float) else "int8" if is_small else "int32")
-
-    return Dataset.from_dict(columns, Features({name: feature(name, values[0]) for name, values in columns.items()}))

@@ -9,9 +9,10 @@ from scipy.special import softmax
 from transformers import DataCollatorForMultipleChoice, PreTrainedTokenizerBase
 
 from spt.errors import SptError, nearest
-from spt.tasks.base import Example, Split, Task, Tokenize, input_columns
+from spt.tasks.base import Task
 from spt.tasks.file_readers import Row
-from spt.tasks.templates import template_fields
+from spt.tasks.model_inputs import Example, Split, Tokenize, input_columns
+from spt.tasks.row_fields import template_fields
 
 
 @dataclass(kw_only=True)

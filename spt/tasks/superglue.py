@@ -9,9 +9,10 @@ import numpy as np
 from scipy.special import softmax
 
 from spt.errors import SptError
-from spt.tasks.base import Example, Names, Split, Task, Tokenize, input_columns
+from spt.tasks.base import Names, Task
 from spt.tasks.file_readers import Row
 from spt.tasks.metrics import QUESTION_METRICS, TEXT_METRICS, Scores
+from spt.tasks.model_inputs import Example, Split, Tokenize, input_columns
 from spt.tasks.text_classification import SentenceTask
 
 
@@ -144,11 +145,8 @@ class RecordTask(Task):
 
     def _tokenized(self, examples: list[Example], tokenize: Tokenize) -> dict[str, list]:
         """As in `Task`, with a row for each entity. The first row of a query says whether any of them is truncated."""
-        columns = input_columns(
-            tokenize(
-                [(e["passage"], e["query"].replace("@placeholder", name)) for e in examples for name in e["entities"]]
-            )
-        )
+        pairs = [(e["passage"], e["query"].replace("@placeholder", name)) for e in examples for name in e["entities"]]
+        columns = input_columns(tokenize(pairs))
         queries = _by_query(columns["truncated"], examples)
         return columns | {"truncated": [n for query in queries for n in (max(query), *[0] * (len(query) - 1))]}
 
@@ -161,12 +159,11 @@ class RecordTask(Task):
         return [int(np.argmax(query)) for query in _by_query(margins, split.examples)]
 
     def describe(self, logits: np.ndarray, split: Split) -> list[dict[str, Any]]:
+        answers = _answers(self.predictions(logits, split), split.examples)
         queries = _by_query(softmax(logits.astype(float), axis=-1)[:, 1].tolist(), split.examples)
         return [
             {"answer": answer, "probabilities": dict(zip(example["entities"], query, strict=True))}
-            for example, answer, query in zip(
-                split.examples, _answers(self.predictions(logits, split), split.examples), queries, strict=True
-            )
+            for example, answer, query in zip(split.examples, answers, queries, strict=True)
         ]
 
     def score(self, predictions: list[int], examples: list[Example]) -> Scores:

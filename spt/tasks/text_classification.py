@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from spt.errors import SptError, is_number
-from spt.tasks.base import Example, Names, Split, Task, Tokenize, input_columns
+from spt.tasks.base import Names, Task
 from spt.tasks.file_readers import Row, Rows, read_rows
 from spt.tasks.metrics import NUMBER_METRICS, correlation_terms
-from spt.tasks.templates import template_fields
+from spt.tasks.model_inputs import Example, Split, Tokenize, input_columns
+from spt.tasks.row_fields import template_fields
 
 
 @dataclass(kw_only=True)

@@ -11,10 +11,11 @@ from transformers import DataCollatorForTokenClassification, PreTrainedTokenizer
 
 from spt.errors import SptError, nearest
 from spt.modeling.task_model import IGNORED
-from spt.tasks.base import Example, Split, Task, Tokenize, input_columns
+from spt.tasks.base import Task
 from spt.tasks.entity_tags import check_tag, spans_to_tags, to_iob2
 from spt.tasks.file_readers import Row, Rows, read_sentences
 from spt.tasks.metrics import ENTITY_METRICS, Scores, entity_counts, entity_scores
+from spt.tasks.model_inputs import Example, Split, Tokenize, input_columns
 
 NO_WORD = -1
 
@@ -42,10 +43,6 @@ class TokenTask(Task):
     def fields(self) -> list[str]:
         return [self.column("tokens")]
 
-    def has_words(self, row: Row) -> bool:
-        """Whether a row has a list of words."""
-        return self.has_field(row, "tokens")
-
     def example_input(self) -> str:
         return "A sentence about Ann Lee in Rome."
 
@@ -71,7 +68,9 @@ class TokenTask(Task):
         for tag in tags:
             check_tag(tag)
             if tag != "O" and tag[2:] not in self.labels:
-                raise SptError(f"entity type {tag[2:]!r} is not one of this task: {nearest(tag[2:], self.labels)}")
+                raise SptError(
+                    f"entity type {tag[2:]!r} is not an entity type of this task: {nearest(tag[2:], self.labels)}"
+                )
         return to_iob2(tags)
 
     def shared_text(self, example: Example) -> str:

@@ -14,7 +14,8 @@ from datasets.exceptions import DatasetGenerationError
 from transformers import PreTrainedTokenizerBase
 
 from spt.errors import cannot_write
-from spt.tasks.base import CHUNK, Example, Split, Task, data_fingerprint
+from spt.tasks.base import CHUNK, Task, data_fingerprint
+from spt.tasks.model_inputs import Example, Split
 
 NOT_ENCODED = ("data_dir", "hub", "files", "sizes", "held_out")  # settings that only say where the examples come from
 
@@ -47,7 +48,8 @@ def encoded(task: Task, examples: list[Example], tokenizer: PreTrainedTokenizerB
 
 def fingerprint(task: Task, examples: list[Example], tokenizer: PreTrainedTokenizerBase, limit: int | None) -> str:
     """A hash of all that model inputs depend on: examples, tokenizer, the task's settings and the code of its class."""
-    code = {inspect.getsource(sys.modules[kind.__module__]) for kind in type(task).__mro__ if kind is not object}
+    classes = (*type(task).__mro__[:-1], Split)  # without object
+    code = {inspect.getsource(sys.modules[kind.__module__]) for kind in classes}
     settings = {name: value for name, value in asdict(task).items() if name not in NOT_ENCODED}
     parts = [
         data_fingerprint({"": examples}),
