@@ -1,7 +1,7 @@
 """Tasks: the classes that `_target_` names in conf/task.
 
-file_readers and hub_datasets read rows; a task (base, and a module for each kind of input) makes examples of rows, model
-inputs (model_inputs, tokenized_cache) of examples, and predictions of logits; metrics scores the predictions.
+file_readers and hub_datasets read rows. A task (base, and a module for each kind of input) makes examples of rows,
+model inputs of examples (model_inputs, tokenized_cache) and predictions of logits. metrics scores the predictions.
 """
 
 from spt.tasks.custom import custom_task

@@ -68,9 +68,7 @@ class TokenTask(Task):
         for tag in tags:
             check_tag(tag)
             if tag != "O" and tag[2:] not in self.labels:
-                raise SptError(
-                    f"entity type {tag[2:]!r} is not an entity type of this task: {nearest(tag[2:], self.labels)}"
-                )
+                raise SptError(f"entity type {tag[2:]!r} is not in task.labels: {nearest(tag[2:], self.labels)}")
         return to_iob2(tags)
 
     def shared_text(self, example: Example) -> str:
