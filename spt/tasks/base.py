@@ -191,7 +191,8 @@ class Task(RowFields, ABC):
                 raise SptError(f"{where}: {error}") from error
         if unlabelled:
             (where, row), name = unlabelled[0], self.target
-            reason = f"field {name!r} holds no label" if self.has_field(row, name) else self._missing(row, name)
+            is_empty = self.has_field(row, name)
+            reason = f"field {self._column_in(row, name)!r} holds no label" if is_empty else self._missing(row, name)
             message = f"{where}: {reason} (rows without a label: {len(unlabelled)}, this is the first)"
             if examples or required:
                 raise SptError(message)
