@@ -113,7 +113,7 @@ def inputs_of(config: DictConfig, task: "Task") -> Iterator[tuple[str, "Input"]]
 
 def named(number: int, item: "Input", task: "Task") -> list[dict[str, Any]]:
     """What tells the predictions of an input from others: its number, and the ids that it has."""
-    rows = task.unfold(item) if isinstance(item, dict) else [{}]
+    rows = task.flat_rows(item) if isinstance(item, dict) else [{}]
     names = [{"input": number} | {key: row[key] for key in ("id", "idx") if key in row} for row in rows]
     try:
         json.dumps(names, allow_nan=False)

@@ -161,10 +161,10 @@ CONFIGS |= {
     "nowhere to write": ([*PAIR, "output_dir=null"], "output_dir must be a path"),
     "nothing of a model's configuration": ([*PAIR, "+model.config.no_such_setting=1"], "no_such_setting"),
     "a rate above 1 in a model's configuration": ([*PAIR, "+model.config.hidden_dropout_prob=2"], "dropout"),
-    "a word for a list": ([*PAIR, "task.metrics=accuracy"], "task.metrics must be a list"),
-    "a word for a list of files": ([*PAIR, "task.files.train=train.jsonl"], "task.files.train must be a list"),
-    "no names of files": ([*PAIR, "task.files=null"], "task.files must be file names by split"),
-    "a number for a folder": ([*PAIR, "task.data_dir=1"], "task.data_dir must be a folder, not 1"),
+    "a word for a list": ([*PAIR, "task.metrics=accuracy"], "task.metrics must be a valid list, as in .*=.accuracy."),
+    "a word for a list of files": ([*PAIR, "task.files.train=train.jsonl"], "task.files.train must be a valid list"),
+    "no names of files": ([*PAIR, "task.files=null"], "task.files must be a valid dictionary, not None"),
+    "a number for a folder": ([*PAIR, "task.data_dir=1"], "task.data_dir must be a valid string, not 1"),
     "a word for a model's configuration": ([*PAIR, "model.config=abc"], "model.config must be names with values"),
     "a revision of a folder": ([*PAIR, "model.revision=v2"], "model.revision='v2' is of a model on the hub"),
     "an option that nothing reads": ([*PAIR, "+learning_rate=0.5"], "unknown option 'learning_rate'"),
@@ -225,12 +225,12 @@ DATA: dict[str, tuple[list[str], dict[str, str | bytes], str]] = {
     "a column twice": (OWN, {"train.csv": "text,text\na,b\n", "dev.csv": REVIEWS}, "two columns are called 'text'"),
     "no such column": (OWN, {"train.csv": "texts,label\na,b\nc,d\n", "dev.csv": REVIEWS}, "no field 'text': did you"),
     "no label": (OWN, {"train.csv": "text,label\na,\nb,c\n", "dev.csv": REVIEWS}, "label"),
-    "one class": (OWN, {"train.csv": "text,label\na,b\nc,b\n", "dev.csv": REVIEWS}, "1 classes, and there must be 2"),
+    "one class": (OWN, {"train.csv": "text,label\na,b\nc,b\n", "dev.csv": REVIEWS}, "1 classes, and at least 2"),
     "a dev label that train lacks": (
-        OWN, {"train.csv": REVIEWS, "dev.csv": "text,label\nx,c\n"}, "dev.csv, line 2: label 'c' is none"
+        OWN, {"train.csv": REVIEWS, "dev.csv": "text,label\nx,c\n"}, "dev.csv, line 2: label 'c' is not a label"
     ),
     "a text for a score": (
-        [*OWN, "task.shape=regression"], {"train.csv": REVIEWS, "dev.csv": REVIEWS}, "line 2: label 'a' is no number"
+        [*OWN, "task.shape=regression"], {"train.csv": REVIEWS, "dev.csv": REVIEWS}, "line 2: label 'a' is not a number"
     ),
     "an infinite score": (
         [*OWN, "task.shape=regression"], {"train.csv": "text,label\nx,inf\ny,1\n", "dev.csv": REVIEWS}, "line 2: .*inf"
@@ -278,8 +278,8 @@ DATA: dict[str, tuple[list[str], dict[str, str | bytes], str]] = {
             ("blank lines", "\n\n\n", "train.txt"),
             ("a ragged line", "EU X B-PER\nrejects O\n", "line 2: expected 3 columns"),
             ("a word alone", "EU\n", "line 1: expected 2 columns"),
-            ("no tag", "EU PER\n", "line 1, last column: 'PER' is no tag"),
-            ("a tag of another scheme", "EU S-PER\n", "'S-PER' is no tag"),
+            ("no tag", "EU PER\n", "line 1, last column: 'PER' is not a tag"),
+            ("a tag of another scheme", "EU S-PER\n", "'S-PER' is not a tag"),
             ("an unknown entity", "EU B-CITY\n", "line 1: entity type 'CITY'"),
             ("Latin-1", "caf\xe9 O\n".encode("latin-1"), "not UTF-8"),
             ("NUL bytes", "a\0b O\n", "line 1: a NUL byte"),

@@ -136,11 +136,11 @@ class Predictor:
             SptError: where it is none that the task takes.
         """
         if isinstance(self.task, TokenTask) and not isinstance(item, list):
-            text = item.get("text") if isinstance(item, dict) and not self.task.has_words(item) else item
+            text = item.get("text") if isinstance(item, dict) and not self.task.has_field(item, "tokens") else item
             if isinstance(text, str):
                 words = words_of(text)
                 return [{"tokens": [word for word, _ in words], "text": text, "places": [span for _, span in words]}]
-        return [self.task.unlabelled(row) for row in self.task.unfold(self._row(item))]
+        return [self.task.unlabelled_example(row) for row in self.task.flat_rows(self._row(item))]
 
     def _numbered(self, inputs: Iterable[Input]) -> Iterator[Example]:
         for number, item in enumerate(inputs, start=1):
