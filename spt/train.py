@@ -1,16 +1,17 @@
 """Train one method on one task: `python -m spt.train task=rte method=spt`."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
 from spt import distributed as processes
 from spt.command import command, refuse_unknown_recipe, sweep_name
-from spt.records.run_folder import Run
-from spt.records.schema import LOG
 from spt.report.published import published
 from spt.sweeps.hyperparameter_search import refuse_search_without_multirun
 from spt.training.preemption import listening
+
+if TYPE_CHECKING:
+    from spt.records.run_folder import Run
 
 
 def run_or_show(config: DictConfig) -> float:
@@ -20,6 +21,8 @@ def run_or_show(config: DictConfig) -> float:
         The best dev score, by which a search chooses.
     """
     from spt.console import logged, show_result
+    from spt.records.run_folder import Run
+    from spt.records.schema import LOG
     from spt.training.loop import Diverged
 
     refuse_unknown_recipe(config)
@@ -41,12 +44,12 @@ def run_or_show(config: DictConfig) -> float:
     return record["metrics"]["best_dev"]
 
 
-def finished(run: Run) -> dict[str, Any] | None:
+def finished(run: "Run") -> dict[str, Any] | None:
     """The record of the run, where it was made before and is not to be made anew."""
     return processes.from_main(run.record if processes.is_main() and not run.config["force"] else None)
 
 
-def train(run: Run, config: DictConfig) -> dict[str, Any]:
+def train(run: "Run", config: DictConfig) -> dict[str, Any]:
     """A run, from config to record."""
     # Imported here, so that --help and --cfg answer without torch.
     from transformers import set_seed
