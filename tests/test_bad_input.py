@@ -426,7 +426,7 @@ OTHERS: dict[str, tuple[str, list[str], dict[str, str | bytes], str]] = {
     "reproduce: no models": ("reproduce", ["model_dir=/no/such"], {}, "model_dir=/no/such is no folder"),
     "evaluate: no run": ("evaluate", [], {}, "run is missing"),
     "evaluate: no such run": ("evaluate", ["run=/no/such"], {}, "/no/such"),
-    "evaluate: an empty folder": ("evaluate", ["run={tmp}"], {}, "no adapter"),
+    "evaluate: an empty folder": ("evaluate", ["run={tmp}"], {}, "is not the folder of a run or an adapter"),
     "evaluate: half an adapter": (
         "evaluate", ["run={tmp}"], {"adapter.json": "{", "adapter.safetensors": b""}, "adapter.json"
     ),
@@ -447,7 +447,7 @@ OTHERS: dict[str, tuple[str, list[str], dict[str, str | bytes], str]] = {
     "evaluate: no ordinary file to write": ("evaluate", ["run={tmp}", "output=/dev/null"], {}, "no ordinary file"),
     "predict: a folder to write": ("predict", ["run={tmp}", "text=a", "output={tmp}"], {}, "is a folder"),
     "push: no repository": ("push", ["run={tmp}"], {}, "repository is missing"),
-    "push: no adapter": ("push", ["run={tmp}", "repository=a/b"], {}, "no adapter"),
+    "push: no adapter": ("push", ["run={tmp}", "repository=a/b"], {}, "is not the folder of a run or an adapter"),
 }  # fmt: skip
 
 COLUMN_NAMES = ",".join(COLUMNS) + "\n"

@@ -161,7 +161,7 @@ def test_a_fine_tuned_backbone_takes_no_other_adapter(tmp_path):
     spt.save_adapter(model(), tmp_path / "fine_tuned")
     spt.save_adapter(model(config=CONFIGS["spt"]), tmp_path / "spt")
     loaded = spt.load_adapter(model(), tmp_path / "fine_tuned")
-    with pytest.raises(spt.SptError, match="load the base model anew"):
+    with pytest.raises(spt.SptError, match="load the base model again"):
         spt.load_adapter(loaded, tmp_path / "spt")
     spt.load_adapter(loaded, tmp_path / "fine_tuned")
 

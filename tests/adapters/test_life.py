@@ -167,11 +167,11 @@ def test_lines_of_standard_input_are_all_accounted_for(runs, command, monkeypatc
         return command("predict", f"run={runs['demo_pair', 'spt']}", "input=-")
 
     code, out, err = said("a b\tc\n\n  \nd\te f")
-    assert code == 0 and len(lines(out)) == 2 and "standard input: 2 blank lines passed over" in err, err
+    assert code == 0 and len(lines(out)) == 2 and "standard input: 2 blank lines skipped" in err, err
     for text, message in (
         ("", "standard input holds no input"),
         ("a\tb\tc\n", "line 1: expected a text, or two with a tab between them, found 3"),
-        ('{"premise": "a", "hypothesis": "b", "id": Infinity}\n', "line 1: an id is no number that JSON has"),
+        ('{"premise": "a", "hypothesis": "b", "id": Infinity}\n', "line 1: id and idx cannot be NaN or Infinity"),
     ):
         code, out, err = said(text)
         assert code == 1 and message in err and err.count("error:") == 1 and out == "", err
@@ -255,7 +255,7 @@ def test_a_bad_line_leaves_what_was_said_before_it(runs, command, tmp_path):
         ("demo_pair", ["text="], "text is empty"),
         ("demo_pair", ["input=/no/such/file.jsonl"], "no file '/no/such/file.jsonl'"),
         ("demo_pair", ["text=a", "text_pair=b", "batch_size=0"], "batch_size must be"),
-        ("demo_choice", ["text=a"], "takes rows, as a file has them"),
+        ("demo_choice", ["text=a"], "takes rows, as in a data file"),
         ("demo_ner", ["text=a", "text_pair=b"], "not plain texts"),
         ("demo_pair", ["text=a", "text_pair=b", "base_model=/no/such/model"], "is no folder with a model"),
     ],
@@ -280,7 +280,7 @@ def test_truncated_inputs_are_counted(runs, command):
     folder = runs["demo_pair", "spt"]
     long = "the apple broke " * 60
     code, out, err = command("predict", f"run={folder}", f"text={long}", f"text_pair={PAIR[1]}")
-    assert code == 0 and "1 inputs were cut" in err and len(lines(out)) == 1
+    assert code == 0 and "1 inputs were truncated" in err and len(lines(out)) == 1
 
 
 # --- several adapters on one backbone
@@ -300,7 +300,7 @@ def test_adapters_share_a_backbone_and_take_turns(runs):
     first = spt.load(runs[chosen[0]])
     together = {chosen[0]: first} | {key: spt.load(runs[key], share=first) for key in chosen[1:]}
     assert all(predictor.model.encoder is first.model.encoder for predictor in together.values())
-    with pytest.raises(spt.SptError, match="holds a whole backbone"):
+    with pytest.raises(spt.SptError, match="replaces the whole backbone"):
         spt.load(runs["demo_pair", "fine_tuning"], share=first)
     order = torch.randperm(3 * len(chosen), generator=torch.Generator().manual_seed(0)).tolist()
     for number in order:
@@ -308,8 +308,8 @@ def test_adapters_share_a_backbone_and_take_turns(runs):
         assert list(together[key].predict(inputs[key[0]])) == alone[key], key
         with pytest.raises(spt.SptError):
             list(together[key].predict([3]))
-    together[chosen[1]].wear()
-    together[chosen[1]].take_off()
+    together[chosen[1]].activate()
+    together[chosen[1]].deactivate()
     base = spt.load(runs["demo_pair", "linear_probe"]).model.encoder.state_dict()
     own = first.model.encoder.state_dict()
     assert own.keys() == base.keys() and all(torch.equal(own[name], base[name]) for name in base)
@@ -397,9 +397,9 @@ def test_another_base_model_is_refused(runs, command, tmp_path):
 def test_what_is_no_adapter_is_named(command, tmp_path):
     for source in (str(tmp_path), "nowhere", "/no/such/folder"):
         code, _, err = command("evaluate", f"run={source}")
-        assert code == 1 and "is no folder of a run or an adapter" in err, err
+        assert code == 1 and "is not the folder of a run or an adapter" in err, err
     code, _, err = command("evaluate", "run=user/nothing")
-    assert code == 1 and "neither a folder nor to be had from the hub" in err and err.count("error:") == 1, err
+    assert code == 1 and "is not a folder, and cannot be loaded from the hub" in err and err.count("error:") == 1, err
 
 
 # --- the card, the hub
@@ -414,7 +414,7 @@ def test_the_card_says_what_was_done(runs):
         assert card.data.eval_results[0].metric_value == record["scores"]["best_dev"][name]
         assert f"| {name} | {100 * record['scores']['best_dev'][name]:.2f} |" in card.text
         assert record["command"] in card.text and "base_model" not in card.data.to_dict()
-        assert ("take the place of the base model's own" in card.text) == (method == "fine_tuning")
+        assert ("replace the base model's own" in card.text) == (method == "fine_tuning")
         use = re.search(r"```python\n(.*?)```", card.text, re.DOTALL)[1]
         assert f'spt.load("{folder}/adapter")' in use
         if (task, method) in {("demo_choice", "spt"), ("demo_ner", "lora")}:
