@@ -382,10 +382,10 @@ OTHERS: dict[str, tuple[str, list[str], dict[str, str | bytes], str]] = {
     "runs: a list": ("runs", ["output_dir={tmp}"], {"a/record.json": "[]"}, "not a record of schema"),
     "runs: a later schema": ("runs", ["output_dir={tmp}"], {"a/record.json": record(schema=99)}, "its schema is 99"),
     "runs: a record with nothing in it": (
-        "runs", ["output_dir={tmp}"], {"a/record.json": record()}, "a/record.json is not a valid record .command: Field required"
+        "runs", ["output_dir={tmp}"], {"a/record.json": record()}, "a/record.json .*command: Field required"
     ),
     "runs: a record of another type": (
-        "runs", ["output_dir={tmp}"], {"a/record.json": record(seed="11", command="")}, "seed: Input should be a valid integer; .*delete it and repeat the run"
+        "runs", ["output_dir={tmp}"], {"a/record.json": record(seed="11", command="")}, "seed: Input .* integer; .*delete it"
     ),
     "runs: an unknown option": ("runs", ["ouput_dir=x"], {}, "unknown option 'ouput_dir': did you mean 'output_dir'"),
     "report: a record with nothing in it": (

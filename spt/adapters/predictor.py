@@ -85,9 +85,7 @@ class Predictor:
             {"value"}; for ReCoRD {"answer", "probabilities"}; for entities
             {"entities": [{"type", "start", "end", "text", "probability"}]}, where start and end (exclusive) count
             characters of a text or words of a list, and the probability is the lowest of the entity's words.
-
-        Raises:
-            SptError: an input does not fit the task.
+            SptError is raised for an input that does not fit the task.
         """
         if isinstance(inputs, str):
             raise SptError("inputs is one text: give a list of inputs, as in predict([text])")
@@ -100,11 +98,7 @@ class Predictor:
                 yield {"entities": _entities(example, prediction["words"])} if is_tagged else prediction
 
     def examples(self, item: Input) -> list[Example]:
-        """The task's examples for an input: one, or several for a row that nests them.
-
-        Raises:
-            SptError: the input does not fit the task.
-        """
+        """The task's examples for an input: one, or several for a row that nests them. SptError if it does not fit."""
         if isinstance(self.task, TokenTask) and not isinstance(item, list):
             text = item.get("text") if isinstance(item, dict) and not self.task.has_words(item) else item
             if isinstance(text, str):
@@ -255,11 +249,7 @@ def load(
 
 
 def _task_of(adapter: Adapter) -> Task:
-    """The task in an adapter's description (see `spt.tasks.base.describe_task`), which must fit its head.
-
-    Raises:
-        SptError: the description is damaged.
-    """
+    """The task that an adapter describes (see `spt.tasks.base.describe_task`); SptError if it does not fit the head."""
     path = adapter.folder / DESCRIPTION
     settings = dict(adapter.run.task)
     target = str(settings.pop("_target_", None))
@@ -278,11 +268,7 @@ def _task_of(adapter: Adapter) -> Task:
 
 
 def _call(function: Callable[..., Any], settings: dict[str, Any], name: str) -> Any:
-    """Call `function` with settings from a file, whose types are checked first.
-
-    Raises:
-        SptError: a setting is unknown, missing or of another type.
-    """
+    """Call `function` with settings from a file; SptError if one is unknown, missing or of another type."""
     types = get_type_hints(function)
     try:
         for key, value in settings.items():
@@ -293,11 +279,7 @@ def _call(function: Callable[..., Any], settings: dict[str, Any], name: str) -> 
 
 
 def _shared_backbone(adapter: Adapter, settings: dict[str, Any], share: Predictor) -> PreTrainedModel:
-    """The backbone of a predictor, if the adapter was trained on the same one.
-
-    Raises:
-        SptError: it was not, or one of the two replaces the backbone.
-    """
+    """The backbone of a predictor; SptError if the adapter was not trained on the same one or replaces it."""
     for each in (adapter, share.adapter):
         if each.replaces_backbone:
             raise SptError(f"{each.folder} replaces the whole backbone, which cannot be shared: load it without share")

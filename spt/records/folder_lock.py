@@ -13,9 +13,10 @@ import socket
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Thread
-from typing import Any, Literal
+from typing import Any, BinaryIO
 
 from spt.errors import SptError
 from spt.files import beside, parsed
@@ -26,7 +27,6 @@ LOCK = "lock.json"
 HEARTBEAT = 5.0  # seconds between two heartbeats
 EXPIRY = 30.0  # seconds without a heartbeat after which an owner on another machine counts as dead
 STARTED = time.strftime("%Y-%m-%d %H:%M:%S")
-UNNAMED = dict.fromkeys(("process", "host", "since"), "unknown")
 
 
 class Busy(SptError):
@@ -37,13 +37,8 @@ class Busy(SptError):
 def locked(folder: Path, wait: bool = False) -> Iterator[None]:
     """Lock an existing folder for this process.
 
-    Args:
-        folder: the folder; whoever else works on it locks it, too.
-        wait: wait for the process that has the lock instead of raising Busy.
-
-    Raises:
-        Busy: another process has the lock.
-        OSError: the folder is not writable.
+    Raises Busy if another process has the lock, or waits for it if `wait`. An OSError means that the folder is not
+    writable.
     """
     descriptor = _acquire(folder / LOCK, wait)
     stop = Event()
@@ -61,38 +56,43 @@ def locked(folder: Path, wait: bool = False) -> Iterator[None]:
 
 
 def await_one(folders: Iterable[Path]) -> None:
-    """Wait until no living process has the lock of at least one of the folders."""
-    locks = [_ObservedLock(folder / LOCK) for folder in folders]
-    while all(lock.owner_state() != "none" for lock in locks):
+    """Wait until at least one of the folders is not locked by a living process."""
+    paths = [folder / LOCK for folder in folders]
+    while all(map(_living_owner, paths)):
         time.sleep(0.5)
+
+
+@dataclass(frozen=True)
+class _Owner:
+    """The process that a lock file names."""
+
+    name: str
+    is_running: bool  # on this machine, as far as its process id tells
+    heartbeat: float  # when the file was last touched, by the clock of its file system
 
 
 def _acquire(path: Path, wait: bool) -> int:
     """Create the lock file; returns its open descriptor, on which this process holds `flock`."""
-    lock, warned = _ObservedLock(path), False
+    first: _Owner | None = None
     while True:
-        state = lock.owner_state()
-        if state == "none":
+        owner = _living_owner(path)
+        if owner is None:
             try:
                 return _create(path)
             except (FileExistsError, FileNotFoundError):  # another process was faster, or cleaned the folder up
                 if path.parent.is_dir():
                     continue
                 raise
-        if state == "alive" and not wait:
-            raise Busy(f"another process is at work on {lock}: wait for it, or stop it")
-        if state == "unknown" and not warned:
-            log.warning("waiting up to %d s for a sign of life of the process at work on %s", EXPIRY, lock)
-            warned = True
+        if not wait and (owner.is_running or (first is not None and owner.heartbeat != first.heartbeat)):
+            raise Busy(f"another process is at work on {path.parent} ({owner.name}): wait for it, or stop it")
+        if first is None and not owner.is_running:
+            log.warning("%s: waiting up to %d s for a heartbeat of its owner (%s)", path, EXPIRY, owner.name)
+        first = first or owner
         time.sleep(0.1)
 
 
 def _create(path: Path) -> int:
-    """Link a locked file that names this process to `path`, so that it is never seen unlocked or empty.
-
-    Raises:
-        FileExistsError: there is a lock file.
-    """
+    """Link a locked file that names this process to `path`, so that it is never seen unlocked or empty."""
     owner = {"process": os.getpid(), "host": socket.gethostname(), "since": STARTED}
     with beside(path.parent) as folder:
         descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT)
@@ -112,48 +112,35 @@ def _send_heartbeats(descriptor: int, stop: Event) -> None:
             os.utime(descriptor)
 
 
-class _ObservedLock:
-    """A lock file as this process has seen it. A heartbeat shows as a change of its modification time."""
-
-    def __init__(self, path: Path):
-        self.path = path
-        self.owner: dict[str, Any] = {}
-        self.heartbeat: tuple[int, int] | None = None
-        self.unchanged_since = 0.0
-
-    def owner_state(self) -> Literal["none", "alive", "unknown"]:
-        """Whether a living process has the lock; the lock file of a dead one is removed.
-
-        "unknown" is a process that this machine cannot see, until a heartbeat shows it alive or EXPIRY passes.
-        """
-        try:
-            with self.path.open("rb") as file:
-                status, previous = os.fstat(file.fileno()), self.heartbeat
-                self.owner, self.heartbeat = _parse_owner(file.read()), (status.st_ino, status.st_mtime_ns)
-                if self.heartbeat != previous:
-                    self.unchanged_since = time.monotonic()
-                is_local = self.owner.get("host") == socket.gethostname()
-                if not (_acquire_flock(file.fileno()) and is_local):
-                    if previous not in (None, self.heartbeat) or (is_local and _is_running(self.owner.get("process"))):
-                        return "alive"
-                    if time.monotonic() - self.unchanged_since <= EXPIRY:
-                        return "unknown"
-                if os.path.samestat(status, self.path.stat()):
-                    self.path.unlink()
-        except FileNotFoundError:
-            pass
-        return "none"
-
-    def __str__(self) -> str:
-        return "{} (process {process} on {host}, since {since})".format(self.path.parent, **UNNAMED | self.owner)
-
-
-def _parse_owner(content: bytes) -> dict[str, Any]:
+def _living_owner(path: Path) -> _Owner | None:
+    """The living process that has the lock; None if there is none. The lock file of a dead one is removed."""
     try:
-        owner = parsed(content)
-    except ValueError:
-        return {}
-    return owner if isinstance(owner, dict) else {}
+        with path.open("rb") as file:
+            if (owner := _read_owner(file, path.parent)) is not None:
+                return owner
+            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                path.unlink()
+    except FileNotFoundError:
+        pass
+    return None
+
+
+def _read_owner(file: BinaryIO, folder: Path) -> _Owner | None:
+    """The owner that an open lock file names; None if it is dead."""
+    owner: dict[str, Any] = {}
+    with suppress(ValueError, TypeError):  # not readable
+        owner |= parsed(file.read())
+    is_local = owner.get("host") == socket.gethostname()
+    if is_local and _acquire_flock(file.fileno()):
+        return None
+    is_running = is_local and _is_running(owner.get("process"))
+    heartbeat = os.fstat(file.fileno()).st_mtime
+    if not is_running:
+        with beside(folder) as probe:
+            if probe.stat().st_mtime - heartbeat > EXPIRY:
+                return None
+    name = "process {process} on {host}, since {since}".format_map(dict.fromkeys(("process", "host", "since")) | owner)
+    return _Owner(name, is_running, heartbeat)
 
 
 def _acquire_flock(descriptor: int) -> bool:
@@ -169,8 +156,8 @@ def _is_running(process: Any) -> bool:
     """Whether a process with this id runs on this machine."""
     try:
         os.kill(process, 0)
-    except (ProcessLookupError, TypeError, OverflowError):
-        return False
-    except OSError:  # another user's process
+    except PermissionError:  # another user's process
         return True
+    except (OSError, TypeError, OverflowError):
+        return False
     return True

@@ -100,12 +100,11 @@ def test_a_remote_owner_keeps_the_lock_while_it_sends_heartbeats(remote_owner, t
     finally:
         process.kill()
         process.join()
+    remote_owner()
     began = time.monotonic()
     with locked(tmp_path):
         assert time.monotonic() - began > 0.9
-    message = (
-        f"waiting up to 1 s for a sign of life of the process at work on {tmp_path} (process 1 on another, since then)"
-    )
+    message = f"{tmp_path / LOCK}: waiting up to 1 s for a heartbeat of its owner (process 1 on another, since then)"
     assert message in caplog.messages
 
 
