@@ -45,11 +45,7 @@ def main(config: DictConfig) -> None:
 
 
 def examples_for(predictor: "Predictor", split: str, data_dir: str | None, file: str | None) -> "list[Example]":
-    """The labelled examples of a file, or of a split in `data_dir` or where the run had its data.
-
-    Raises:
-        SptError: the data is not there or has no labels.
-    """
+    """The labelled examples of a file, or of a split in `data_dir` or where the run had its data."""
     task = predictor.task
     if file is not None:
         if data_dir is not None:

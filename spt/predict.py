@@ -62,11 +62,7 @@ def check(config: DictConfig) -> None:
 
 
 def checked_inputs(config: DictConfig, predictor: "Predictor", ids: deque[dict[str, Any]]) -> Iterator["Input"]:
-    """The inputs that the command names; each one's ids are added to `ids`, for its predictions.
-
-    Raises:
-        SptError: there is no input, or one does not fit the task.
-    """
+    """The inputs that the command names, checked one by one; their ids are added to `ids` for their predictions."""
     number = 0
     for number, (where, item) in enumerate(inputs_of(config, predictor.task), start=1):
         try:

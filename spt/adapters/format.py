@@ -30,11 +30,8 @@ from spt.records.schema import Count, Strict, problems
 Model = TypeVar("Model", bound=nn.Module)
 
 FORMAT = 2
-
 WEIGHTS, DESCRIPTION = "adapter.safetensors", "adapter.json"
-
 BACKBONE = ("model_type", "hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size", "hidden_act")
-
 SAMPLE_SIZE = 4  # values stored of each frozen matrix
 
 
@@ -109,11 +106,7 @@ class Adapter:
 
     @property
     def run(self) -> RunDescription:
-        """The run that trained the adapter.
-
-        Raises:
-            SptError: no run did, or its description is damaged.
-        """
+        """The run that trained the adapter; SptError if no run did, or its description is damaged."""
         if not self.about:
             raise SptError(
                 f"{self.folder} does not say which task and base model it is for, as adapters of runs do: build the "
@@ -220,39 +213,26 @@ def load_adapter(model: Model, folder: str | Path) -> Model:
 
 
 def read_adapter(folder: str | Path) -> Adapter:
-    """Read the adapter in `folder`.
-
-    Raises:
-        SptError: there is none, or it is damaged or of another format.
-    """
+    """Read the adapter in `folder`; SptError if there is none, or it is damaged or of another format."""
     folder = Path(folder)
     for file in (DESCRIPTION, WEIGHTS):
         if not (folder / file).is_file():
             raise SptError(f"{folder} is not an adapter: it has no {file}")
     try:
-        content = parsed((folder / DESCRIPTION).read_bytes())
-        found = content.get("format", FORMAT) if isinstance(content, dict) else FORMAT
-        if found == FORMAT:
-            description = Description.model_validate(content)
+        description = Description.model_validate(parsed((folder / DESCRIPTION).read_bytes()))
     except (OSError, ValueError) as error:
-        raise damaged(folder / DESCRIPTION, error) from error
-    if found != FORMAT:
-        raise SptError(
-            f"{folder} has adapter format {found!r}, and this version of spt reads format {FORMAT}: train it again, or "
-            "use the version that wrote it"
-        )
+        raise damaged(folder / DESCRIPTION, problems(error)) from error
     try:
         if _sha256(folder / WEIGHTS) != description.sha256:
-            raise damaged(folder / WEIGHTS, f"it does not have the checksum in {DESCRIPTION}")
+            raise damaged(folder / WEIGHTS, f"its checksum is not the one in {DESCRIPTION}")
         return Adapter(folder, description, load_file(folder / WEIGHTS))
     except (SafetensorError, OSError) as error:
         raise damaged(folder / WEIGHTS, error) from error
 
 
 def damaged(path: Path, reason: object) -> SptError:
-    """The error for an adapter's file that is not as it was written."""
-    text = problems(reason) if isinstance(reason, ValidationError) else reason
-    return SptError(f"{path} is damaged: {text}. Copy the adapter again, or train it again")
+    """The error for an adapter's file that is not valid."""
+    return SptError(f"{path} is damaged or of another version of spt: {reason}. Copy the adapter or train it again")
 
 
 def _sha256(path: Path) -> str:

@@ -22,11 +22,7 @@ REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 
 
 def fetch(source: str | Path) -> Path:
-    """The folder of an adapter: in a run's folder, the folder itself, or downloaded from the hub.
-
-    Raises:
-        SptError: there is none.
-    """
+    """The folder of an adapter: in a run's folder, the folder itself, or downloaded; SptError if there is none."""
     folder = local_path(str(source))
     if (folder / ADAPTER / DESCRIPTION).is_file():
         return folder / ADAPTER

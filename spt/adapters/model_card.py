@@ -22,11 +22,7 @@ def write_card(folder: str | Path) -> Path:
 
 
 def card_of(adapter: Adapter, source: str) -> ModelCard:
-    """The card of a run's adapter, which is loaded from `source`.
-
-    Raises:
-        SptError: the adapter is not from a run, or its description is damaged.
-    """
+    """The card of a run's adapter, which others load from `source`; SptError if its description is damaged."""
     run, head = adapter.run, adapter.description.head
     hub = (run.task.get("hub") or {}) if run.training.from_hub else {}
     on_hub = not is_local(run.model["name_or_path"])

@@ -85,7 +85,9 @@ class Predictor:
             {"value"}; for ReCoRD {"answer", "probabilities"}; for entities
             {"entities": [{"type", "start", "end", "text", "probability"}]}, where start and end (exclusive) count
             characters of a text or words of a list, and the probability is the lowest of the entity's words.
-            SptError is raised for an input that does not fit the task.
+
+        Raises:
+            SptError: an input does not fit the task.
         """
         if isinstance(inputs, str):
             raise SptError("inputs is one text: give a list of inputs, as in predict([text])")

@@ -5,13 +5,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from spt.errors import SptError, is_whole
+from spt.errors import SptError
 from spt.files import parsed
 
 SCHEMA = 3
-
 RECORD, HISTORY, OUTCOMES, FAILURE = "record.json", "history.jsonl", "outcomes.json", "failure.json"
-
 CONFIG, LOG, ADAPTER, CHECKPOINT = "config.yaml", "train.log", "adapter", "checkpoint.safetensors"
 
 Count = Annotated[int, Field(ge=0)]
@@ -50,6 +48,7 @@ class Git(Strict):
 class Run(Strict):
     """What identifies a run and where its results come from."""
 
+    schema_version: Literal[3] = Field(alias="schema")
     task: str
     model: str
     method: str
@@ -102,37 +101,28 @@ class FinishedRun(Run):
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """The contents of a record.json or failure.json, migrated to the present schema.
-
-    Raises:
-        SptError: the file is not a valid record, or is of a later schema.
-    """
+    """The contents of a record.json or failure.json, migrated to the present schema; SptError if it is not valid."""
     try:
         if path.exists() and not path.is_file():
             raise OSError("not a file")
-        record = parsed(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise SptError(f"{path} is not a readable record ({error}): delete it and repeat the run") from error
-    schema = record.get("schema") if isinstance(record, dict) else None
-    if not is_whole(schema) or not 1 <= schema <= SCHEMA:
-        raise SptError(
-            f"{path} is not a record of schema 1 to {SCHEMA} (its schema is {schema!r}): it is damaged or of a later "
-            "version of spt; update spt, or delete the file and repeat the run"
-        )
-    record = migrate(record)
-    try:
+        record = migrate(parsed(path.read_bytes()))
         (FailedRun if path.name == FAILURE else FinishedRun).model_validate(record)
-    except ValidationError as error:
-        raise SptError(f"{path} is not a valid record ({problems(error)}): delete it and repeat the run") from error
+    except (OSError, ValueError) as error:
+        raise SptError(
+            f"{path} is not a valid record ({problems(error)}): it is damaged or of another version of spt; delete it "
+            "and repeat the run"
+        ) from error
     return record
 
 
-def migrate(record: dict[str, Any]) -> dict[str, Any]:
-    """A record of any schema in the present one.
+def migrate(record: Any) -> Any:
+    """A record of schema 1 or 2 in the present schema; anything else as it is.
 
     Schema 2 added `processes` and `resumed`. Schema 3 replaced digests of the code (`code`) by `numerics`, and dropped
     `packed`.
     """
+    if not isinstance(record, dict) or record.get("schema") not in (1, 2):
+        return record
     kept = {name: value for name, value in record.items() if name not in ("code", "packed")}
     return {"processes": 1, "resumed": 0, "numerics": 0} | kept | {"schema": SCHEMA}
 
@@ -142,7 +132,9 @@ def read_records(output_dir: str | Path) -> list[dict[str, Any]]:
     return [read_record(path) for path in sorted(Path(output_dir).glob(f"*/{RECORD}"))]
 
 
-def problems(error: ValidationError) -> str:
-    """The fields that are wrong and why, in one line."""
-    found = [".".join(map(str, each["loc"])) + ": " * bool(each["loc"]) + each["msg"] for each in error.errors()]
+def problems(error: Exception) -> str:
+    """What is wrong with a file, in one line: for a ValidationError its first fields that are invalid, and why."""
+    if not isinstance(error, ValidationError):
+        return str(error)
+    found = [": ".join(filter(None, (".".join(map(str, each["loc"])), each["msg"]))) for each in error.errors()]
     return "; ".join(" ".join(line.split()) for line in found[:3]) + f"; and {len(found) - 3} more" * (len(found) > 3)
