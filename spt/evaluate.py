@@ -31,7 +31,7 @@ def main(config: DictConfig) -> None:
         examples = examples_for(predictor, config.split, config.data_dir, config.file)
         fingerprint = data_fingerprint({config.split: examples})
         evaluation = evaluate(predictor, examples, config.batch_size)
-        as_recorded = predictor.adapter.run.training.data.get(config.split) == fingerprint
+        as_recorded = predictor.adapter.training.data.get(config.split) == fingerprint
         recorded = recorded_scores(predictor, config.split) if as_recorded else None
         show_evaluation(predictor.task.name, config.file or config.split, len(examples), evaluation.scores, recorded)
         if output is None:
@@ -68,7 +68,7 @@ def recorded_scores(predictor: "Predictor", split: str) -> dict[str, float] | No
     from spt.records.schema import RECORD, read_record
 
     if split == "validation":
-        return predictor.adapter.run.training.scores
+        return predictor.adapter.training.scores
     path = predictor.adapter.folder.parent / RECORD
     return read_record(path)["scores"].get(split) if path.is_file() else None
 
@@ -78,7 +78,7 @@ def evaluate(predictor: "Predictor", examples: "list[Example]", batch_size: int 
     from spt.training.loop import TaskTrainer, training_arguments
 
     predictor.activate()
-    training = predictor.adapter.run.training
+    training = predictor.adapter.training
     settings: dict[str, Any] = training.trainer
     if batch_size is not None:
         settings = settings | {"per_device_eval_batch_size": batch_size}

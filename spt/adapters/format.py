@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BeforeValidator, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -77,7 +77,7 @@ class Training(Strict):
     epoch: Count  # the best one, whose weights the adapter has
     scores: dict[str, float]  # on dev, at that epoch
     data: dict[str, str]  # fingerprints of the splits
-    examples: dict[str, Count]  # of each split
+    examples: dict[str, Count] = Field(default_factory=dict)  # of each split
     from_hub: bool = False  # whether the data came from the hub
 
 
@@ -87,8 +87,8 @@ class RunDescription(Strict):
     task: dict[str, Any]  # see spt.tasks.base.describe_task
     input: Any = None  # an example of what predict takes
     model: dict[str, Any]  # the config group
-    method: dict[str, Any]  # the config group
-    training: Training
+    method: dict[str, Any] = Field(default_factory=dict)  # the config group
+    training: Training | None = None  # early adapters of format 2 have none
 
 
 @dataclass(frozen=True)
@@ -116,6 +116,13 @@ class Adapter:
             return RunDescription.model_validate(self.about)
         except ValidationError as error:
             raise damaged(self.folder / DESCRIPTION, f"about: {problems(error)}") from error
+
+    @property
+    def training(self) -> Training:
+        """How the run trained the adapter; SptError if the adapter does not say so."""
+        if (training := self.run.training) is None:
+            raise damaged(self.folder / DESCRIPTION, "about.training is missing")
+        return training
 
     @property
     def backbone_weights(self) -> set[str]:

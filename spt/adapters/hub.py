@@ -86,6 +86,7 @@ def _without_paths(adapter: Adapter) -> Adapter:
     description, run = adapter.description.model_copy(deep=True), adapter.run.model_copy(deep=True)
     run.task["data_dir"] = None
     run.task["files"] = {split: [Path(name).name for name in names] for split, names in run.task["files"].items()}
+    run.training = adapter.training.model_copy()
     overrides = [override.partition("=") for override in shlex.split(run.training.command)]
     run.training.command = shlex.join(
         key + equals + (Path(value).name if Path(value).expanduser().is_absolute() else value)

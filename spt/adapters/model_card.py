@@ -23,8 +23,8 @@ def write_card(folder: str | Path) -> Path:
 
 def card_of(adapter: Adapter, source: str) -> ModelCard:
     """The card of a run's adapter, which others load from `source`; SptError if its description is damaged."""
-    run, head = adapter.run, adapter.description.head
-    hub = (run.task.get("hub") or {}) if run.training.from_hub else {}
+    run, training, head = adapter.run, adapter.training, adapter.description.head
+    hub = (run.task.get("hub") or {}) if training.from_hub else {}
     on_hub = not is_local(run.model["name_or_path"])
     pipeline = PIPELINES.get(head["task_type"])
     title = f"{run.method['name']} on {run.task['name']}"
@@ -47,7 +47,7 @@ def card_of(adapter: Adapter, source: str) -> ModelCard:
                 metric_type=name,
                 metric_value=score,
             )
-            for name, score in run.training.scores.items()
+            for name, score in training.scores.items()
         ],
     )
     return ModelCard.from_template(

@@ -365,6 +365,14 @@ def test_a_damaged_description_gives_one_message(damage, runs, command, tmp_path
     assert "(unexpected;" not in err and len(err.strip().splitlines()) == 1, err
 
 
+def test_an_adapter_without_its_training_predicts_and_is_not_evaluated(runs, command, tmp_path):
+    with copied(runs["demo_pair", "spt"], tmp_path / "adapter") as description:
+        del description["about"]["training"]
+    assert len(list(spt.load(tmp_path / "adapter").predict([PAIR]))) == 1
+    code, _, err = command("evaluate", f"run={tmp_path}/adapter")
+    assert code == 1 and "about.training is missing" in err and err.count("error:") == 1, err
+
+
 @pytest.mark.parametrize("damage", ["cut", "another", "empty", "missing", "pickle"])
 def test_damaged_weights_give_one_message(damage, runs, command, tmp_path):
     with copied(runs["demo_pair", "spt"], tmp_path / "adapter"):
