@@ -67,7 +67,8 @@ class Predictor:
         self._swapped = {name: own[without_lora(name)].data.clone() for name in replaced if without_lora(name) in own}
         self._prefixes: Attachment | None = None
         self._lora: LoraAttachment | None = None
-        self.model = TaskModel(encoder, task.task_type, len(task.classes), adapter.description.head.get("pooling"))
+        pooling: Any = adapter.description.head.get("pooling")
+        self.model = TaskModel(encoder, task.task_type, len(task.classes), pooling)
         load_adapter(self.model, adapter.folder)
         self.model.requires_grad_(False).eval()
         self.limit = longest_input(encoder)
