@@ -1,12 +1,11 @@
-"""Classes and functions that a config names by `_target_`, those that have moved included."""
+"""Instantiate a config's `_target_`, also one that names a class by its path in an earlier version."""
 
 from typing import Any
 
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-# Where a target was in configs, adapters and records of earlier versions, and where it is now.
-MOVED = {
+MOVED = {  # old path in configs, adapters and records -> present path
     "spt.superglue.WinogradTask": "spt.tasks.WinogradTask",
     "spt.superglue.MultiRCTask": "spt.tasks.MultiRCTask",
     "spt.superglue.RecordTask": "spt.tasks.RecordTask",
@@ -17,6 +16,6 @@ MOVED = {
 
 
 def instantiate(config: DictConfig, *arguments: Any, **options: Any) -> Any:
-    """What `hydra.utils.instantiate` makes of a config, whose target may be named by the place it had before."""
+    """`hydra.utils.instantiate`, with moved targets replaced by their present path."""
     present = {"_target_": MOVED.get(config._target_, config._target_)}
     return hydra.utils.instantiate(OmegaConf.merge(config, present), *arguments, **options)

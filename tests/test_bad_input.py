@@ -377,21 +377,21 @@ def record(**changes) -> str:
 
 OTHERS: dict[str, tuple[str, list[str], dict[str, str | bytes], str]] = {
     "runs: no folder": ("runs", ["output_dir=/no/such"], {}, "holds no finished run"),
-    "runs: half a record": ("runs", ["output_dir={tmp}"], {"a/record.json": '{"schema": 2'}, "no readable record"),
-    "runs: bytes": ("runs", ["output_dir={tmp}"], {"a/record.json": b"\xff\0"}, "no readable record"),
-    "runs: a list": ("runs", ["output_dir={tmp}"], {"a/record.json": "[]"}, "no record of schema"),
-    "runs: a later schema": ("runs", ["output_dir={tmp}"], {"a/record.json": record(schema=99)}, "it says 99"),
+    "runs: half a record": ("runs", ["output_dir={tmp}"], {"a/record.json": '{"schema": 2'}, "is not a valid record"),
+    "runs: bytes": ("runs", ["output_dir={tmp}"], {"a/record.json": b"\xff\0"}, "is not a valid record"),
+    "runs: a list": ("runs", ["output_dir={tmp}"], {"a/record.json": "[]"}, "is not a valid record"),
+    "runs: a later schema": ("runs", ["output_dir={tmp}"], {"a/record.json": record(schema=99)}, "schema: Input"),
     "runs: a record with nothing in it": (
-        "runs", ["output_dir={tmp}"], {"a/record.json": record()}, "a/record.json is a record without a proper command"
+        "runs", ["output_dir={tmp}"], {"a/record.json": record()}, "a/record.json .*command: Field required"
     ),
     "runs: a record of another type": (
-        "runs", ["output_dir={tmp}"], {"a/record.json": record(seed="11", command="")}, "without a proper seed, status"
+        "runs", ["output_dir={tmp}"], {"a/record.json": record(seed="11", command="")}, "seed: Input .*delete it"
     ),
     "runs: an unknown option": ("runs", ["ouput_dir=x"], {}, "unknown option 'ouput_dir': did you mean 'output_dir'"),
     "report: a record with nothing in it": (
         "report", ["results_dir={tmp}"], {"records/a/record.json": record()}, "a/record.json"
     ),
-    "report: half a record": ("report", ["results_dir={tmp}"], {"records/a/record.json": "{"}, "no readable record"),
+    "report: half a record": ("report", ["results_dir={tmp}"], {"records/a/record.json": "{"}, "is not a valid record"),
     "report: an unknown table": ("report", ["table=supergleu"], {}, "unknown table 'supergleu': did you mean"),
     "report: an unknown profile": ("report", ["profile=gpu"], {}, "unknown profile 'gpu'"),
     "report: an unknown cell": ("report", ["cell=superglue/rte/bert"], {}, "unknown cell"),
@@ -426,7 +426,7 @@ OTHERS: dict[str, tuple[str, list[str], dict[str, str | bytes], str]] = {
     "reproduce: no models": ("reproduce", ["model_dir=/no/such"], {}, "model_dir=/no/such is no folder"),
     "evaluate: no run": ("evaluate", [], {}, "run is missing"),
     "evaluate: no such run": ("evaluate", ["run=/no/such"], {}, "/no/such"),
-    "evaluate: an empty folder": ("evaluate", ["run={tmp}"], {}, "no adapter"),
+    "evaluate: an empty folder": ("evaluate", ["run={tmp}"], {}, "is not the folder of a run or an adapter"),
     "evaluate: half an adapter": (
         "evaluate", ["run={tmp}"], {"adapter.json": "{", "adapter.safetensors": b""}, "adapter.json"
     ),
@@ -447,7 +447,7 @@ OTHERS: dict[str, tuple[str, list[str], dict[str, str | bytes], str]] = {
     "evaluate: no ordinary file to write": ("evaluate", ["run={tmp}", "output=/dev/null"], {}, "no ordinary file"),
     "predict: a folder to write": ("predict", ["run={tmp}", "text=a", "output={tmp}"], {}, "is a folder"),
     "push: no repository": ("push", ["run={tmp}"], {}, "repository is missing"),
-    "push: no adapter": ("push", ["run={tmp}", "repository=a/b"], {}, "no adapter"),
+    "push: no adapter": ("push", ["run={tmp}", "repository=a/b"], {}, "is not the folder of a run or an adapter"),
 }  # fmt: skip
 
 COLUMN_NAMES = ",".join(COLUMNS) + "\n"
@@ -613,4 +613,4 @@ def test_what_is_in_the_way_in_a_run_s_folder(name, fails, tmp_path):
     (folder,) = (tmp_path / "runs").iterdir()
     (folder / name).unlink(missing_ok=True)
     os.mkfifo(folder / name)
-    fails("train", arguments, f"{name} is in the way|{name} is no readable record")
+    fails("train", arguments, f"{name} is in the way|{name} is not a valid record")
