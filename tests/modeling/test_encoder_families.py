@@ -1,6 +1,6 @@
-"""What holds for every family of encoders, and for each of the three task types. README's table is made of this.
+"""What holds for every family of encoders, and for each of the three task types.
 
-`scripts/make_family_table.py` goes by the tests' names and parameters, and shows the reasons of those that are skipped.
+`scripts/make_family_table.py` makes README's table of the results, by test name, parameters and reason of a skip.
 """
 
 import pytest
@@ -50,7 +50,7 @@ def test_works(name, task_type, tmp_path):
             parameter.data += 1.0
             assert not torch.allclose(model(**inputs).logits, before, rtol=1e-4, atol=1e-5)
             parameter.data = kept
-    assert all(is_ours == p.requires_grad for n, p in model.named_parameters() for is_ours in [is_trained(n)])
+    assert all(is_trained(n) == p.requires_grad for n, p in model.named_parameters())
     loaded = spt.TaskModel(family(name), task_type, num_labels=3, pooling=FAMILIES[name][1])
     spt.load_adapter(loaded, spt.save_adapter(model, tmp_path))
     assert torch.equal(loaded.eval()(**inputs).logits, before)
@@ -128,12 +128,12 @@ def test_checkpointing(name, attentions, reentrant):
     still = {rate: 0.0 for rate in RATES if hasattr(family(name).config, rate)}
     chosen = "eager" if name in EAGER_ONLY else attentions
     if name in NOT_CHECKPOINTED:
-        with pytest.raises(spt.SptError, match="recomputes no layers"):
-            task_model(name, attention=chosen).activation_checkpointing_enable()
+        with pytest.raises(spt.SptError, match="does not support gradient checkpointing"):
+            task_model(name, attention=chosen).gradient_checkpointing_enable()
         pytest.skip("refused: transformers does not checkpoint it")
     for task_type in TASK_TYPES:
         models = [task_model(name, task_type, attention=chosen, **still).train() for _ in range(2)]
-        models[1].activation_checkpointing_enable({"use_reentrant": reentrant})
+        models[1].gradient_checkpointing_enable({"use_reentrant": reentrant})
         for model in models:
             model.dropout.p = 0.0
             model(**inputs_of(task_type), labels=labels_of(task_type)).loss.backward()
