@@ -6,7 +6,8 @@ To add a method, write a function like these and a YAML whose `_target_` names i
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 from torch import Tensor
 
@@ -50,35 +51,22 @@ def bitfit(model: TaskModel, name: str) -> Penalty | None:
     return None
 
 
-def lora(
-    model: TaskModel, name: str, r: int, lora_alpha: float, lora_dropout: float, target_modules: list[str]
-) -> Penalty | None:
-    """Train low-rank products beside the named matrices, and the head (Hu et al., "LoRA", ICLR 2022), through PEFT."""
-    install_lora(model.encoder, LoraConfig(r, lora_alpha, lora_dropout, list(target_modules)))
+def lora(model: TaskModel, name: str, target_modules: Iterable[str], **settings: Any) -> Penalty | None:
+    """Train low-rank products beside the named matrices, and the head (Hu et al., "LoRA", ICLR 2022), through PEFT.
+
+    The settings are those of `LoraConfig`.
+    """
+    install_lora(model.encoder, LoraConfig(target_modules=list(target_modules), **settings))
     freeze(model)
     return None
 
 
-def prefix_tuning(
-    model: TaskModel,
-    name: str,
-    prefix_length: int,
-    key_dropout: float,
-    value_dropout: float,
-    shift_positions: bool,
-    projection: int | None,
-) -> Penalty | None:
-    """Train prefixes without a gate, and the head (Liu et al., "P-Tuning v2", ACL 2022)."""
-    config = PrefixConfig(
-        prefix_length=prefix_length,
-        alpha=None,
-        key_dropout=key_dropout,
-        value_dropout=value_dropout,
-        score_dropout=0.0,
-        shift_positions=shift_positions,
-        projection=projection,
-    )
-    attach(model, config)
+def prefix_tuning(model: TaskModel, name: str, **settings: Any) -> Penalty | None:
+    """Train prefixes without a gate, and the head (Liu et al., "P-Tuning v2", ACL 2022).
+
+    The settings are those of `PrefixConfig` that do not belong to the gate.
+    """
+    attach(model, PrefixConfig(alpha=None, score_dropout=0.0, **settings))
     return None
 
 
@@ -104,8 +92,5 @@ def selective_prefix_tuning(
             f"method={name} has a gate, and alpha is null: without a gate use method=prefix_tuning, or for an ablation "
             "a name of its own (method.name=ungated)"
         )
-    config = PrefixConfig(
-        prefix_length=prefix_length, alpha=alpha, key_dropout=key_dropout, score_dropout=score_dropout
-    )
-    attach(model, config)
+    attach(model, PrefixConfig(prefix_length, alpha, key_dropout, score_dropout=score_dropout))
     return (lambda model: sl_weight * selective_loss(model)) if sl_weight > 0 else None

@@ -60,8 +60,7 @@ def install_prefixes(encoder: PreTrainedModel, config: PrefixConfig) -> None:
     dtype = torch.promote_types(encoder.dtype, torch.float32)
     projection = None
     if config.projection is not None:
-        width = math.prod(layers[0][1])
-        projection = PrefixProjection(config.prefix_length, width, config.projection, len(layers))
+        projection = PrefixProjection(config.prefix_length, math.prod(layers[0][1]), config.projection, len(layers))
         projection.to(encoder.device, dtype)
     by_module: dict[nn.Module, list[Prefix]] = {}
     for index, (module, key_shape, value_shape) in enumerate(layers):
@@ -109,10 +108,7 @@ def supported_layers(encoder: PreTrainedModel, config: PrefixConfig) -> list[Lay
     """
     name, requested = type(encoder).__name__, requested_attention(encoder)
     if requested not in PREFIX_ATTENTIONS:
-        raise SptError(
-            f"prefixes need attn_implementation 'eager' or 'sdpa', and this {name} uses {requested!r}: load it with "
-            "one of the two"
-        )
+        raise SptError(f"{name} uses attn_implementation={requested!r}: prefixes need 'eager' or 'sdpa'")
     layers = self_attentions(encoder)
     widths = {math.prod(shape) for _, *shapes in layers for shape in shapes}
     if config.projection is not None and len(widths) > 1:

@@ -9,12 +9,11 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from transformers.masking_utils import eager_mask, sdpa_mask
 
 from spt.modeling.cpu_attention import cpu_attention
-from spt.modeling.gated_attention import AttentionSettings, gated_attention, join_prefix, kernel_attention
+from spt.modeling.gated_attention import Settings, gated_attention, join_prefix, kernel_attention
 from spt.modeling.prefix import SharedPrefixes
 
 # transformers' name of an attention, and the name under which it is registered with prefixes.
 PREFIX_ATTENTIONS = {"eager": "spt_eager", "sdpa": "spt_fused"}
-
 PROBE_ATTENTION = "spt_probe"  # registered by attention_probe while it runs
 
 
@@ -33,15 +32,9 @@ def attend(
 ) -> tuple[Tensor, Tensor | None]:
     """What each attention module of the encoder calls: gated attention with the prefix on `module`.
 
-    A module without a prefix (cross-attention) attends to the text alone.
-
-    Args:
-        query: [batch, heads, length, d].
-        key, value: [batch, key-value heads, text length, d].
-        attention_mask: see `gated_attention`.
-        fused: whether to compute by `fused_attention`, unless `output_attentions` asks for the weights.
-        scaling: the model's own factor on q · k; None: 1/√d.
-        dropout: rate on the weights, 0 outside training.
+    A module without a prefix (cross-attention) attends to the text alone. The arguments are those of transformers'
+    interface; key and value are [batch, key-value heads, text length, d], and a `scaling` of None is 1/√d. `fused`
+    computes by `fused_attention`, unless `output_attentions` asks for the weights.
 
     Returns:
         The output [batch, length, heads, d], and the weights [batch, heads, length, P + text length] or None.
@@ -50,7 +43,7 @@ def attend(
     if isinstance(prefix, SharedPrefixes):
         prefix = prefix.take_next()
     key_prefix, value_prefix = (key[:, :, :0], value[:, :, :0]) if prefix is None else prefix(len(query))
-    settings = AttentionSettings(
+    settings = Settings(
         prefix_length=key_prefix.shape[2],
         scaling=query.shape[-1] ** -0.5 if scaling is None else scaling,
         alpha=None if prefix is None else prefix.alpha,
@@ -59,17 +52,14 @@ def attend(
     )
     heads = query.shape[1]
     key, value = join_prefix(key_prefix, key, heads), join_prefix(value_prefix, value, heads)
-    weights = None
     if fused and not output_attentions:
-        output = fused_attention(query, key, value, attention_mask, settings)
+        output, weights = fused_attention(query, key, value, attention_mask, settings), None
     else:
         output, weights = gated_attention(query, key, value, attention_mask, settings)
     return output.transpose(1, 2).contiguous(), weights
 
 
-def fused_attention(
-    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, settings: AttentionSettings
-) -> Tensor:
+def fused_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, settings: Settings) -> Tensor:
     """The output of `gated_attention`, by the implementation that suits the device."""
     if query.device.type != "cpu":
         return kernel_attention(query, key, value, mask, settings)

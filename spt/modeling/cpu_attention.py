@@ -13,39 +13,26 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 from torch.autograd.function import once_differentiable
 
-from spt.modeling.gated_attention import AttentionSettings, additive_mask
+from spt.modeling.gated_attention import Settings, additive_mask
 
 BLOCK = 2**18  # scores at a time: 1 MB in float32
-
 LANES = 4  # random numbers of 16 bits in one of 64
-
 Block = tuple[slice, slice]  # of examples and of heads
 
 
-def cpu_attention(
-    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, settings: AttentionSettings
-) -> Tensor:
+def cpu_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, settings: Settings) -> Tensor:
     """The output of `gated_attention`, [batch, heads, length, d]. `mask` gets no gradient."""
-    if mask is not None:
-        mask = additive_mask(mask, query.dtype).expand(*query.shape[:3], -1)
-    seeds = None
-    if settings.score_dropout > 0 or settings.attention_dropout > 0:
-        seeds = torch.randint(2**63 - 1, (len(query),)).tolist()
-    return _BlockwiseAttention.apply(query, key, value, mask, seeds, settings)
+    return _BlockwiseAttention.apply(query, key, value, mask, settings)
 
 
 class _BlockwiseAttention(torch.autograd.Function):
     @staticmethod
     @torch.autocast("cpu", enabled=False)
-    def forward(
-        ctx: Any,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        mask: Tensor | None,
-        seeds: list[int] | None,
-        settings: AttentionSettings,
-    ) -> Tensor:
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, settings: Settings) -> Tensor:
+        if mask is not None:
+            mask = additive_mask(mask, query.dtype).expand(*query.shape[:3], -1)
+        drops = settings.score_dropout > 0 or settings.attention_dropout > 0
+        seeds = torch.randint(2**63 - 1, (len(query),)).tolist() if drops else None
         batch, heads, length = query.shape[:3]
         output = value.new_empty(batch, length, heads, value.shape[-1]).transpose(1, 2)
         for block, generators in _blocks(query, key, seeds):
@@ -62,7 +49,7 @@ class _BlockwiseAttention(torch.autograd.Function):
     @torch.autocast("cpu", enabled=False)
     def backward(ctx: Any, output_grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         query, key, value, mask, output = ctx.saved_tensors
-        settings: AttentionSettings = ctx.settings
+        settings: Settings = ctx.settings
         query_grad = torch.empty_like(query) if ctx.needs_input_grad[0] else None
         key_grad, value_grad = torch.empty_like(key), torch.empty_like(value)
         for block, generators in _blocks(query, key, ctx.seeds):
@@ -83,16 +70,11 @@ class _BlockwiseAttention(torch.autograd.Function):
             if query_grad is not None:
                 torch.matmul(scores_grad, key[block], out=query_grad[block])
             torch.matmul(scores_grad.transpose(-1, -2), query[block], out=key_grad[block])
-        return query_grad, key_grad, value_grad, None, None, None
+        return query_grad, key_grad, value_grad, None, None
 
 
 def _weights(
-    query: Tensor,
-    key: Tensor,
-    mask: Tensor | None,
-    block: Block,
-    settings: AttentionSettings,
-    generators: list[Generator],
+    query: Tensor, key: Tensor, mask: Tensor | None, block: Block, settings: Settings, generators: list[Generator]
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """A block's weights before dropout, the slope d(log g)/ds of its gates, and 1 where dropout keeps a weight."""
     scores = torch.matmul(query[block] * settings.scaling, key[block].transpose(-1, -2))

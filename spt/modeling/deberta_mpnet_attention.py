@@ -36,14 +36,10 @@ class DebertaV2Attention(modeling_deberta_v2.DisentangledSelfAttention):
         rel_embeddings: Tensor | None = None,
     ) -> Output:
         heads = self.num_attention_heads
-        query, key, value = (
-            self.transpose_for_scores(project(states), heads)
-            for project, states in (
-                (self.query_proj, hidden_states if query_states is None else query_states),
-                (self.key_proj, hidden_states),
-                (self.value_proj, hidden_states),
-            )
-        )
+        query_states = hidden_states if query_states is None else query_states
+        query = self.transpose_for_scores(self.query_proj(query_states), heads)
+        key = self.transpose_for_scores(self.key_proj(hidden_states), heads)
+        value = self.transpose_for_scores(self.value_proj(hidden_states), heads)
         terms = 1 + sum(term in self.pos_att_type for term in ("c2p", "p2c"))
         mask = additive_mask(attention_mask.bool(), query.dtype)
         if self.relative_attention and terms > 1:
@@ -70,12 +66,9 @@ class DebertaAttention(modeling_deberta.DisentangledSelfAttention):
         if query_states is not None:
             raise SptError("prefixes do not support DeBERTa's enhanced mask decoder (query_states)")
         query, key, value = self.transpose_for_scores(self.in_proj(hidden_states)).chunk(3, dim=-1)
-        query, value = (
-            states + self.transpose_for_scores(bias[None, None, :])
-            for states, bias in ((query, self.q_bias), (value, self.v_bias))
-        )
         terms = 1 + len(self.pos_att_type)
-        query = query * (query.shape[-1] * terms) ** -0.5
+        query = (query + self.transpose_for_scores(self.q_bias[None, None, :])) * (query.shape[-1] * terms) ** -0.5
+        value = value + self.transpose_for_scores(self.v_bias[None, None, :])
         mask = additive_mask(attention_mask.bool(), query.dtype)
         if self.relative_attention and terms > 1:
             embeddings = self.pos_dropout(rel_embeddings)

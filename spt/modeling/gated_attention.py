@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 
-class AttentionSettings(NamedTuple):
+class Settings(NamedTuple):
     """The numbers in the equation.
 
     Attributes:
@@ -39,7 +39,7 @@ class AttentionSettings(NamedTuple):
 
 
 def gated_attention(
-    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, settings: AttentionSettings
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, settings: Settings
 ) -> tuple[Tensor, Tensor]:
     """Attend to a prefix and a text with one softmax over both.
 
@@ -53,7 +53,7 @@ def gated_attention(
     Returns:
         The output [batch, heads, length, d] and the weights [batch, heads, length, P + text length].
     """
-    scores = _scores(query, key, settings.scaling)
+    scores = torch.matmul(query, key.transpose(2, 3)) * settings.scaling
     prefix_scores, text_scores = scores[..., : settings.prefix_length], scores[..., settings.prefix_length :]
     if settings.alpha is not None:
         prefix_scores = prefix_scores + _log_gate(prefix_scores, settings.alpha, settings.score_dropout)
@@ -64,9 +64,7 @@ def gated_attention(
     return torch.matmul(weights, value), weights
 
 
-def kernel_attention(
-    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, settings: AttentionSettings
-) -> Tensor:
+def kernel_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, settings: Settings) -> Tensor:
     """The output of `gated_attention` by scaled_dot_product_attention, which adds the log gate to the scores.
 
     The log gate and the mask are one bias, [batch, heads, length, P + text length]. The kernels would keep it for the
@@ -100,27 +98,21 @@ def additive_mask(mask: Tensor, dtype: torch.dtype) -> Tensor:
     return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill(~mask, torch.finfo(dtype).min)
 
 
-def _scores(query: Tensor, key: Tensor, scaling: float) -> Tensor:
-    return torch.matmul(query, key.transpose(2, 3)) * scaling
-
-
 def _log_gate(prefix_scores: Tensor, alpha: float, score_dropout: float) -> Tensor:
     return F.logsigmoid(F.dropout(alpha * prefix_scores, score_dropout))
 
 
-def _kernel(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, settings: AttentionSettings) -> Tensor:
+def _kernel(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, settings: Settings) -> Tensor:
     bias = _bias(query, key, mask, settings)
-    return F.scaled_dot_product_attention(
-        query, key, value, bias, dropout_p=settings.attention_dropout, scale=settings.scaling
-    )
+    return F.scaled_dot_product_attention(query, key, value, bias, settings.attention_dropout, scale=settings.scaling)
 
 
-def _bias(query: Tensor, key: Tensor, mask: Tensor | None, settings: AttentionSettings) -> Tensor | None:
+def _bias(query: Tensor, key: Tensor, mask: Tensor | None, settings: Settings) -> Tensor | None:
     """The log gate over the prefix and the mask over the text; None where there is neither."""
     prefix_length, text_length = settings.prefix_length, key.shape[2] - settings.prefix_length
     if settings.alpha is None:
         return None if mask is None else F.pad(mask, (prefix_length, 0), value=mask.dtype == torch.bool)
-    prefix_scores = _scores(query, key[:, :, :prefix_length], settings.scaling)
+    prefix_scores = torch.matmul(query, key[:, :, :prefix_length].transpose(2, 3)) * settings.scaling
     log_gate = _log_gate(prefix_scores, settings.alpha, settings.score_dropout)
     if mask is None:
         return F.pad(log_gate, (0, text_length))

@@ -5,7 +5,7 @@ because its import takes seconds, which runs of other methods need not wait for.
 """
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 from torch import nn
 from transformers import PreTrainedModel
@@ -76,16 +76,11 @@ def install_lora(encoder: PreTrainedModel, config: LoraConfig) -> None:
     """
     import peft
 
-    settings = peft.LoraConfig(
-        r=config.r,
-        lora_alpha=config.lora_alpha,  # type: ignore[arg-type]
-        lora_dropout=config.lora_dropout,
-        target_modules=config.target_modules,
-    )
     try:
-        peft.inject_adapter_in_model(settings, encoder)
+        peft.inject_adapter_in_model(peft.LoraConfig(**asdict(config)), encoder)
     except ValueError as error:
-        _remove(encoder, _layers(encoder))
+        for name, layer in _layers(encoder).items():
+            encoder.set_submodule(name, layer.get_base_layer())  # type: ignore[operator]
         linear = {name.rpartition(".")[2] for name, m in encoder.named_modules() if isinstance(m, nn.Linear)}
         raise SptError(
             f"no LoRA on {type(encoder).__name__} with target_modules {config.target_modules} ({error}): "
@@ -104,7 +99,8 @@ def remove_lora(encoder: PreTrainedModel) -> LoraAttachment | None:
     """Take the LoRA off the encoder; returns it for `restore_lora`, or None if there was none."""
     attachment: LoraAttachment | None = encoder.__dict__.pop("lora_attachment", None)
     if attachment is not None:
-        _remove(encoder, attachment.layers)
+        for name, layer in attachment.layers.items():
+            encoder.set_submodule(name, layer.get_base_layer())  # type: ignore[operator]
     return attachment
 
 
@@ -119,8 +115,3 @@ def _layers(encoder: nn.Module) -> dict[str, nn.Module]:
     from peft.tuners.lora import LoraLayer
 
     return {name: m for name, m in encoder.named_modules() if isinstance(m, LoraLayer)}  # type: ignore[misc]
-
-
-def _remove(encoder: nn.Module, layers: dict[str, nn.Module]) -> None:
-    for name, layer in layers.items():
-        encoder.set_submodule(name, layer.get_base_layer())  # type: ignore[operator]

@@ -119,15 +119,10 @@ class Prefix(nn.Module):
 
     def forward(self, batch: int) -> tuple[Tensor, Tensor]:
         """The key and the value prefix as attention takes them, [batch, key-value heads, P, d], each with dropout."""
-        key, value = self.vectors()
-        return (
-            self._split(self.key_dropout(key.expand(batch, -1, -1)), self.key_shape),
-            self._split(self.value_dropout(value.expand(batch, -1, -1)), self.value_shape),
-        )
-
-    @staticmethod
-    def _split(vectors: Tensor, shape: tuple[int, int]) -> Tensor:
-        return vectors.unflatten(-1, shape).transpose(1, 2)
+        key, value = (vectors.expand(batch, -1, -1) for vectors in self.vectors())
+        key = self.key_dropout(key).unflatten(-1, self.key_shape).transpose(1, 2)
+        value = self.value_dropout(value).unflatten(-1, self.value_shape).transpose(1, 2)
+        return key, value
 
 
 class SharedPrefixes(nn.ModuleList):

@@ -59,14 +59,11 @@ def load_backbone(
     transformers_logging.disable_progress_bar()
     encoder = _load_encoder(name_or_path, revision, attn_implementation, getattr(torch, dtype), config or {})
     text_tokenizer = load_tokenizer(name_or_path, revision, tokenizer, split_into_words)
-    rows = encoder.get_input_embeddings().weight.shape[0]  # type: ignore[index]
-    if text_tokenizer.vocab_size <= len(text_tokenizer.all_special_ids):
+    tokens, embeddings = text_tokenizer.vocab_size, len(encoder.get_input_embeddings().weight)  # type: ignore[arg-type]
+    if tokens <= len(text_tokenizer.all_special_ids):
         raise SptError(f"the tokenizer of {name_or_path!r} has no vocabulary: tokenizer.json is missing")
-    if text_tokenizer.vocab_size > rows:
-        raise SptError(
-            f"the tokenizer of {name_or_path!r} has {text_tokenizer.vocab_size} tokens, the model has {rows} "
-            "embeddings: they do not belong together"
-        )
+    if tokens > embeddings:
+        raise SptError(f"{name_or_path!r} does not fit its tokenizer: {tokens} tokens, and embeddings for {embeddings}")
     return encoder, text_tokenizer
 
 
@@ -130,7 +127,7 @@ def _load_encoder(
         )
     for name, parameter in encoder.named_parameters():
         if not bool(parameter.isfinite().all()):
-            raise SptError(f"the checkpoint of {name_or_path!r} is broken: {name} has numbers that are not finite")
+            raise SptError(f"the checkpoint of {name_or_path!r} is broken: not all numbers in {name} are finite")
     return encoder
 
 

@@ -12,11 +12,8 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 from spt.errors import SptError, is_count, nearest
 
 TaskType = Literal["sentence", "regression", "choice", "token"]
-
 Pooling = Literal["pooler", "first", "mean", "last"]
-
 IGNORED = -100  # the label of a token that does not count
-
 # The families' names for the dropout before the classifier; the first one that is set is used.
 DROPOUT = (
     *("classifier_dropout", "classifier_dropout_prob", "cls_dropout", "seq_classif_dropout", "summary_first_dropout"),
@@ -128,17 +125,13 @@ class TaskModel(nn.Module):
     def gradient_checkpointing_enable(self, gradient_checkpointing_kwargs: dict | None = None, **options: Any) -> None:
         """Recompute the encoder's layers in the backward pass instead of keeping their activations.
 
-        Args:
-            gradient_checkpointing_kwargs: of `torch.utils.checkpoint.checkpoint`.
-            options: further options of transformers, such as every_n_layers.
+        The arguments are those of transformers' `activation_checkpointing_enable`.
 
         Raises:
             SptError: if transformers does not support it for this encoder.
         """
         if not self.encoder.supports_gradient_checkpointing:
-            raise SptError(
-                f"transformers does not support gradient checkpointing of {type(self.encoder).__name__}: turn it off"
-            )
+            raise SptError(f"transformers has no gradient checkpointing for {type(self.encoder).__name__}: turn it off")
         self.encoder.activation_checkpointing_enable(gradient_checkpointing_kwargs, **options)
 
     def _pool(self, encoded: Any, attention_mask: Tensor | None) -> Tensor:

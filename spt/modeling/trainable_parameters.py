@@ -37,8 +37,7 @@ def missing_from_checkpoint(model: nn.Module) -> list[str]:
         biases = [backbone[name] for name in pooler if name.endswith("bias")]
         untrained = encoder.name_or_path and biases and not any(bias.any() for bias in biases)
         missing = pooler if untrained else []
-    unused: set[str] = getattr(model, "unused_parameters", set())
-    missing = [name for name in missing if name not in unused]
+    missing = [name for name in missing if name not in getattr(model, "unused_parameters", ())]
     if missing:
         log.warning(
             "%s not in the checkpoint %r: initialised at random, hence trained, not frozen",

@@ -257,7 +257,7 @@ def test_a_bad_line_leaves_what_was_said_before_it(runs, command, tmp_path):
         ("demo_pair", ["text=a", "text_pair=b", "batch_size=0"], "batch_size must be"),
         ("demo_choice", ["text=a"], "takes rows, as a file has them"),
         ("demo_ner", ["text=a", "text_pair=b"], "not plain texts"),
-        ("demo_pair", ["text=a", "text_pair=b", "base_model=/no/such/model"], "is no folder with a model"),
+        ("demo_pair", ["text=a", "text_pair=b", "base_model=/no/such/model"], "is not a folder with a model"),
     ],
 )
 def test_a_mistake_in_predicting(task, arguments, message, runs, command):

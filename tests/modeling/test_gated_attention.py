@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from spt.modeling import cpu_attention
 from spt.modeling import gated_attention as gated
 from spt.modeling.attention_interface import fused_attention
-from spt.modeling.gated_attention import AttentionSettings, gated_attention, join_prefix, kernel_attention
+from spt.modeling.gated_attention import Settings, gated_attention, join_prefix, kernel_attention
 
 
 def tensors(seed, batch=2, heads=4, kv_heads=None, length=5, text=5, d=3, prefix=4, dtype=torch.float64):
@@ -41,7 +41,7 @@ def attention(
     t, mask=None, *, fused=False, scaling=1.0, alpha=8.0, score_dropout=0.0, attention_dropout=0.0
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """The output and, unless fused, the weights."""
-    settings = AttentionSettings(t["key_prefix"].shape[2], scaling, alpha, score_dropout, attention_dropout)
+    settings = Settings(t["key_prefix"].shape[2], scaling, alpha, score_dropout, attention_dropout)
     if fused:
         return fused_attention(*joined(t), mask, settings), None
     return gated_attention(*joined(t), mask, settings)
@@ -211,7 +211,7 @@ def test_kernel_attention_is_the_equation_with_its_gradients(alpha, masked):
         mask[1, ..., 3:] = False
     if masked == "additive":
         mask = torch.zeros(mask.shape, dtype=torch.float64).masked_fill(~mask, -1e30)
-    output = kernel_attention(*joined(t), mask, AttentionSettings(4, 0.5, alpha, 0.0, 0.0))
+    output = kernel_attention(*joined(t), mask, Settings(4, 0.5, alpha, 0.0, 0.0))
     expected, _ = attention(t, mask, scaling=0.5, alpha=alpha)
     torch.testing.assert_close(output, expected)
     weights = torch.randn(expected.shape, dtype=torch.float64)
@@ -234,7 +234,7 @@ def test_kernel_attention_draws_dropout_again_and_keeps_no_bias(monkeypatch):
 
     monkeypatch.setattr(gated, "_bias", watched)
     t = tensors(11)
-    arguments, settings = joined(t), AttentionSettings(4, 0.5, 8.0, 0.4, 0.4)
+    arguments, settings = joined(t), Settings(4, 0.5, 8.0, 0.4, 0.4)
 
     def call():
         torch.manual_seed(3)
