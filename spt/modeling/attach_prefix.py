@@ -1,8 +1,7 @@
 """Put prefixes on an encoder, and take them off again, without copying model code.
 
-`attach` puts a `Prefix` on each self-attention module of the encoder and has the encoder call `attend` (see
-attention_interface) as its attention. Attentions that transformers does not dispatch are replaced by ones that are (see
-deberta_mpnet_attention).
+`attach` puts a `Prefix` on each self-attention module and has the encoder call `attend` (attention_interface.py). Where
+transformers does not dispatch an attention, its class is replaced by one that calls it (deberta_mpnet_attention.py).
 """
 
 import copy
@@ -36,8 +35,7 @@ def attach(model: Model, config: PrefixConfig) -> Model:
         `model` itself.
 
     Raises:
-        SptError: if the encoder has no attention that prefixes can act on, or already carries prefixes. It is left
-            unchanged.
+        SptError: if prefixes cannot act on the encoder, or it already carries some. It is left unchanged.
     """
     encoder = encoder_of(model)
     if attached(encoder) is not None:

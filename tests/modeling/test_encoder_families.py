@@ -37,7 +37,7 @@ def labels_of(task_type):
 @every_family
 @pytest.mark.parametrize("task_type", TASK_TYPES)
 def test_works(name, task_type, tmp_path):
-    """Every prefix of every layer gets a gradient and moves the output; what is saved comes back."""
+    """Every prefix of every layer gets a gradient and moves the output; a saved adapter loads with the same output."""
     model, inputs = task_model(name, task_type), inputs_of(task_type)
     layers = prefixes(model)
     assert len(layers) == model.encoder.config.num_hidden_layers
@@ -77,7 +77,7 @@ def test_padding_changes_nothing(name, task_type):
 @every_family
 @pytest.mark.parametrize("alpha", [None, 8.0])
 def test_fused(name, alpha):
-    """The fused path is the formula as it reads, where the model has one."""
+    """Fused attention computes what eager attention does, where the family has it."""
     prefix = spt.PrefixConfig(prefix_length=5, alpha=alpha, **QUIET)
     if name in EAGER_ONLY:
         with pytest.raises(ValueError, match="scaled_dot_product_attention"):
@@ -124,7 +124,7 @@ def test_bf16(name):
 @pytest.mark.parametrize("reentrant", [False, True])
 @pytest.mark.parametrize("attentions", ["eager", "sdpa"])
 def test_checkpointing(name, attentions, reentrant):
-    """Recomputing the layers keeps every prefix's gradient, or transformers refuses it."""
+    """Gradient checkpointing keeps every prefix's gradient, or is refused where transformers does not support it."""
     still = {rate: 0.0 for rate in RATES if hasattr(family(name).config, rate)}
     chosen = "eager" if name in EAGER_ONLY else attentions
     if name in NOT_CHECKPOINTED:
@@ -160,7 +160,7 @@ def test_the_longest_input_runs(name):
 
 @every_family
 def test_shifted_positions(name):
-    """They move the output, and the longest input with them; or there is none to shift, and attach says so."""
+    """They move the output and shorten the longest input; families without such positions are refused."""
     shifted = spt.PrefixConfig(prefix_length=5, alpha=None, shift_positions=True, **QUIET)
     if name in {"MPNet", "DeBERTa", "DeBERTa-v2/v3"}:
         with pytest.raises(spt.SptError, match="no positions that could be shifted"):

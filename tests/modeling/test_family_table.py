@@ -1,4 +1,4 @@
-"""README's tables of the families of encoders are what their script makes of the committed measurements."""
+"""README's tables of encoder families are what their script makes of the committed results."""
 
 import json
 
@@ -9,31 +9,33 @@ from tests.families import FAMILIES
 
 
 @pytest.fixture
-def ours():
+def measured():
+    """The results of this repository's tests."""
     return json.loads(script.OURS.read_text())
 
 
 @pytest.fixture
 def elsewhere():
+    """The results of other libraries."""
     return json.loads(script.ELSEWHERE.read_text())
 
 
-def test_the_readme_has_what_the_script_makes(ours, elsewhere):
+def test_the_readme_has_what_the_script_makes(measured, elsewhere):
     readme = script.README.read_text()
-    assert script.with_tables(readme, script.tables(ours, elsewhere)) == readme
+    assert script.with_tables(readme, script.tables(measured, elsewhere)) == readme
 
 
-def test_every_family_is_there_and_nothing_fails(ours, elsewhere):
-    assert ours["git"]["dirty"] is False
-    assert list(ours["results"]) == list(FAMILIES)
+def test_every_family_is_there_and_nothing_fails(measured, elsewhere):
+    assert measured["git"]["dirty"] is False
+    assert list(measured["results"]) == list(FAMILIES)
     assert all(library["results"].keys() == FAMILIES.keys() for library in elsewhere)
-    for said in ours["results"].values():
-        assert said.keys() == script.COLUMNS.keys()
-        assert "fails" not in said.values()
-        assert all(said[head] == "works" for head in script.HEADS)
+    for results in measured["results"].values():
+        assert results.keys() == script.COLUMNS.keys()
+        assert "fails" not in results.values()
+        assert all(results[head] == "works" for head in script.HEADS)
 
 
-def test_a_column_takes_all_of_its_tests():
+def test_a_column_needs_all_of_its_tests():
     works, padding = "test_works[token-BERT]", "test_padding_changes_nothing[token-BERT]"
     assert script.holds("token", "BERT", {works: "passed", padding: "passed"}) == "works"
     assert script.holds("token", "BERT", {works: "passed", padding: "failed"}) == "fails"
@@ -63,7 +65,7 @@ def test_a_readme_without_the_comments_is_refused():
     ],
 )
 def test_a_measured_outcome_in_a_cell(outcome, cell, notes):
-    found = script.Notes()
+    footnotes = script.Notes()
     family = {"sentence": {"forward": outcome}}
-    assert script.their_cell(script.their_outcome(family, "sentence"), found) == cell
-    assert found == notes
+    assert script.their_cell(script.their_outcome(family, "sentence"), footnotes) == cell
+    assert footnotes == notes

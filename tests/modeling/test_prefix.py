@@ -1,7 +1,9 @@
 """`attach` and what follows from it, on tiny encoders."""
 
 import copy
+import gc
 import math
+import weakref
 
 import pytest
 import torch
@@ -183,6 +185,14 @@ def test_a_copy_is_a_model_of_its_own(config):
         parameter.data.zero_()
     spt.detach(other)
     assert torch.equal(model(**batch()).logits, logits) and spt.attached(model) is not None
+
+
+def test_a_deleted_encoder_is_freed():
+    encoder = spt.attach(tiny_encoder(), spt.PrefixConfig(prefix_length=5))
+    reference = weakref.ref(encoder)
+    del encoder
+    gc.collect()
+    assert reference() is None
 
 
 def test_an_attention_chosen_later_keeps_the_prefixes():
