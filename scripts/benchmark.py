@@ -114,7 +114,7 @@ def floor(work: Work, kind: str) -> tuple[nn.Module, Loss]:
 def prefix_tuning(work: Work, kind: str) -> tuple[nn.Module, Loss]:
     """Plain prefix tuning, with SPT's dropouts but the gate's."""
     model = task_model(work, kind)
-    methods.prefix_tuning(model, "prefix_tuning", work.prefix_length, DROPOUT, 0.0, False, None)
+    methods.prefix_tuning(model, "prefix_tuning", prefix_length=work.prefix_length, key_dropout=DROPOUT)
     return model, lambda batch: model(**batch).loss
 
 

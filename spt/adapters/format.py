@@ -20,8 +20,8 @@ from transformers import PreTrainedModel
 
 from spt.errors import SptError
 from spt.files import parsed
-from spt.modeling.attach_prefix import detach, install, prefix_names, supported_layers
-from spt.modeling.lora import LoraConfig, install_lora, lora_of, put_on_lora, take_off_lora, without_lora
+from spt.modeling.attach_prefix import detach, install_prefixes, prefix_names, supported_layers
+from spt.modeling.lora import LoraConfig, attached_lora, install_lora, name_without_lora, remove_lora, restore_lora
 from spt.modeling.prefix import Prefix, PrefixConfig, attached, encoder_of, is_prefix
 from spt.modeling.task_model import is_head
 from spt.modeling.trainable_parameters import is_added
@@ -149,7 +149,7 @@ def save_adapter(model: nn.Module, folder: str | Path, about: Mapping[str, Any] 
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     encoder, prefix, weights = encoder_of(model), attached(model), _trained(model)
-    lora = lora_of(encoder)
+    lora = attached_lora(encoder)
     partial, text = folder / f".{WEIGHTS}", folder / f".{DESCRIPTION}"
     save_file(weights, partial, metadata={"format": "pt"})
     frozen = sorted(_frozen(model, weights).items())
@@ -196,21 +196,21 @@ def load_adapter(model: Model, folder: str | Path) -> Model:
         raise SptError(
             f"the backbone has weights of another adapter, which {folder} does not replace: load the base model again"
         )
-    previous_lora = take_off_lora(encoder)
+    previous_lora = remove_lora(encoder)
     try:
         _check_base_weights(model, adapter)
         if description.lora is not None:
             install_lora(encoder, description.lora)
         _check_weights(model, adapter)
     except SptError as error:
-        take_off_lora(encoder)
+        remove_lora(encoder)
         if previous_lora is not None:
-            put_on_lora(encoder, previous_lora)
+            restore_lora(encoder, previous_lora)
         raise SptError(f"{folder} does not fit this model: {error}") from error
     detach(model)
     encoder.requires_grad_(False)
     if description.prefix is not None:
-        install(encoder, description.prefix)
+        install_prefixes(encoder, description.prefix)
     parameters = dict(model.named_parameters())
     for name, tensor in adapter.weights.items():
         parameters[name].data.copy_(tensor)
@@ -278,7 +278,7 @@ def _trained(model: nn.Module) -> dict[str, Tensor]:
 def _frozen(model: nn.Module, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The backbone's parameters that `weights` does not replace, by their names without LoRA."""
     return {
-        without_lora(name): p.detach()
+        name_without_lora(name): p.detach()
         for name, p in model.named_parameters()
         if not is_head(name) and not is_added(name) and name not in weights
     }

@@ -14,8 +14,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from spt.adapters.format import DESCRIPTION, Adapter, damaged, load_adapter, read_adapter
 from spt.adapters.hub import fetch
 from spt.errors import SptError, is_count, nearest
-from spt.modeling.attach_prefix import put_on, take_off
-from spt.modeling.lora import LoraAttachment, put_on_lora, take_off_lora, without_lora
+from spt.modeling.attach_prefix import remove_prefixes, restore_prefixes
+from spt.modeling.lora import LoraAttachment, name_without_lora, remove_lora, restore_lora
 from spt.modeling.position_shift import longest_input
 from spt.modeling.prefix import Attachment
 from spt.modeling.pretrained_encoder import load_backbone, load_tokenizer
@@ -64,7 +64,9 @@ class Predictor:
         self.truncated = 0
         replaced = [] if adapter.replaces_backbone else [n.removeprefix("encoder.") for n in adapter.backbone_weights]
         own = dict(encoder.named_parameters())
-        self._swapped = {name: own[without_lora(name)].data.clone() for name in replaced if without_lora(name) in own}
+        self._swapped = {
+            name: own[name_without_lora(name)].data.clone() for name in replaced if name_without_lora(name) in own
+        }
         self._prefixes: Attachment | None = None
         self._lora: LoraAttachment | None = None
         pooling: Any = adapter.description.head.get("pooling")
@@ -155,9 +157,9 @@ class Predictor:
         if active is not None:
             active.deactivate()
         if self._prefixes is not None:
-            put_on(encoder, self._prefixes)
+            restore_prefixes(encoder, self._prefixes)
         if self._lora is not None:
-            put_on_lora(encoder, self._lora)
+            restore_lora(encoder, self._lora)
         self._swap()
         encoder.__dict__["active_adapter"] = self
 
@@ -165,7 +167,7 @@ class Predictor:
         """Restore the backbone to the base model, without an adapter."""
         encoder = self.model.encoder
         self._swap()
-        self._lora, self._prefixes = take_off_lora(encoder), take_off(encoder)
+        self._lora, self._prefixes = remove_lora(encoder), remove_prefixes(encoder)
         encoder.__dict__.pop("changed_by_adapter", None)
         encoder.__dict__["active_adapter"] = None
 

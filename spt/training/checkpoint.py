@@ -7,7 +7,7 @@ JSON in the file's metadata.
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -54,7 +54,7 @@ class Checkpoint(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="forbid", arbitrary_types_allowed=True)
 
-    format: Literal[4] = FORMAT
+    format: int = FORMAT
     fingerprint: str
     data: dict[str, str]
     step: int
@@ -147,8 +147,8 @@ def read_checkpoint(path: Path, fingerprint: str) -> Checkpoint:
             raise SptError(f"{path} has checkpoint format {facts.get('format')!r}, this version of spt reads {FORMAT}")
         checkpoint = Checkpoint(**facts, tensors=tensors)
     except ValidationError as error:
-        wrong = ", ".join(dict.fromkeys(str(each["loc"][0]) for each in error.errors()))
-        raise SptError(f"{path} is damaged (it has no proper {wrong})") from error
+        fields = ", ".join(dict.fromkeys(str(each["loc"][0]) for each in error.errors()))
+        raise SptError(f"{path} is damaged (it has no proper {fields})") from error
     except SptError:
         raise
     except (SafetensorError, OSError, AttributeError, KeyError, TypeError, ValueError) as error:

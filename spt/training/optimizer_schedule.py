@@ -1,6 +1,7 @@
 """The optimizer and the schedule of the learning rate, under the names that transformers' Trainer gives them."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 from torch import nn
@@ -30,7 +31,7 @@ def make_optimizer(model: nn.Module, settings: TrainerSettings) -> Optimizer:
         {"params": [p for name, p in trainable.items() if name not in decayed], "weight_decay": 0.0},
     ]
     adam = {"betas": (settings.adam_beta1, settings.adam_beta2), "eps": settings.adam_epsilon}
-    kinds: dict[str, tuple[type[Optimizer], dict[str, Any]]] = {
+    kinds: dict[str, tuple[Callable[..., Optimizer], dict[str, Any]]] = {
         "adamw_torch": (AdamW, adam),
         "adamw_torch_fused": (AdamW, adam | {"fused": True}),
         "adafactor": (Adafactor, {"scale_parameter": False, "relative_step": False}),
@@ -40,7 +41,7 @@ def make_optimizer(model: nn.Module, settings: TrainerSettings) -> Optimizer:
     }
     kind, options = kinds[settings.optim]
     try:
-        return kind(groups, lr=settings.learning_rate, **options | _options(settings.optim_args))  # type: ignore[arg-type]
+        return kind(groups, lr=settings.learning_rate, **options | _options(settings.optim_args))
     except (TypeError, ValueError) as error:
         raise SptError(
             f"trainer.optim_args={settings.optim_args} do not fit optim={settings.optim}: {error}"

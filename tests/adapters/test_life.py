@@ -259,7 +259,7 @@ def test_predictions_before_a_bad_line_are_kept(runs, command, tmp_path):
         ("demo_pair", ["text=a", "text_pair=b", "batch_size=0"], "batch_size must be"),
         ("demo_choice", ["text=a"], "takes rows, as in a data file"),
         ("demo_ner", ["text=a", "text_pair=b"], "not plain texts"),
-        ("demo_pair", ["text=a", "text_pair=b", "base_model=/no/such/model"], "is no folder with a model"),
+        ("demo_pair", ["text=a", "text_pair=b", "base_model=/no/such/model"], "is not a folder with a model"),
     ],
 )
 def test_predict_refuses_wrong_arguments(task, arguments, message, runs, command):
