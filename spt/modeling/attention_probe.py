@@ -68,7 +68,7 @@ def self_attentions(encoder: PreTrainedModel) -> list[Layer]:
     if not layers:
         raise SptError(
             f"{name} does not compute its attention through transformers' attention interface: a prefix would have no "
-            "effect on it. The README lists the families of encoders that work"
+            "effect on it. docs/encoders.md lists the families of encoders that work"
         )
     if unsupported:
         raise SptError(f"{name} adds {', '.join(sorted(unsupported))} to its attention, which prefixes do not support")
