@@ -50,8 +50,9 @@ from spt.modeling.task_model import TaskModel
 from spt.modeling.trainable_parameters import freeze
 from spt.paths import CONF
 from spt.records.provenance import PeakMemory, git_state, hardware, versions
+from spt.report.document import Column, Table
 from spt.report.figures import COLOURS, MARKERS, STYLE
-from spt.report.markup import Column, Table, markdown_table
+from spt.report.markdown import markdown_table
 
 FOLDER = Path(__file__).resolve().parent.parent / "results" / "benchmarks"
 SIZES: dict[str, dict[str, int]] = {

@@ -1,4 +1,4 @@
-"""The runs of a grid while they go: one bar for all of them, a line for each that is running."""
+"""Progress of a grid: a bar for the whole grid, and one for each run that is training."""
 
 import statistics
 import sys
@@ -16,15 +16,19 @@ from spt.console import percent
 from spt.files import parsed
 from spt.records.schema import CONFIG, FAILURE, HISTORY, RECORD
 
-EVERY = 1.0  # seconds between looks at the folders
+INTERVAL = 1.0  # seconds between two reads of the folders
 
 
 @dataclass
 class Watched:
-    """A run that was handed to a launcher.
+    """A run that was given to a launcher.
 
     Attributes:
-        seconds: what it is likely to take; None where nothing like it was measured.
+        name: the run's description.
+        folder: the run's folder.
+        metric: the name of the metric that selects epochs.
+        epochs: the number of epochs that it trains.
+        seconds: its estimated time; None if no run like it has finished.
     """
 
     name: str
@@ -34,7 +38,7 @@ class Watched:
     seconds: float | None
 
     def rows(self) -> list[dict[str, Any]]:
-        """Its history so far, without a line that is just being written."""
+        """Its history so far, without a line that is still being written."""
         rows = []
         with suppress(OSError, ValueError):
             for line in (self.folder / HISTORY).read_text(encoding="utf-8").splitlines():
@@ -42,26 +46,26 @@ class Watched:
         return rows
 
     def written(self, name: str, since: float) -> bool:
-        """Whether one of its files was written since then."""
+        """Whether one of its files was written after a time (seconds since the epoch)."""
         with suppress(OSError):
             return (self.folder / name).stat().st_mtime >= since
         return False
 
 
 class Watch:
-    """Looks at the folders of runs, wherever a launcher runs them, and shows how far they are.
+    """Shows the progress of runs by reading their folders, in whichever process a launcher runs them.
 
-    Where the output is no terminal, it prints a line for each run that ends, as it does above the bars of a terminal.
+    It prints a line for each run that ends, and on a terminal shows progress bars below.
 
     Args:
-        total: how many runs there will be in all.
+        total: the number of runs in the grid.
     """
 
     def __init__(self, total: int):
         self.total = total
         self.runs: list[Watched] = []
-        self.over: dict[Path, str] = {}
-        self.began = time.time() - 1  # file systems keep no finer times
+        self.ended: dict[Path, str] = {}
+        self.began = time.time() - 1  # some file systems store times in whole seconds
         self.console = Console(file=sys.stdout, soft_wrap=True, highlight=False)
         self.progress = Progress(
             TextColumn("{task.description}"),
@@ -85,23 +89,23 @@ class Watch:
     def __exit__(self, *exc: object) -> None:
         self.stop.set()
         self.thread.join()
-        self._look()
+        self._update()
         self.progress.stop()
 
     def add(self, run: Watched) -> None:
-        """Watch this one, too."""
+        """Watch another run."""
         self.runs = [*(other for other in self.runs if other.folder != run.folder), run]
         self.total = max(self.total, len(self.runs))
 
     def _loop(self) -> None:
-        while not self.stop.wait(EVERY):
-            self._look()
+        while not self.stop.wait(INTERVAL):
+            self._update()
 
-    def _look(self) -> None:
-        shares = 0.0  # of the runs that are running
+    def _update(self) -> None:
+        shares = 0.0  # seconds of work that is done in runs that have not ended
         typical = statistics.fmean([run.seconds for run in self.runs if run.seconds is not None] or [1.0])
         for run in self.runs:
-            if run.folder in self.over:
+            if run.folder in self.ended:
                 continue
             if run.written(RECORD, self.began):
                 self._end(run, "done")
@@ -109,16 +113,16 @@ class Watch:
                 self._end(run, "failed")
             elif run.written(CONFIG, self.began):
                 shares += self._show(run) * (run.seconds or typical)
-        done = sum(run.seconds or typical for run in self.runs if run.folder in self.over) + shares
+        done = sum(run.seconds or typical for run in self.runs if run.folder in self.ended) + shares
         left = sum(run.seconds or typical for run in self.runs) + typical * (self.total - len(self.runs)) - done
-        gone = time.time() - self.began
-        failed = sum(state == "failed" for state in self.over.values())
-        note = f"{len(self.over)}/{self.total}" + (f", {failed} failed" if failed else "")
-        note += f", {duration(gone)} gone" + (f", about {duration(gone * left / done)} left" if done else "")
-        self.progress.update(self.bar, completed=len(self.over), note=note)
+        elapsed = time.time() - self.began
+        failed = sum(state == "failed" for state in self.ended.values())
+        note = f"{len(self.ended)}/{self.total}" + (f", {failed} failed" if failed else "")
+        note += f", {duration(elapsed)} elapsed" + (f", about {duration(elapsed * left / done)} left" if done else "")
+        self.progress.update(self.bar, completed=len(self.ended), note=note)
 
     def _show(self, run: Watched) -> float:
-        """Show a running run, and say which share of it is done."""
+        """Show a run that is training, and return the share of its epochs that is done."""
         if run.folder not in self.lines:
             self.lines[run.folder] = self.progress.add_task(run.name, total=run.epochs, note="starts")
         rows = run.rows()
@@ -129,10 +133,10 @@ class Watch:
         return min(len(rows) / run.epochs, 1.0)
 
     def _end(self, run: Watched, state: str) -> None:
-        self.over[run.folder] = state
+        self.ended[run.folder] = state
         if run.folder in self.lines:
             self.progress.remove_task(self.lines.pop(run.folder))
-        words = [f"{len(self.over)}/{self.total}", run.name]
+        words = [f"{len(self.ended)}/{self.total}", run.name]
         with suppress(OSError, ValueError):
             if state == "done":
                 record = parsed((run.folder / RECORD).read_bytes())
@@ -144,7 +148,7 @@ class Watch:
 
 
 def duration(seconds: float) -> str:
-    """A time for people: 45 s, 12 min, 3 h 05 min."""
+    """A time in words: 45 s, 12 min, 3 h 05 min."""
     minutes = round(seconds / 60)
     if seconds < 90:
         return f"{seconds:.0f} s"
