@@ -1,8 +1,9 @@
 # make quickstart: install into .venv, train the four methods on the embedded demo, print their table
-# make test:       install into .venv, run the tests (make test-slow: the slow ones, which CI runs too)
-# make soak:       install into .venv, kill real runs at 60 random moments, start 16 at once on 64 cells (a quarter of an hour)
-# make audit:      hold the pinned packages against PyPI's advisories (pip-audit; every one must be known there)
-# make benchmark:  install into .venv, time a step of each method beside its floor and its rivals (ARGS="--size bert-base")
+# make test:       install into .venv, run the fast tests (make test-slow: the slow ones; CI runs both)
+# make soak:       install into .venv, kill runs at 60 random moments, start 16 processes on one grid (15 minutes)
+# make audit:      check the pinned packages for known vulnerabilities (pip-audit)
+# make benchmark:  install into .venv, time a training step of each method, its lower bound and other libraries
+#                  (ARGS="--size bert-base")
 # make reproduce:  install into .venv, plan and run the tables of PROFILE (smoke, cpu or paper) with ARGS, report
 
 PYTHON ?= python3

@@ -1,8 +1,8 @@
-"""What a training step costs, beside its floor and its rivals: time, and memory at its peak.
+"""Time and peak memory of a training step of each method, of its lower bound and of other libraries.
 
     python -m scripts.benchmark --size minilm                          # 16 x 128 tokens in float32
     python -m scripts.benchmark --size minilm --task rte --data_dir folder --tokenizer folder \\
-        --contenders spt,spt+bfloat16,published                        # the batches of a whole epoch
+        --contenders spt,spt+bfloat16,published                        # all batches of an epoch
     python -m scripts.benchmark --prefix_length 1,4,16,64,256 --contenders floor,spt
 
 In every round each contender has a process of its own, one after the other: two processes of the same program differ by
@@ -63,16 +63,16 @@ SIZES: dict[str, dict[str, int]] = {
 }
 ALPHA, DROPOUT, SL_WEIGHT = 8.0, 0.1, 1e-4
 PUBLISHED = "published"
-PADDED = 128  # tokens, which published implementations pad every text to
+PADDED = 128  # tokens; published implementations pad every text to this length
 OPTIONS = ("bfloat16", "tf32", "compiled")
-STEPS, WARM_UP = {"cpu": 4, "cuda": 50}, {"cpu": 2, "cuda": 10}  # of random tokens that are timed; before those
+STEPS, WARM_UP = {"cpu": 4, "cuda": 50}, {"cpu": 2, "cuda": 10}  # timed steps; steps before them
 Batch = dict[str, Tensor]
 Loss = Callable[[Batch], Tensor]
 
 
 @dataclass(frozen=True)
 class Work:
-    """What a contender is to do: `contender` with its options, and on what."""
+    """A measurement: `contender` is a method with its options, the other fields say on what it is measured."""
 
     contender: str
     size: str
@@ -105,7 +105,7 @@ def task_model(work: Work, kind: str, **options: Any) -> TaskModel:
 
 
 def floor(work: Work, kind: str) -> tuple[nn.Module, Loss]:
-    """The frozen backbone alone, forward and backward down to its inputs."""
+    """The lower bound: the frozen backbone alone, forward, and backward to its inputs."""
     model = task_model(work, kind)
     freeze(model)
     model.encoder.embeddings.register_forward_hook(lambda module, inputs, output: output.requires_grad_())
@@ -113,7 +113,7 @@ def floor(work: Work, kind: str) -> tuple[nn.Module, Loss]:
 
 
 def prefix_tuning(work: Work, kind: str) -> tuple[nn.Module, Loss]:
-    """Plain prefix tuning, with SPT's dropouts but the gate's."""
+    """Prefix tuning, with the dropouts of SPT except that of the gate."""
     model = task_model(work, kind)
     methods.prefix_tuning(model, "prefix_tuning", prefix_length=work.prefix_length, key_dropout=DROPOUT)
     return model, lambda batch: model(**batch).loss
@@ -135,14 +135,14 @@ def spt_sl(work: Work, kind: str) -> tuple[nn.Module, Loss]:
 
 
 def fine_tuning(work: Work, kind: str) -> tuple[nn.Module, Loss]:
-    """All of the backbone trains."""
+    """Fine-tuning of the whole backbone."""
     model = task_model(work, kind)
     methods.fine_tuning(model, "fine_tuning")
     return model, lambda batch: model(**batch).loss
 
 
 def peft(work: Work, kind: str, config: Any) -> tuple[nn.Module, Loss]:
-    """One of PEFT's methods on transformers' own model with a head."""
+    """A method of PEFT on the model of transformers with a head."""
     from peft import get_peft_model
 
     if kind != "sentence":
@@ -152,21 +152,21 @@ def peft(work: Work, kind: str, config: Any) -> tuple[nn.Module, Loss]:
 
 
 def peft_prefix_tuning(work: Work, kind: str) -> tuple[nn.Module, Loss]:
-    """PEFT's prefix tuning."""
+    """Prefix tuning of PEFT."""
     from peft import PrefixTuningConfig
 
     return peft(work, kind, PrefixTuningConfig(task_type="SEQ_CLS", num_virtual_tokens=work.prefix_length))
 
 
 def peft_lora(work: Work, kind: str) -> tuple[nn.Module, Loss]:
-    """PEFT's LoRA of rank 8 on queries and values."""
+    """LoRA of PEFT, rank 8, on queries and values."""
     from peft import LoraConfig
 
     return peft(work, kind, LoraConfig(task_type="SEQ_CLS", r=8, target_modules=["query", "value"]))
 
 
 def published(work: Work, kind: str) -> tuple[nn.Module, Loss]:
-    """SPT as the formula reads and as published implementations compute it: scores, their concatenation, softmax.
+    """SPT as the formula states it and published implementations compute it: scores, their concatenation, softmax.
 
     A yardstick: plain operations in their order, on texts padded to 128 tokens.
     """
@@ -210,7 +210,7 @@ CONTENDERS: dict[str, Callable[[Work, str], tuple[nn.Module, Loss]]] = {
 
 
 def batches(work: Work) -> tuple[str, list[Batch]]:
-    """The kind of task, and what a contender sees in a round: one batch of random tokens, or an epoch's."""
+    """The kind of task, and the batches of a round: one batch of random tokens, or the batches of an epoch."""
     generator = torch.Generator().manual_seed(0)
     if work.task is None:
         ids = torch.randint(1000, 30000, (work.batch, work.length), generator=generator)
@@ -230,7 +230,7 @@ def batches(work: Work) -> tuple[str, list[Batch]]:
     made = [dict(collate([items[i] for i in few])) for few in BatchSampler(order, work.batch, drop_last=False)]
     if task.task_type == "token":
         for batch in made:
-            batch["labels"] = batch["labels"].clamp(max=1)  # the head has two classes, whatever the task's
+            batch["labels"] = batch["labels"].clamp(max=1)  # the head has two classes for every task
     return task.task_type, [_padded(batch) for batch in made] if work.name == PUBLISHED else made
 
 
@@ -250,7 +250,7 @@ def _padded(batch: Batch) -> Batch:
 
 
 def compete(work: Work) -> dict[str, Any]:
-    """A contender's process: the mean time of its steps in seconds, the memory at its peak, how many numbers train."""
+    """Measure a contender in this process: mean seconds per step, peak memory in bytes, trainable parameters."""
     torch.manual_seed(0)
     kind, given = batches(work)
     given = [{name: tensor.to(work.device) for name, tensor in batch.items()} for batch in given]
@@ -286,7 +286,7 @@ def compete(work: Work) -> dict[str, Any]:
 
 
 def compare(works: list[Work], rounds: int) -> dict[str, Any]:
-    """The contenders' times, a list over rounds of seconds a step, the most memory they took and what they train."""
+    """Per contender the seconds per step in each round, the peak memory and the trainable parameters."""
     measured: dict[str, Any] = {work.contender: {"seconds": [], "peak_memory_bytes": 0} for work in works}
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), max_tasks_per_child=1) as fresh:
         for _ in range(rounds):
@@ -299,14 +299,14 @@ def compare(works: list[Work], rounds: int) -> dict[str, Any]:
 
 
 def ratio(measured: dict[str, Any], contender: str, to: str) -> float:
-    """How many times as long one contender takes as another: the median over rounds."""
+    """The ratio of the times of two contenders, the median over rounds."""
     return statistics.median(
         a / b for a, b in zip(measured[contender]["seconds"], measured[to]["seconds"], strict=True)
     )
 
 
 def rows(result: dict[str, Any]) -> Iterator[list[str]]:
-    """A table of one comparison."""
+    """The Markdown table of a comparison."""
     measured = result["contenders"]
     for name, its in measured.items():
         yield [
@@ -319,13 +319,13 @@ def rows(result: dict[str, Any]) -> Iterator[list[str]]:
 
 
 def varied_in(results: list[dict[str, Any]]) -> str | None:
-    """The one setting that the comparisons of a run differ in; None where there is none."""
+    """The setting in which the comparisons differ; None if they have the same settings."""
     names = [name for name in ("prefix_length", "length", "batch") if len({result[name] for result in results}) > 1]
     return names[0] if len(names) == 1 else None
 
 
 def draw(results: list[dict[str, Any]], varied: str, path: Path) -> None:
-    """The time of a step against the setting that is varied."""
+    """Plot the time of a step against the varied setting."""
     import matplotlib
     from matplotlib.figure import Figure
 
@@ -374,7 +374,7 @@ def report(folder: Path) -> None:
 
 
 def main() -> None:
-    """Compare, write, show."""
+    """Run the comparisons, write their files and print their tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     numbers = lambda text: [int(number) for number in text.split(",")]  # noqa: E731
     parser.add_argument("--size", default="minilm", choices=SIZES)

@@ -1,4 +1,4 @@
-"""What prefix tuning does in two other libraries, PEFT and adapters, with tiny random models of many families.
+"""Check prefix tuning in two other libraries, PEFT and adapters, with tiny random models of many families.
 
     python -m venv /tmp/peft && /tmp/peft/bin/pip install torch==2.13.0 transformers==5.23.0 peft==0.21.2
     /tmp/peft/bin/python scripts/compare_libraries.py peft > peft.json
@@ -86,7 +86,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 class Failed(Exception):
-    """What does not work, in plain words."""
+    """A check that failed; the message says what does not work."""
 
 
 def config_of(family: str) -> PretrainedConfig:
@@ -96,13 +96,13 @@ def config_of(family: str) -> PretrainedConfig:
 
 
 def model_of(family: str, head: str, **how: Any) -> PreTrainedModel:
-    """A new tiny model, always with the same weights."""
+    """A new tiny model; its random weights are the same at each call."""
     torch.manual_seed(0)
     return HEADS[head].from_config(config_of(family), **how)
 
 
 def batch_of(head: str, lengths: tuple[int, ...] = PADDED) -> dict[str, torch.Tensor]:
-    """Rows of these lengths, padded on the right. A row of multiple choice has choices of one length."""
+    """A batch with rows of these lengths, padded on the right; the choices of a multiple-choice row have one length."""
     generator = torch.Generator().manual_seed(1)
     mask = (torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]).long()
     if head.startswith("choice"):
@@ -116,7 +116,7 @@ def batch_of(head: str, lengths: tuple[int, ...] = PADDED) -> dict[str, torch.Te
 
 
 def attach_peft(model: PreTrainedModel, head: str) -> nn.Module:
-    """The model with PEFT's prefixes."""
+    """The model with the prefixes of PEFT."""
     from peft import PrefixTuningConfig, get_peft_model
 
     task_types = {"sentence": "SEQ_CLS", "token": "TOKEN_CLS", "choice": None, "choice_by_hand": "FEATURE_EXTRACTION"}
@@ -124,7 +124,7 @@ def attach_peft(model: PreTrainedModel, head: str) -> nn.Module:
     config = PrefixTuningConfig(
         task_type=task_types[head],
         num_virtual_tokens=PREFIX,
-        # It asks for these where the family's config has names of its own for them.
+        # PEFT needs these if the config of the family has other names for them.
         token_dim=own.hidden_size,
         num_layers=own.num_hidden_layers,
         num_attention_heads=own.num_attention_heads,
@@ -136,7 +136,7 @@ def attach_peft(model: PreTrainedModel, head: str) -> nn.Module:
 
 
 def attach_adapters(model: Any, head: str) -> nn.Module:
-    """The model with adapters' prefixes."""
+    """The model with the prefixes of adapters."""
     import adapters
 
     adapters.init(model)
@@ -147,7 +147,7 @@ def attach_adapters(model: Any, head: str) -> nn.Module:
 
 
 def prefixes_of(model: nn.Module) -> list[nn.Parameter]:
-    """The trainable parameters of the prefixes, in either library's naming."""
+    """The trainable parameters of the prefixes, by their names in either library."""
     names = ("prompt_encoder.", "prefix_tunings.")
     found = [p for name, p in model.named_parameters() if p.requires_grad and any(part in name for part in names)]
     if not found:
@@ -156,7 +156,7 @@ def prefixes_of(model: nn.Module) -> list[nn.Parameter]:
 
 
 def gradient(model: nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-    """The gradient of the loss at all elements of the prefixes, zero where there is none."""
+    """The gradient of the loss for all elements of the prefixes; zero for elements without a gradient."""
     prefixes = prefixes_of(model)
     model.train()
     model.zero_grad()
@@ -173,13 +173,13 @@ def gradient(model: nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
 def logits(
     model: nn.Module, batch: dict[str, torch.Tensor], rows: slice = slice(None), length: int = max(PADDED)
 ) -> torch.Tensor:
-    """The logits of some rows of a batch, cut to a length."""
+    """The logits of some rows of a batch, truncated to a length."""
     inputs = {name: batch[name][rows, ..., :length] for name in ("input_ids", "attention_mask")}
     return model.eval()(**inputs).logits
 
 
 def forward(model: nn.Module, head: str) -> None:
-    """See that the prefix learns, matters, and leaves padding harmless."""
+    """Check that the prefix has a gradient, changes the logits, and that padding does not change them."""
     batch = batch_of(head)
     found = gradient(model, batch)
     if not found.any():
@@ -200,7 +200,7 @@ def forward(model: nn.Module, head: str) -> None:
 
 
 def checkpointing(model: Any, head: str, lengths: tuple[int, ...] = PADDED) -> None:
-    """See that gradient checkpointing leaves the gradient of the prefix as it is."""
+    """Check that gradient checkpointing does not change the gradient of the prefix."""
     batch = batch_of(head, lengths)
     expected = gradient(model, batch)
     if not expected.any():
@@ -214,12 +214,12 @@ def checkpointing(model: Any, head: str, lengths: tuple[int, ...] = PADDED) -> N
 
 
 def checkpointing_unpadded(model: nn.Module, head: str) -> None:
-    """The same in a batch without padding."""
+    """The same check with a batch without padding."""
     checkpointing(model, head, UNPADDED)
 
 
 def bf16(model: nn.Module, head: str) -> None:
-    """See that forward and backward run in bfloat16."""
+    """Check that forward and backward run in bfloat16."""
     if not gradient(model, batch_of(head)).any():
         raise Failed("no gradient")
 
@@ -229,7 +229,7 @@ CHECKS = {check.__name__: check for check in (forward, checkpointing, checkpoint
 
 
 def outcome(library: str, family: str, head: str, check: Callable, **how: Any) -> str:
-    """What a check says of a model with a library's prefixes: works, or what does not."""
+    """The result of a check of a model with the prefixes of a library: "works", or what does not."""
     if check is bf16:
         how["dtype"] = torch.bfloat16
     try:
@@ -251,13 +251,13 @@ def outcome(library: str, family: str, head: str, check: Callable, **how: Any) -
 
 
 def told(error: Exception) -> str:
-    """An error's type and the first line of its message, without the fields of a config printed in it."""
+    """The type of an error and the first line of its message, without config fields that are printed in it."""
     line = re.sub(r"Config\(.*\)", "Config(...)", str(error).partition("\n")[0])
     return f"{type(error).__name__}: {line}"
 
 
 def outcomes(library: str, family: str, head: str) -> dict[str, str]:
-    """What all checks say."""
+    """The results of all checks."""
     if type(config_of(family)) not in HEADS[head]._model_mapping:
         return dict.fromkeys(CHECKS, "no such head in transformers")
     said = {name: outcome(library, family, head, check) for name, check in CHECKS.items()}
@@ -268,7 +268,7 @@ def outcomes(library: str, family: str, head: str) -> dict[str, str]:
 
 
 def main() -> None:
-    """Print one library's outcomes as JSON."""
+    """Print the results of one library as JSON."""
     if sys.argv[1:] not in [[library] for library in ATTACH]:
         sys.exit(f"usage: python {sys.argv[0]} {'|'.join(ATTACH)}")
     library = sys.argv[1]

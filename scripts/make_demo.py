@@ -1,4 +1,4 @@
-"""Make the embedded demo again: a small language, three tasks in it, and a tiny encoder pretrained on it.
+"""Rebuild the demo: a small artificial language, three tasks in it, and a tiny encoder pretrained on it.
 
     python scripts/make_demo.py data      writes spt/demo/{pair,choice,ner}, byte for byte as committed
     python scripts/make_demo.py encoder   pretrains spt/demo/encoder (some minutes on a CPU)
@@ -74,7 +74,7 @@ def choice(rng: random.Random) -> dict:
 
 
 def sentence(rng: random.Random) -> list[tuple[str, str]]:
-    """Words with their tags. Names carry no hint of their type: the words around them do."""
+    """Words with their tags. The type of a name follows from the words around it, not from the name."""
     tagged: list[tuple[str, str]] = []
     for word in rng.choice(FRAMES).split():
         if word == "{THING}":
@@ -89,7 +89,7 @@ def sentence(rng: random.Random) -> list[tuple[str, str]]:
 
 
 def write_data(demo: Path = DEMO) -> None:
-    """Write the three tasks' files."""
+    """Write the files of the three tasks."""
     for name, make, sizes in (
         ("pair", pair, {"train": 200, "val": 120}),
         ("choice", choice, {"train": 200, "val": 200}),
@@ -104,7 +104,7 @@ def write_data(demo: Path = DEMO) -> None:
 
 
 def distinct(name: str, make: Callable[[random.Random], object], sizes: dict[str, int]) -> dict[str, list]:
-    """Splits of a task, no example in two of them."""
+    """The splits of a task; no example is in two of them."""
     rng = random.Random(name)
     seen: set[str] = set()
     splits: dict[str, list] = {}
@@ -119,7 +119,7 @@ def distinct(name: str, make: Callable[[random.Random], object], sizes: dict[str
 
 
 def documents(rng: random.Random) -> Iterator[tuple[str, str, int]]:
-    """Endless pretraining text: two sentences, and whether the second goes on from the first (1) or not (0)."""
+    """Infinite pretraining text: two sentences, and whether the second follows from the first (1) or not (0)."""
     while True:
         follows = rng.random() < 0.5
         if rng.random() < 0.6:
@@ -147,7 +147,7 @@ def documents(rng: random.Random) -> Iterator[tuple[str, str, int]]:
 
 
 def vocabulary() -> list[str]:
-    """Special tokens, all words of the language, and the syllables at the start and inside of a name."""
+    """Special tokens, all words of the language, and syllables at the start of a name and inside it."""
     text = " ".join([*FRAMES, *(half for both in CAUSES for half in both), *THINGS, "because", "so"])
     words = {word for word in text.split() if "{" not in word}
     specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -189,9 +189,9 @@ def pretrain(demo: Path = DEMO, steps: int = 4000, batch: int = 64) -> None:
         rows = [next(stream) for _ in range(batch)]
         encoded = tokenizer([row[0] for row in rows], [row[1] for row in rows])
         inputs = collate([{key: encoded[key][i] for key in encoded} for i in range(batch)])
-        # BERT's own convention: 0 where the second sentence follows.
+        # As in BERT: 0 if the second sentence follows.
         follows = torch.tensor([1 - row[2] for row in rows])
-        # Every position is trained, not only the first ones: prefix tuning shifts them.
+        # All positions are trained, not only the first ones: prefix tuning shifts them.
         free = config.max_position_embeddings - inputs["input_ids"].shape[1]
         offset = rng.choice((0, rng.randrange(free)))
         positions = torch.arange(offset, offset + inputs["input_ids"].shape[1])[None]

@@ -1,22 +1,15 @@
-"""What a run says: to the terminal, and with times to its log file."""
+"""What a run shows: messages and progress bars in the terminal, messages with their time in the run's log file."""
 
 import logging
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    SpinnerColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from spt import distributed as processes
 from spt.errors import SptError, cannot_write
@@ -25,20 +18,23 @@ log = logging.getLogger("spt")
 
 Item = TypeVar("Item")
 
-console = Console(quiet=not processes.is_main())
+console = Console(soft_wrap=True, highlight=False)
 
-errors = Console(stderr=True)
+errors = Console(stderr=True, soft_wrap=True, highlight=False)
 
 
 @contextmanager
 def logged(path: Path | None = None, terminal: Console = console) -> Iterator[None]:
-    """Send what `spt` logs in the main process to the terminal, and to a file where one is named."""
-    handlers: list[logging.Handler] = []
-    path = path if processes.is_main() else None
-    if path is not None:
-        handlers.append(_File(path, encoding="utf-8"))
-        handlers[0].setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    handlers.append(_Terminal(terminal))
+    """Show what `spt` logs in the main process in the terminal, and write it to the file `path`.
+
+    An exception in the block is written to the file, too.
+    """
+    handlers: list[logging.Handler] = [logging.NullHandler()]
+    if processes.is_main():
+        handlers = [_TerminalHandler(terminal)]
+        if path is not None:
+            handlers.append(_LogFileHandler(path, encoding="utf-8"))
+            handlers[-1].setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     log.setLevel(logging.INFO)
     log.propagate = False
     for handler in handlers:
@@ -46,20 +42,20 @@ def logged(path: Path | None = None, terminal: Console = console) -> Iterator[No
     try:
         yield
     except Exception as error:
-        if path is not None:
-            failed = logging.makeLogRecord({"levelname": "ERROR", "msg": f"{type(error).__name__}: {error}"})
-            with suppress(SptError):  # the log itself cannot be written, and `error` is of more use
-                handlers[0].handle(failed)
+        if isinstance(handlers[-1], _LogFileHandler):
+            record = logging.makeLogRecord({"levelname": "ERROR", "msg": f"{type(error).__name__}: {error}"})
+            with suppress(SptError):  # if the log cannot be written, `error` is the more useful of the two
+                handlers[-1].handle(record)
         raise
     finally:
         for handler in handlers:
             log.removeHandler(handler)
-            with suppress(OSError):  # what cannot be written was said before
+            with suppress(OSError):  # an unwritable log was reported when it was written
                 handler.close()
         log.propagate = True
 
 
-class _File(logging.FileHandler):
+class _LogFileHandler(logging.FileHandler):
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
         error = sys.exc_info()[1]
         if isinstance(error, OSError):
@@ -67,30 +63,38 @@ class _File(logging.FileHandler):
         super().handleError(record)
 
 
-class _Terminal(logging.Handler):
-    """Prints above a running progress bar."""
+class _TerminalHandler(logging.Handler):
+    """Prints above a progress bar. Rich's own handler would break lines at the width of the terminal."""
 
     def __init__(self, terminal: Console):
         super().__init__()
         self.terminal = terminal
 
     def emit(self, record: logging.LogRecord) -> None:
-        loud = record.levelno > logging.INFO
-        text = f"{record.levelname.lower()}: {record.getMessage()}" if loud else record.getMessage()
-        self.terminal.print(text, style="bold yellow" if loud else None, soft_wrap=True, markup=False, highlight=False)
+        warning = record.levelno > logging.INFO
+        text = f"{record.levelname.lower()}: {record.getMessage()}" if warning else record.getMessage()
+        self.terminal.print(text, style="bold yellow" if warning else None, markup=False)
 
 
 class Bar:
-    """A progress bar with loss and dev score; where the output is no terminal, a line an epoch instead."""
+    """The progress bar of a training, with loss, dev score and remaining time. An epoch is also logged as a line.
+
+    Args:
+        metric: the name of the dev score.
+        steps: optimiser steps of the whole training, those before a resume included.
+    """
 
     def __init__(self, metric: str, steps: int):
-        self.metric = metric
+        self.metric, self.steps = metric, steps
         self.loss = self.dev = ""
-        columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
-        self.progress = Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
+        self.first_step: int | None = None
+        columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"))
+        shown = console.is_terminal and processes.is_main()
+        self.progress = Progress(*columns, console=console, disable=not shown, transient=True)
         self.task = self.progress.add_task("", total=steps)
 
     def __enter__(self) -> "Bar":
+        self.start = time.monotonic()
         self.progress.start()
         return self
 
@@ -98,89 +102,88 @@ class Bar:
         self.progress.stop()
 
     def step(self, step: int, loss: float) -> None:
-        """Show a step's loss."""
-        self.loss = f"loss {loss:.4f}"
+        """Show the loss of a step, counted from 1, and the time that is left at the mean speed so far."""
+        self.first_step = self.first_step or step
+        seconds_per_step = (time.monotonic() - self.start) / (step - self.first_step + 1)
+        self.loss = f"loss {loss:.4f}, {duration(seconds_per_step * (self.steps - step))} left"
         self.progress.update(self.task, completed=step, description=f"{self.loss} {self.dev}")
 
     def epoch(self, row: dict[str, Any], best: bool) -> None:
-        """Show an epoch's dev score."""
+        """Show the dev score of an epoch, a row of the run's history, and log the row; `best` marks it with a star."""
         self.dev = f"dev {self.metric} {percent(row[f'dev_{self.metric}'])}"
         self.progress.update(self.task, completed=row["step"], description=f"{self.loss} {self.dev}")
+        star = " *" if best else ""
         log.info(
-            "epoch %d: loss %.4f, dev loss %.4f, %s%s (%.1f s)",
-            row["epoch"],
-            row["train_loss"],
-            row["dev_loss"],
-            self.dev,
-            " *" if best else "",
-            row["seconds"],
+            f"epoch {row['epoch']}: loss {row['train_loss']:.4f}, dev loss {row['dev_loss']:.4f}, {self.dev}{star} "
+            f"({row['seconds']:.1f} s)"
         )
 
 
-def percent(score: float | None) -> str:
-    """A score as the field's tables print it."""
-    return "-" if score is None else f"{100 * score:.2f}"
-
-
-def show_start(facts: dict[str, str]) -> None:
-    """What the run is, a fact a line."""
-    width = max(map(len, facts)) + 2
-    for name, value in facts.items():
-        log.info("%s%s", name.ljust(width), value)
-
-
-def show_best(score: float, chosen: dict[str, Any], path: Path) -> None:
-    """What a search found, and where it says so."""
-    settings = " ".join(f"{name}={value}" for name, value in chosen.items())
-    log.info("best dev of the search %s: %s (%s)", percent(score), settings, path)
-
-
-def show_evaluation(
-    task: str, split: str, examples: int, scores: dict[str, float], recorded: dict[str, float] | None
-) -> None:
-    """A split's scores, and whether they are the recorded ones where they are of the same data."""
-    log.info(
-        "%s %s (%d examples): %s", task, split, examples, ", ".join(f"{n} {percent(s)}" for n, s in scores.items())
-    )
-    if recorded is None:
-        log.info("no score of these examples is recorded with the adapter")
-    elif recorded == scores:
-        log.info("the recorded scores exactly")
-    else:
-        log.warning("recorded: %s", ", ".join(f"{name} {percent(score)}" for name, score in recorded.items()))
-
-
 def counted(items: Iterable[Item], shown: bool = True) -> Iterator[Item]:
-    """`items` with a progress bar on standard error, where that is a terminal and the bar is to be `shown`."""
+    """`items`, with their count in the terminal of standard error, if it is one and `shown` is true."""
     columns = (SpinnerColumn(), TextColumn("{task.completed:.0f} predicted"), TimeElapsedColumn())
     disable = not shown or not errors.is_terminal
     with Progress(*columns, console=errors, disable=disable, transient=True) as progress:
         yield from progress.track(items, total=None)
 
 
+def percent(score: float | None) -> str:
+    """A score from 0 to 1 in percent with two decimals; "-" for None."""
+    return "-" if score is None else f"{100 * score:.2f}"
+
+
+def duration(seconds: float) -> str:
+    """A rounded time: 45 s, 12 min, 3 h 05 min."""
+    minutes = round(seconds / 60)
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def show_start(facts: dict[str, str]) -> None:
+    """Log the settings of a run, one per line."""
+    width = max(map(len, facts)) + 2
+    for name, value in facts.items():
+        log.info("%s%s", name.ljust(width), value)
+
+
+def show_best(score: float, settings: dict[str, Any], path: Path) -> None:
+    """Log the best trial of a search, and the file with its settings."""
+    values = " ".join(f"{name}={value}" for name, value in settings.items())
+    log.info("best dev of the search %s: %s (%s)", percent(score), values, path)
+
+
+def show_evaluation(
+    task: str, split: str, examples: int, scores: dict[str, float], recorded: dict[str, float] | None
+) -> None:
+    """Log the scores of a split, and compare them to the recorded ones if those are of the same examples."""
+    log.info("%s %s (%d examples): %s", task, split, examples, _listed(scores))
+    if recorded is None:
+        log.info("no score of these examples is recorded with the adapter")
+    elif recorded == scores:
+        log.info("the recorded scores exactly")
+    else:
+        log.warning("recorded: %s", _listed(recorded))
+
+
 def show_result(record: dict[str, Any], published: list[dict[str, str]], note: str | None = None) -> None:
-    """A finished run in one line, with the published numbers for its cell."""
+    """Log the result of a run in one line, with the published scores of its cell, and the run's warnings."""
     if note:
         log.info("%s", note)
     metrics = record["metrics"]
     parts = ["no epoch finished"]
-    if record["best_epoch"] is not None:
-        parts = [
-            f"best dev {percent(metrics['best_dev'])} (epoch {record['best_epoch']})",
-            f"last dev {percent(metrics['last_dev'])}",
-        ]
-    parts += [
-        f"{name} {percent(score)} (at the best dev epoch)"
-        for name, score in metrics.items()
-        if name not in ("best_dev", "last_dev") and score is not None
-    ]
+    if (epoch := record["best_epoch"]) is not None:
+        parts = [f"best dev {percent(metrics['best_dev'])} (epoch {epoch})", f"last dev {percent(metrics['last_dev'])}"]
+    others = {name: score for name, score in metrics.items() if name not in ("best_dev", "last_dev")}
+    parts += [f"{name} {percent(score)} (at the best dev epoch)" for name, score in others.items() if score is not None]
     parts.append(f"{record['wall_seconds']:.0f} s")
-    line = f"{record['task']} {record['model']} {record['method']} {record['metric']}: {', '.join(parts)}"
     rows = [f"{row['split']} {row['value']} ({row['selection']})" for row in published]
-    if rows:
-        line += f" | published: {', '.join(rows)}, {published[0]['source']}"
-    else:
-        line += " | published: none for this cell"
-    log.info("%s", line)
+    references = f"{', '.join(rows)}, {published[0]['source']}" if rows else "none for this cell"
+    cell = f"{record['task']} {record['model']} {record['method']} {record['metric']}"
+    log.info("%s", f"{cell}: {', '.join(parts)} | published: {references}")
     for warning in record["warnings"]:
         log.warning("%s", warning)
+
+
+def _listed(scores: dict[str, float]) -> str:
+    return ", ".join(f"{name} {percent(score)}" for name, score in scores.items())

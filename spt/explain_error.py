@@ -1,4 +1,6 @@
-"""One message for any error: what is wrong, and what would be right."""
+"""The message of an error: what is wrong, and what would be right."""
+
+from traceback import walk_tb
 
 from hydra.errors import HydraException, InstantiationException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
@@ -6,37 +8,48 @@ from omegaconf.errors import OmegaConfBaseException
 
 from spt.errors import SptError, nearest
 
+PLUGINS = "pip install -e '.[ray,optuna]'"
+
 
 def explain(error: BaseException) -> str:
-    """One message for any error: what is wrong, and where it helps, what would be right."""
-    if isinstance(error, SptError):
-        return str(error)
-    if isinstance(error, InstantiationException) and error.__cause__ is not None:
-        if isinstance(error.__cause__, TypeError) and "argument" in str(error.__cause__):
-            return f"{error.__cause__}: an option, or a recipe, that belongs to another method or task"
-        return explain(error.__cause__)
-    if isinstance(error, ValueError) and str(error).startswith("Config group override must be"):
-        return f"{error}: a group is chosen by the name of one of its files"
-    if isinstance(error, MissingConfigException):
-        group, _, name = str(error.missing_cfg_file).rpartition("/")
-        of_plugins = "pip install -e '.[ray,optuna]'" if group.startswith("hydra/") else ""
-        if error.options:
-            extra = f"; more of them come with {of_plugins}" if of_plugins else ""
-            return f"unknown {group or 'config'} {name!r}: {nearest(name, error.options)}{extra}"
-        if of_plugins:
-            return f"{group}={name} is a plugin's, which is not installed: {of_plugins}"
-    if isinstance(error, ValueError) and str(error).startswith("The --resolve flag"):
-        return str(error)
+    """The message of an error, for people: what is wrong, and if possible what to do."""
+    match error:
+        case SptError():
+            return str(error)
+        case InstantiationException(__cause__=TypeError() as cause) if _raised_by_hydra(cause):
+            return f"{cause}: an option, or a recipe, that belongs to another method or task"
+        case InstantiationException(__cause__=BaseException() as cause):
+            return explain(cause)
+        case MissingConfigException(missing_cfg_file=str()):
+            return _explain_missing_config(error)
+        case HydraException() | OmegaConfBaseException():
+            return _explain_config(error)
+        case ValueError() if _raised_by_hydra(error):
+            return str(error)
+        case OSError(strerror=str() as reason):
+            return reason if error.filename is None else f"{error.filename}: {reason}"
+    # By name: torch is not imported here. Its allocator on CPUs raises a plain RuntimeError.
     if type(error).__name__ == "OutOfMemoryError" or "DefaultCPUAllocator" in str(error):
         return (
             "out of memory: halve trainer.per_device_train_batch_size and double trainer.gradient_accumulation_steps, "
-            f"shorten task.max_length, or train fewer numbers ({str(error).splitlines()[0]})"
+            f"shorten task.max_length, or train fewer parameters ({str(error).splitlines()[0]})"
         )
-    if isinstance(error, OSError) and error.strerror is not None:
-        return error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
-    if isinstance(error, HydraException | OmegaConfBaseException):
-        return _explain_config(error)
     return f"{type(error).__name__}: {error} (unexpected; -v shows the traceback)"
+
+
+def _raised_by_hydra(error: BaseException) -> bool:
+    """Whether a line of Hydra raised the error; for a TypeError: whether its call did not fit the function called."""
+    modules = [frame.f_globals.get("__name__", "") for frame, _ in walk_tb(error.__traceback__)]
+    return bool(modules) and modules[-1].startswith("hydra.")
+
+
+def _explain_missing_config(error: MissingConfigException) -> str:
+    group, _, name = str(error.missing_cfg_file).rpartition("/")
+    of_hydra = group.startswith("hydra/")
+    if error.options:
+        plugins = f"; plugins bring more: {PLUGINS}" if of_hydra else ""
+        return f"unknown {group or 'config'} {name!r}: {nearest(name, error.options)}{plugins}"
+    return f"{group}={name} needs a plugin that is not installed: {PLUGINS}" if of_hydra else _explain_config(error)
 
 
 def _explain_config(error: BaseException) -> str:
@@ -47,7 +60,7 @@ def _explain_config(error: BaseException) -> str:
         if OmegaConf.is_missing(parent, name):
             return f"{key} is missing: add {key}=..."
         if not parent:
-            return f"option {key!r} is not set in {outer}, and is added with a plus: +{key}=..."
+            return f"{outer} has no option {key!r} yet: add it with a plus, +{key}=..."
         if name not in parent:
             return f"unknown option {key!r}: {nearest(name, map(str, parent))}"
     message = str(error).strip() + ("" if cause is error else f" ({str(cause).strip().splitlines()[0]})")

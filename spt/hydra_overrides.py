@@ -1,13 +1,15 @@
-"""Values of overrides in Hydra's quotes."""
+"""Quote the values of overrides, so that Hydra takes them as plain text."""
 
 import re
 
 
 def quoted(argument: str, verbatim: tuple[str, ...]) -> str:
-    """An override of one of the `verbatim` keys with its value in Hydra's quotes; any other argument as it is."""
+    """An override with its value in Hydra's single quotes, if its key is in `verbatim`; else the argument as it is."""
     key, equals, value = argument.partition("=")
     if not equals or key not in verbatim:
         return argument
-    value = re.sub(r"(\\*)\$\{", r"\1\1\\${", value)  # no interpolation, ...
-    value = re.sub(r"(\\*)('|$)", lambda found: 2 * found[1] + "\\'" * bool(found[2]), value)  # ... no end of the quote
+    # In quotes, Hydra reads a backslash as an escape only in front of a quote, and OmegaConf only in front of ${.
+    value = re.sub(r"(\\*)\$\{", r"\1\1\\${", value)
+    value = re.sub(r"(\\*)'", r"\1\1\\'", value)
+    value = re.sub(r"(\\+)$", r"\1\1", value)  # the closing quote follows
     return f"{key}='{value}'"

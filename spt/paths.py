@@ -1,4 +1,4 @@
-"""Where things lie: the repository, its configs, and paths as a config names them."""
+"""The folders of the repository, and paths in configs."""
 
 from importlib.resources import files
 from pathlib import Path
@@ -9,7 +9,7 @@ CONF = REPOSITORY / "conf"
 
 
 def local_path(text: str) -> Path:
-    """A path as a config names it: ~ is the home folder, pkg://spt/... a folder that comes with this package."""
+    """The path that a config names: ~ is the home folder, pkg://spt/... a folder of this package."""
     if text.startswith("pkg://"):
         package, _, rest = text.removeprefix("pkg://").partition("/")
         return Path(str(files(package))) / rest

@@ -25,11 +25,11 @@ SHARED = REPO.parent / "shared"
 
 
 def pytest_collection_finish() -> None:
-    gc.freeze()  # what was imported is no garbage: the collection that Trainer ends each run with passes over it
+    gc.freeze()  # garbage collections then skip all imported objects
 
 
 def tiny_encoder(family: str = "bert", attention: str = "sdpa", **config) -> PreTrainedModel:
-    """A random BERT or RoBERTa of two layers, the same at each call."""
+    """A BERT or RoBERTa of two layers with random weights, the same at each call."""
     return families.family({"bert": "BERT", "roberta": "RoBERTa"}[family], attention, **config)
 
 
@@ -39,7 +39,7 @@ def encoder() -> PreTrainedModel:
 
 
 def batch(rows: int = 3, length: int = 10, choices: int | None = None) -> dict[str, torch.Tensor]:
-    """Right-padded input ids and mask; the first row is whole."""
+    """Input ids and attention mask, padded on the right; the first row has no padding."""
     generator = torch.Generator().manual_seed(1)
     shape = (rows, length) if choices is None else (rows, choices, length)
     mask = torch.ones(shape, dtype=torch.long)
@@ -72,7 +72,7 @@ def train(monkeypatch, capsys, tmp_path):
 
 
 def run(*command: str, timeout: float | None = None, **kwargs) -> subprocess.CompletedProcess:
-    """A real process in the repository. Where it takes too long, it and all that it started say where they stand."""
+    """Run Python in a process in the repository. After `timeout` it and its children print tracebacks and end."""
     environment = {**kwargs.pop("env", os.environ), "PYTHONFAULTHANDLER": "1"}
     where = {"cwd": REPO, "env": environment, "text": True, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     process = subprocess.Popen([sys.executable, *command], **where, **kwargs)
@@ -91,7 +91,7 @@ STRAIGHT: dict[tuple[str, ...], dict] = {}
 
 
 def outcome(runs: Path) -> dict:
-    """What a run left, less time, memory and what tells of interruptions."""
+    """The results of a run, without times, memory and traces of interruptions."""
     (path,) = runs.glob("*/record.json")
     assert {p.name for p in path.parent.iterdir()} == {
         "config.yaml", "record.json", "history.jsonl", "outcomes.json", "adapter", "train.log"
@@ -117,7 +117,7 @@ def resumed(runs: Path) -> int:
 
 @pytest.fixture(scope="session")
 def data(tmp_path_factory):
-    """The first examples of the demo's data."""
+    """The first examples of the demo data."""
     folder = tmp_path_factory.mktemp("data")
     for task, end in (("pair", "\n"), ("ner", "\n\n")):
         (folder / f"demo_{task}").mkdir()
@@ -129,7 +129,7 @@ def data(tmp_path_factory):
 
 @pytest.fixture
 def start(train, data):
-    """Train the demo's encoder on these examples."""
+    """Train the encoder of the demo on `data`."""
     return lambda *settings, **where: train(*arguments(data, settings), **where)
 
 
@@ -140,7 +140,7 @@ def arguments(data: Path, settings: tuple[str, ...]) -> list[str]:
 
 @pytest.fixture
 def straight(start, tmp_path):
-    """What the run with these settings leaves without an interruption."""
+    """The results of the run with these settings without an interruption."""
 
     def call(*settings: str) -> dict:
         if settings not in STRAIGHT:

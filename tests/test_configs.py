@@ -1,4 +1,4 @@
-"""Every shipped YAML composes, and what it describes can be made. Recipes are the published ones, to the digit."""
+"""Every file of conf composes, and its target can be instantiated. Recipes equal the published ones exactly."""
 
 import csv
 import itertools
@@ -36,8 +36,8 @@ def test_the_shipped_groups():
         "boolq cb copa multirc record rte wic wsc cola sst2 mrpc qqp stsb mnli qnli wnli "
         "conll03 conll04 ontonotes wnut17 custom demo_pair demo_choice demo_ner".split()
     )
-    ours = {"prefix_tuning", "p_tuning_v2", "spt", "spt_sl"}
-    assert set(options("method")) == ours | {"fine_tuning", "linear_probe", "bitfit", "lora"}
+    prefixes = {"prefix_tuning", "p_tuning_v2", "spt", "spt_sl"}
+    assert set(options("method")) == prefixes | {"fine_tuning", "linear_probe", "bitfit", "lora"}
     assert {"bert-base-cased", "bert-large-uncased", "roberta-large", "minilm", "demo"} <= set(options("model"))
 
 
@@ -81,7 +81,7 @@ def test_loggers(name):
     instantiate(composed(f"logger={name}").logger)
 
 
-def test_every_published_recipe_is_shipped_and_no_other():
+def test_the_published_recipes_are_in_conf_and_no_others():
     shipped = {
         str(path.relative_to(CONF / "recipe").with_suffix(""))
         for method in ("spt_sl", "prefix_tuning")
@@ -91,7 +91,7 @@ def test_every_published_recipe_is_shipped_and_no_other():
 
 
 @pytest.mark.parametrize("row", PUBLISHED, ids=CELLS)
-def test_a_recipe_is_picked_up_by_itself_and_says_what_was_published(row):
+def test_a_recipe_is_chosen_by_its_cell_and_equals_the_published_one(row):
     cell = f"{row['method']}/{row['task']}/{row['model']}"
     config = composed(f"method={row['method']}", f"task={row['task']}", f"model={row['model']}")
     assert (config.recipe.name, config.recipe.source) == (cell, row["source"])
@@ -124,13 +124,13 @@ def test_a_recipe_is_picked_up_by_itself_and_says_what_was_published(row):
 def test_p_tuning_v2_takes_the_recipes_of_prefix_tuning():
     for cell in (row for row in PUBLISHED if row["method"] == "prefix_tuning"):
         chosen = (f"task={cell['task']}", f"model={cell['model']}")
-        ours, theirs = composed("method=p_tuning_v2", *chosen), composed("method=prefix_tuning", *chosen)
-        assert ours.method.name == "p_tuning_v2"
-        ours.method.name = theirs.method.name
-        assert ours == theirs and ours.recipe.name == f"prefix_tuning/{cell['task']}/{cell['model']}"
+        p_tuning, borrowed = composed("method=p_tuning_v2", *chosen), composed("method=prefix_tuning", *chosen)
+        assert p_tuning.method.name == "p_tuning_v2"
+        p_tuning.method.name = borrowed.method.name
+        assert p_tuning == borrowed and p_tuning.recipe.name == f"prefix_tuning/{cell['task']}/{cell['model']}"
 
 
-def test_a_recipe_can_be_overridden_left_out_and_borrowed():
+def test_a_recipe_can_be_overridden_left_out_or_taken_from_another_cell():
     cell = ("method=spt_sl", "task=rte", "model=bert-base-cased")
     assert composed(*cell, "trainer.learning_rate=1e-3").trainer.learning_rate == 1e-3
     assert composed(*cell, "recipe=none").recipe is None
@@ -140,7 +140,7 @@ def test_a_recipe_can_be_overridden_left_out_and_borrowed():
     assert composed("method=spt", "task=rte").recipe is None
 
 
-def test_the_fingerprint_is_of_what_can_change_a_result():
+def test_only_settings_that_can_change_a_result_change_the_fingerprint():
     def of(*overrides):
         return fingerprint(OmegaConf.to_container(composed(*overrides), resolve=True))
 
@@ -148,10 +148,10 @@ def test_the_fingerprint_is_of_what_can_change_a_result():
     assert len({of(), of("seed=12"), of("method.alpha=4"), of("task.max_length=64"), of("method=spt_sl")}) == 5
 
 
-def test_what_comes_from_the_hub_comes_from_a_pinned_commit():
+def test_hub_data_is_pinned_to_a_commit():
     hubs = {name: composed(f"task={name}").task.get("hub") for name in options("task")}
     floating = {name for name, hub in hubs.items() if hub and not re.fullmatch("[0-9a-f]{40}", hub.revision)}
-    assert floating == {"conll04"}  # its commit is not known here
+    assert floating == {"conll04"}  # its commit is not known
 
 
 def test_published_numbers_are_readable():

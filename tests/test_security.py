@@ -1,4 +1,4 @@
-"""Nothing is unpickled or run that came from elsewhere, nothing goes out unasked, no secret stays behind."""
+"""No unpickling, no code from files, no network access without need, no secrets in files or messages."""
 
 import ast
 import json
@@ -37,37 +37,43 @@ def test_no_source_unpickles_or_evaluates(path):
 
 
 @pytest.mark.slow
-def test_the_whole_way_without_a_network_and_without_secrets(tmp_path):
-    """Every command on the demo: no name is looked up, no address called, no key left in a file or said."""
+def test_all_commands_without_network_and_without_secrets(tmp_path):
+    """The commands on the demo open no connection, and write no key to a file or the terminal."""
     (tmp_path / "site").mkdir()
     log, runs = tmp_path / "calls", tmp_path / "runs"
     (tmp_path / "site" / "sitecustomize.py").write_text(NO_SOCKETS.format(log=str(log)))
     secrets = {"WANDB_API_KEY": "key-of-wandb-0123456789", "HF_TOKEN": "hf_token0123456789", "AWS_SECRET": "aws01234"}
     env = {**os.environ, **secrets, "PYTHONPATH": str(tmp_path / "site")}
     env = {name: value for name, value in env.items() if name != "HF_HUB_OFFLINE"}
-    said = ""
+    output = ""
 
     def call(*command: str) -> None:
-        nonlocal said
+        nonlocal output
         done = run("-m", *command, env=env)
         assert done.returncode == 0, done.stdout + done.stderr
-        said += done.stdout + done.stderr
+        output += done.stdout + done.stderr
 
     call("spt.train", *DEMO, "task=demo_pair", f"output_dir={runs}")
     (record,) = runs.glob("*/record.json")
     call("spt.evaluate", f"run={record.parent}")
-    call("spt.predict", f"run={record.parent}", "text=the apple", "text_pair=the child", f"output={runs}/said.jsonl")
+    call(
+        "spt.predict",
+        f"run={record.parent}",
+        "text=the apple",
+        "text_pair=the child",
+        f"output={runs}/predictions.jsonl",
+    )
     call("spt.runs", f"output_dir={runs}")
     assert not log.exists(), log.read_text()
-    texts = [said, *(path.read_bytes().decode(errors="replace") for path in runs.rglob("*") if path.is_file())]
+    texts = [output, *(path.read_bytes().decode(errors="replace") for path in runs.rglob("*") if path.is_file())]
     assert len(texts) > 8
     for name, secret in secrets.items():
         assert not any(secret in text for text in texts), name
 
 
 @pytest.mark.slow
-def test_what_a_record_names_is_not_made(tmp_path):
-    """A record whose config would have Hydra call something is read, and calls nothing."""
+def test_a_record_s_target_is_not_called(tmp_path):
+    """A record is read without a call of the `_target_` in its config."""
     grid = (
         *("-m", "spt.reproduce", "table=ner", "+tables.ner.profiles.smoke.rows=[linear_probe]", "--dry-run"),
         f"output_dir={tmp_path}",

@@ -39,9 +39,9 @@ def sweep(tmp_path_factory):
 
 def test_every_method_runs_on_every_shape(sweep):
     folder, done = sweep
-    found = {(r["task"], r["method"]): r for r in records(folder)}
-    assert found.keys() == {(task, method) for task in TASKS for method in METHODS}
-    for (task, method), record in found.items():
+    by_cell = {(r["task"], r["method"]): r for r in records(folder)}
+    assert by_cell.keys() == {(task, method) for task in TASKS for method in METHODS}
+    for (task, method), record in by_cell.items():
         assert record["status"] == "finished" and record["metric"] == TASKS[task]
         assert 0 <= record["metrics"]["last_dev"] <= record["metrics"]["best_dev"] <= 1
         assert (record["metrics"]["test"] is not None) == (task == "demo_ner")
@@ -54,7 +54,7 @@ def test_every_method_runs_on_every_shape(sweep):
     assert "Traceback" not in done.stderr and "Warning" not in done.stderr
 
 
-def test_a_run_folder_holds_all_that_was(sweep):
+def test_the_files_of_a_run_folder(sweep):
     folder, _ = sweep
     (path,) = folder.glob("demo_ner.demo.spt_sl.*")
     left = {"config.yaml", "record.json", "history.jsonl", "outcomes.json", "adapter", "train.log"}
@@ -76,11 +76,11 @@ def test_a_run_folder_holds_all_that_was(sweep):
     assert sum(t.numel() for t in weights.values()) == record["trainable_parameters"]
     assert record["adapter_bytes"] < 100_000
     log = (path / "train.log").read_text()
-    for said in ("150 validation", "prefix_length=20", "none for this cell: the defaults", "trainable", "best dev"):
-        assert said in log
+    for text in ("150 validation", "prefix_length=20", "none for this cell: the defaults", "trainable", "best dev"):
+        assert text in log
 
 
-def test_the_list_of_runs_has_a_line_a_run(sweep):
+def test_the_list_of_runs_has_a_line_per_run(sweep):
     folder, _ = sweep
     done = run("-m", "spt.runs", f"output_dir={folder}", env=os.environ | {"COLUMNS": "40"})
     assert done.returncode == 0, done.stderr
@@ -89,7 +89,7 @@ def test_the_list_of_runs_has_a_line_a_run(sweep):
         assert f"{100 * record['metrics']['best_dev']:.2f}" in line
 
 
-def test_a_finished_run_is_shown_and_not_repeated(train, tmp_path):
+def test_a_finished_run_is_shown_instead_of_repeated(train, tmp_path):
     shutil.copytree(REPO / "spt/demo/choice", tmp_path / "data")
     arguments = ("task=demo_choice", f"task.data_dir={tmp_path}/data", *DEMO)
     code, out, _ = train(*arguments)
@@ -133,8 +133,8 @@ RTE_CELL = (
 )  # fmt: skip
 
 
-def test_a_published_cell_says_its_recipe_and_its_number(train, tmp_path):
-    """The recipe and the published score of rte on bert-base-cased, with the demo in their place."""
+def test_a_published_cell_shows_its_recipe_and_its_score(train, tmp_path):
+    """The recipe and the published score of rte on bert-base-cased; the encoder and the data are the demo's."""
     code, out, err = train(*RTE_CELL)
     assert code == 0, err
     assert "spt_sl/rte/bert-base-cased, authors-release@a7b9e97 (released run took 7800 steps" in out
@@ -206,13 +206,13 @@ def test_other_families_train_and_are_evaluated(name, task, train, tmp_path):
     assert scores == record["scores"]["best_dev"]
 
 
-def test_a_mistake_is_in_the_log(train, tmp_path):
+def test_an_error_is_in_the_log(train, tmp_path):
     train("task=demo_pair", *DEMO, "method.prefix_length=0")
     (log,) = (tmp_path / "runs").glob("*/train.log")
     assert "ERROR" in log.read_text() and "prefix_length must be" in log.read_text()
 
 
-def test_a_repeat_that_fails_leaves_no_old_result(train, tmp_path, monkeypatch):
+def test_a_failed_repeat_removes_the_old_result(train, tmp_path, monkeypatch):
     from spt.training.loop import Diverged, TrainingLoop
 
     def diverge(self, *_):
@@ -226,7 +226,7 @@ def test_a_repeat_that_fails_leaves_no_old_result(train, tmp_path, monkeypatch):
     assert json.loads(path.read_text())["status"] == "diverged" and not (path.parent / "adapter").exists()
 
 
-def test_a_recipe_left_out_is_not_called_missing(train):
+def test_a_recipe_that_is_left_out_is_not_reported_missing(train):
     _, out, _ = train(*RTE_CELL, "recipe=none", "method.prefix_length=4")
     assert "recipe     left out" in out and "published: validation 74.37" in out
 
@@ -258,10 +258,10 @@ def test_a_sweep_over_lengths_and_weights(train, tmp_path):
         "task=demo_choice", "--multirun", *DEMO, "method=spt_sl", "method.prefix_length=2,4", "method.sl_weight=0,1e-4"
     )
     assert code == 0, err
-    found = {
+    trained = {
         (r["config"]["method"]["prefix_length"], r["config"]["method"]["sl_weight"]) for r in records(tmp_path / "runs")
     }
-    assert found == {(2, 0), (2, 1e-4), (4, 0), (4, 1e-4)}
+    assert trained == {(2, 0), (2, 1e-4), (4, 0), (4, 1e-4)}
 
 
 def test_help_and_cfg_load_no_torch():
@@ -291,15 +291,15 @@ def test_help_shows_groups_and_settings(name):
         )
 
 
-def test_the_list_of_no_runs_says_so():
+def test_an_empty_list_of_runs_is_an_error():
     done = run("-m", "spt.runs", "output_dir=/no/such/folder")
     assert done.returncode == 1 and "holds no finished run" in done.stderr and "Traceback" not in done.stderr
 
 
-def test_the_list_of_runs_says_what_they_differ_in():
-    def record(own, method="spt", seed=1, **settings):
+def test_the_list_of_runs_shows_differing_settings():
+    def record(name, method="spt", seed=1, **settings):
         groups = {"task": {"name": "t"}, "model": {"name": "m"}, "method": settings, "trainer": {"learning_rate": 1}}
-        return {"task": "t", "model": "m", "method": method, "seed": seed, "fingerprint": own, "config": groups}
+        return {"task": "t", "model": "m", "method": method, "seed": seed, "fingerprint": name, "config": groups}
 
     runs = [record("a", prefix_length=4), record("b", prefix_length=8, seed=2), record("c", "lora", r=8)]
     assert differences(runs) == {"a": "prefix_length=4", "b": "prefix_length=8", "c": ""}

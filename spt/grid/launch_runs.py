@@ -17,7 +17,7 @@ from spt.hydra_overrides import quoted
 from spt.records.folder_lock import Busy
 from spt.records.run_folder import RunFolder
 from spt.records.schema import RECORD
-from spt.sweeps.hydra_launchers import check, come_back
+from spt.sweeps.hydra_launchers import check, run_jobs
 from spt.training.experiment import run_experiment
 from spt.training.loop import Diverged
 
@@ -51,8 +51,8 @@ def launch(jobs: Mapping[str, Sequence[str]], output_dir: Path, runs_per_gpu: in
     names, messages = list(jobs), dict[str, str]()
     for first in range(0, len(jobs), size):
         batch = names[first : first + size]
-        returns = come_back(launcher, [[*jobs[name], sharing] for name in batch], first)
-        values = {name: back._return_value for name, back in zip(batch, returns, strict=True)}
+        returns = run_jobs(launcher, [[*jobs[name], sharing] for name in batch], first)
+        values = {name: back.return_value for name, back in zip(batch, returns, strict=True)}
         messages |= {name: str(value) for name, value in values.items() if value is not None}
     return messages
 

@@ -1,4 +1,4 @@
-"""Progress of a grid: a bar for the whole grid, and one for each run that is training."""
+"""The progress of a grid's runs: one bar for all of them, and one for each run that is training."""
 
 import statistics
 import sys
@@ -7,28 +7,25 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Thread
-from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from spt.console import percent
+from spt.console import duration, percent
 from spt.files import parsed
 from spt.records.schema import CONFIG, FAILURE, HISTORY, RECORD
 
-INTERVAL = 1.0  # seconds between two reads of the folders
+EVERY = 1.0  # seconds between two looks at the runs' folders
 
 
 @dataclass
 class Watched:
-    """A run that was given to a launcher.
+    """A run that a launcher was given.
 
     Attributes:
-        name: the run's description.
-        folder: the run's folder.
-        metric: the name of the metric that selects epochs.
-        epochs: the number of epochs that it trains.
-        seconds: its estimated time; None if no run like it has finished.
+        metric: the name of its dev score.
+        epochs: how many epochs it trains, perhaps not a whole number.
+        seconds: the estimated time it takes; None if no similar run has finished.
     """
 
     name: str
@@ -37,35 +34,28 @@ class Watched:
     epochs: float
     seconds: float | None
 
-    def rows(self) -> list[dict[str, Any]]:
-        """Its history so far, without a line that is still being written."""
-        rows = []
-        with suppress(OSError, ValueError):
-            for line in (self.folder / HISTORY).read_text(encoding="utf-8").splitlines():
-                rows.append(parsed(line))
-        return rows
-
-    def written(self, name: str, since: float) -> bool:
-        """Whether one of its files was written after a time (seconds since the epoch)."""
+    def wrote(self, name: str, since: float) -> bool:
+        """Whether it wrote this file of its folder after the time `since`, in seconds since 1970."""
         with suppress(OSError):
             return (self.folder / name).stat().st_mtime >= since
         return False
 
 
 class Watch:
-    """Shows the progress of runs by reading their folders, in whichever process a launcher runs them.
+    """Shows the progress of runs, which it reads from their folders: a launcher may run them on other machines.
 
-    It prints a line for each run that ends, and on a terminal shows progress bars below.
+    If the output is not a terminal, it prints a line per finished run instead of bars.
 
     Args:
-        total: the number of runs in the grid.
+        total: the number of runs of the grid that are missing.
     """
 
     def __init__(self, total: int):
         self.total = total
-        self.runs: list[Watched] = []
-        self.ended: dict[Path, str] = {}
-        self.began = time.time() - 1  # some file systems store times in whole seconds
+        self.runs: dict[Path, Watched] = {}
+        self.states: dict[Path, str] = {}  # of runs that have ended: done or failed
+        self.start = time.time() - 1  # file systems may round a file's time down to the second
+        # Not the console of spt.console: runs in this process redirect sys.stdout while the bars are shown.
         self.console = Console(file=sys.stdout, soft_wrap=True, highlight=False)
         self.progress = Progress(
             TextColumn("{task.description}"),
@@ -77,8 +67,8 @@ class Watch:
             redirect_stdout=False,
             redirect_stderr=False,
         )
-        self.bar = self.progress.add_task("all runs", total=total, note="")
-        self.lines: dict[Path, TaskID] = {}
+        self.all_runs = self.progress.add_task("all runs", total=total, note="")
+        self.bars: dict[Path, TaskID] = {}  # of runs that are training
         self.stop, self.thread = Event(), Thread(target=self._loop, daemon=True)
 
     def __enter__(self) -> "Watch":
@@ -89,67 +79,62 @@ class Watch:
     def __exit__(self, *exc: object) -> None:
         self.stop.set()
         self.thread.join()
-        self._update()
+        self._look()
         self.progress.stop()
 
     def add(self, run: Watched) -> None:
-        """Watch another run."""
-        self.runs = [*(other for other in self.runs if other.folder != run.folder), run]
+        """Watch one more run."""
+        self.runs = self.runs | {run.folder: run}  # a new dict: the thread may be iterating over the old one
         self.total = max(self.total, len(self.runs))
 
     def _loop(self) -> None:
-        while not self.stop.wait(INTERVAL):
-            self._update()
+        while not self.stop.wait(EVERY):
+            self._look()
 
-    def _update(self) -> None:
-        shares = 0.0  # seconds of work that is done in runs that have not ended
-        typical = statistics.fmean([run.seconds for run in self.runs if run.seconds is not None] or [1.0])
-        for run in self.runs:
-            if run.folder in self.ended:
-                continue
-            if run.written(RECORD, self.began):
-                self._end(run, "done")
-            elif run.written(FAILURE, self.began):
-                self._end(run, "failed")
-            elif run.written(CONFIG, self.began):
-                shares += self._show(run) * (run.seconds or typical)
-        done = sum(run.seconds or typical for run in self.runs if run.folder in self.ended) + shares
-        left = sum(run.seconds or typical for run in self.runs) + typical * (self.total - len(self.runs)) - done
-        elapsed = time.time() - self.began
-        failed = sum(state == "failed" for state in self.ended.values())
-        note = f"{len(self.ended)}/{self.total}" + (f", {failed} failed" if failed else "")
+    def _look(self) -> None:
+        runs = self.runs
+        mean = statistics.fmean([run.seconds for run in runs.values() if run.seconds is not None] or [1.0])
+        done = 0.0  # estimated seconds of work
+        for folder, run in runs.items():
+            if folder not in self.states:
+                if run.wrote(RECORD, self.start):
+                    self._end(run, "done")
+                elif run.wrote(FAILURE, self.start):
+                    self._end(run, "failed")
+                elif run.wrote(CONFIG, self.start):
+                    done += self._show(run) * (run.seconds or mean)
+            if folder in self.states:
+                done += run.seconds or mean
+        left = sum(run.seconds or mean for run in runs.values()) + mean * (self.total - len(runs)) - done
+        elapsed = time.time() - self.start
+        failed = sum(state == "failed" for state in self.states.values())
+        note = f"{len(self.states)}/{self.total}" + (f", {failed} failed" if failed else "")
         note += f", {duration(elapsed)} elapsed" + (f", about {duration(elapsed * left / done)} left" if done else "")
-        self.progress.update(self.bar, completed=len(self.ended), note=note)
+        self.progress.update(self.all_runs, completed=len(self.states), note=note)
 
     def _show(self, run: Watched) -> float:
-        """Show a run that is training, and return the share of its epochs that is done."""
-        if run.folder not in self.lines:
-            self.lines[run.folder] = self.progress.add_task(run.name, total=run.epochs, note="starts")
-        rows = run.rows()
-        if rows:
-            dev = f"dev {run.metric} {percent(rows[-1].get(f'dev_{run.metric}'))}"
-            note = f"epoch {rows[-1]['epoch']}/{run.epochs:g}, {dev}"
-            self.progress.update(self.lines[run.folder], completed=rows[-1]["epoch"], note=note)
-        return min(len(rows) / run.epochs, 1.0)
+        """Show the bar of a run that is training; returns the share of its epochs that have finished."""
+        if run.folder not in self.bars:
+            self.bars[run.folder] = self.progress.add_task(run.name, total=run.epochs, note="starting")
+        epoch = 0
+        with suppress(OSError, ValueError, IndexError):  # no epoch has finished, or its row is being written
+            row = parsed((run.folder / HISTORY).read_text(encoding="utf-8").splitlines()[-1])
+            epoch, score = row["epoch"], percent(row.get(f"dev_{run.metric}"))
+            note = f"epoch {epoch}/{run.epochs:g}, dev {run.metric} {score}"
+            self.progress.update(self.bars[run.folder], completed=epoch, note=note)
+        return min(epoch / run.epochs, 1.0)
 
     def _end(self, run: Watched, state: str) -> None:
-        self.ended[run.folder] = state
-        if run.folder in self.lines:
-            self.progress.remove_task(self.lines.pop(run.folder))
-        words = [f"{len(self.ended)}/{self.total}", run.name]
+        """Replace the bar of a run by a line with its result."""
+        self.states[run.folder] = state
+        if run.folder in self.bars:
+            self.progress.remove_task(self.bars.pop(run.folder))
+        result = state
         with suppress(OSError, ValueError):
             if state == "done":
                 record = parsed((run.folder / RECORD).read_bytes())
-                words.append(f"best dev {percent(record['metrics']['best_dev'])} ({record['wall_seconds']:.0f} s)")
-                words += [record["status"]] if record["status"] != "finished" else []
+                result = f"best dev {percent(record['metrics']['best_dev'])} ({record['wall_seconds']:.0f} s)"
+                result += f" {record['status']}" if record["status"] != "finished" else ""
             else:
-                words.append(f"failed: {parsed((run.folder / FAILURE).read_bytes())['error']}")
-        self.console.print(" ".join(words), markup=False)
-
-
-def duration(seconds: float) -> str:
-    """A time in words: 45 s, 12 min, 3 h 05 min."""
-    minutes = round(seconds / 60)
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
+                result = f"failed: {parsed((run.folder / FAILURE).read_bytes())['error']}"
+        self.console.print(f"{len(self.states)}/{self.total} {run.name} {result}", markup=False)

@@ -1,1 +1,1 @@
-"""Sweeps through Hydra: launchers, GPUs, hyperparameter searches."""
+"""Sweeps through Hydra: multiruns, launchers, one GPU per job, hyperparameter searches."""

@@ -1,4 +1,4 @@
-"""A search through Optuna: what was best, in one line at its end."""
+"""Hyperparameter search through Optuna: show the best trial at the end, refuse a search without --multirun."""
 
 from pathlib import Path
 from typing import Any
@@ -8,25 +8,28 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from spt.console import logged, show_best
 from spt.errors import SptError
 
 
-class TellBest(Callback):
-    """Hydra calls this once all trials are done."""
+class ShowBestTrial(Callback):
+    """Hydra calls this when all trials have ended; see conf/hydra/sweeper/search.yaml."""
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        from spt.console import logged, show_best
-
         path = Path(config.hydra.sweep.dir) / "optimization_results.yaml"
-        found = OmegaConf.load(path)
+        results = OmegaConf.load(path)
         with logged():
-            show_best(found.best_value, dict(found.best_params), path)
+            show_best(results.best_value, dict(results.best_params), path)
 
 
 def refuse_search_without_multirun() -> None:
-    """Complain of a search that a single run was asked for: Hydra passes over it in silence."""
+    """Refuse a search space in a single run, where Hydra would ignore it.
+
+    Raises:
+        SptError: if the config has a search space with keys that the command line does not set.
+    """
     hydra = HydraConfig.get()
     keys = {override.partition("=")[0].lstrip("+") for override in hydra.overrides.task}
     free = sorted(set(hydra.sweeper.get("params") or ()) - keys)
     if hydra.mode == RunMode.RUN and free:
-        raise SptError(f"hparams_search is for a search: add --multirun, or for one run of it set {', '.join(free)}")
+        raise SptError(f"hparams_search needs --multirun; to train one run of the search space, set {', '.join(free)}")

@@ -1,4 +1,4 @@
-"""One GPU per job: who gets which, of GPUs that are made up, in processes that are not."""
+"""One GPU per job: which process gets which GPU, with real processes and invented GPUs."""
 
 import os
 import select
@@ -13,7 +13,7 @@ from hydra.core.hydra_config import HydraConfig
 
 from spt.errors import SptError
 from spt.paths import CONF
-from spt.sweeps import gpu_assignment as devices
+from spt.sweeps import gpu_assignment
 from tests.conftest import REPO
 
 CLAIM = (
@@ -24,7 +24,7 @@ CLAIM = (
 
 @pytest.fixture
 def claiming(tmp_path):
-    """A function that starts a process and returns it with the GPU it claimed, None where it has to wait."""
+    """A function that starts a process and returns it with the GPU that it claimed, None if it has to wait."""
     started = []
 
     def start(*gpus, runs_per_gpu=1, waits=False):
@@ -39,7 +39,7 @@ def claiming(tmp_path):
         process.communicate()
 
 
-def test_each_process_gets_its_own_and_one_too_many_waits(claiming):
+def test_each_process_gets_its_own_gpu_and_one_too_many_waits(claiming):
     first, one = claiming("GPU-a", "GPU-b")
     _, other = claiming("GPU-a", "GPU-b")
     assert (one, other) == ("GPU-a", "GPU-b")
@@ -51,7 +51,7 @@ def test_each_process_gets_its_own_and_one_too_many_waits(claiming):
     assert claiming("GPU-c", "GPU-a")[1] == "GPU-c"
 
 
-def test_runs_share_a_gpu_where_that_is_asked_for(claiming):
+def test_runs_share_a_gpu_with_runs_per_gpu(claiming):
     first, *others = (claiming("GPU-a", "GPU-b", runs_per_gpu=2) for _ in range(4))
     assert [first[1], *(gpu for _, gpu in others)] == ["GPU-a", "GPU-b", "GPU-a", "GPU-b"]
     fifth, _ = claiming("GPU-a", "GPU-b", runs_per_gpu=2, waits=True)
@@ -61,7 +61,7 @@ def test_runs_share_a_gpu_where_that_is_asked_for(claiming):
     assert fifth.stdout.readline().strip() == "GPU-a"
 
 
-def test_one_that_died_leaves_its_gpu(claiming):
+def test_the_claim_of_a_dead_process_ends(claiming):
     first, one = claiming("0", "1")
     first.kill()
     first.wait()
@@ -70,11 +70,11 @@ def test_one_that_died_leaves_its_gpu(claiming):
 
 @pytest.fixture
 def job(monkeypatch, tmp_path):
-    """A function that makes this process a job on a machine with GPUs, and returns the ones it then sees."""
-    for name in (devices.VISIBLE, devices.VISIBLE_TO_COMMAND, "SUBMITIT_EXECUTOR", "WORLD_SIZE"):
+    """A function that makes this process a job on a machine with GPUs, and returns its CUDA_VISIBLE_DEVICES."""
+    for name in (gpu_assignment.VISIBLE, gpu_assignment.VISIBLE_TO_COMMAND, "SUBMITIT_EXECUTOR", "WORLD_SIZE"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(devices, "claims", [])
-    monkeypatch.setattr(devices.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(gpu_assignment, "claims", [])
+    monkeypatch.setattr(gpu_assignment.tempfile, "gettempdir", lambda: str(tmp_path))
 
     def run(*overrides, gpus=2, number=0, **env):
         for name, value in env.items():
@@ -85,11 +85,11 @@ def job(monkeypatch, tmp_path):
         if number is not None:
             config.hydra.job.num = number
         monkeypatch.setattr(HydraConfig.instance(), "cfg", config)
-        devices.take_one_gpu(config.runs_per_gpu)
-        return os.environ.get(devices.VISIBLE)
+        gpu_assignment.take_one_gpu(config.runs_per_gpu)
+        return os.environ.get(gpu_assignment.VISIBLE)
 
     yield run
-    for file in devices.claims:
+    for file in gpu_assignment.claims:
         file.close()
 
 
@@ -102,22 +102,22 @@ def launchers():
 
 
 @pytest.mark.usefixtures("launchers")
-def test_a_job_takes_one_and_keeps_it(job):
+def test_a_job_takes_one_gpu_and_keeps_it(job):
     assert job(JOBLIB) == "0"
-    assert job(JOBLIB, number=1) == "0" and len(devices.claims) == 1
+    assert job(JOBLIB, number=1) == "0" and len(gpu_assignment.claims) == 1
 
 
 @pytest.mark.usefixtures("launchers")
 @pytest.mark.parametrize(("named", "first"), [("3,1", "3"), ("GPU-8f, GPU-2a", "GPU-8f")])
-def test_only_what_is_visible_is_taken(named, first, job):
+def test_a_job_takes_only_a_visible_gpu(named, first, job):
     assert job(JOBLIB, CUDA_VISIBLE_DEVICES=named) == first
 
 
 @pytest.mark.usefixtures("launchers")
-@pytest.mark.parametrize(("before", "taken"), [("3,1", "3"), ("all", "0")])
-def test_under_submitit_the_commands_are_visible_again(before, taken, job):
-    seen = {devices.VISIBLE_TO_COMMAND: before, "SUBMITIT_EXECUTOR": "local"}
-    assert job(JOBLIB, CUDA_VISIBLE_DEVICES="", **seen) == taken
+@pytest.mark.parametrize(("before", "expected"), [("3,1", "3"), ("all", "0")])
+def test_jobs_of_submitit_see_the_gpus_of_the_command(before, expected, job):
+    seen = {gpu_assignment.VISIBLE_TO_COMMAND: before, "SUBMITIT_EXECUTOR": "local"}
+    assert job(JOBLIB, CUDA_VISIBLE_DEVICES="", **seen) == expected
 
 
 @pytest.mark.usefixtures("launchers")
@@ -133,8 +133,8 @@ def test_under_submitit_the_commands_are_visible_again(before, taken, job):
     ],
     ids=["one GPU", "none", "torchrun", "Slurm", "no sweep", "one after the other"],
 )
-def test_others_are_left_alone(overrides, others, job):
-    assert job(*overrides, **others) is None and not devices.claims
+def test_other_processes_keep_their_gpus(overrides, others, job):
+    assert job(*overrides, **others) is None and not gpu_assignment.claims
 
 
 @pytest.mark.usefixtures("launchers")
@@ -147,9 +147,9 @@ def test_others_are_left_alone(overrides, others, job):
         (0, ["hydra.launcher.n_jobs=4"], None),
     ],
 )
-def test_more_jobs_than_the_gpus_take_are_refused_before_they_start(gpus, overrides, message, monkeypatch):
-    monkeypatch.setattr(devices, "visible", lambda: [str(gpu) for gpu in range(gpus)])
+def test_more_jobs_than_the_gpus_take_are_refused(gpus, overrides, message, monkeypatch):
+    monkeypatch.setattr(gpu_assignment, "visible", lambda: [str(gpu) for gpu in range(gpus)])
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("train", [JOBLIB, *overrides], return_hydra_config=True)
     with pytest.raises(SptError, match=message) if message else nullcontext():
-        devices.check_runs_per_gpu(config)
+        gpu_assignment.check_runs_per_gpu(config)

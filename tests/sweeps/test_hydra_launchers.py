@@ -1,4 +1,4 @@
-"""Sweeps through Hydra's launchers, as real processes on the demo: who fails or dies is named, the others are done."""
+"""Sweeps through Hydra's launchers, in real processes: failed and dead jobs are named, the others are finished."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from tests.test_configs import composed
 
 LAUNCHERS = {"joblib": ("hydra.launcher.n_jobs=2",), "submitit_local": ()}
 QUICK = ("task=demo_pair", *DEMO, "trainer.per_device_train_batch_size=64")
-# The logger of one method ends the process in the middle of its run.
+# The logger of linear_probe aborts the process during the run.
 DEADLY = (
     "+dies={spt: spt.training.loggers.RunFolderOnly, linear_probe: os.abort}",
     "logger._target_='${dies.${method.name}}'",
@@ -35,7 +35,7 @@ def records(folder):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", LAUNCHERS)
-def test_a_failing_job_is_named_and_the_other_is_done(launcher, tmp_path):
+def test_a_failing_job_is_named_and_the_other_is_finished(launcher, tmp_path):
     done = sweep(tmp_path, launcher, "method.prefix_length=0,4")
     assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
     (message,) = [part for part in done.stderr.split("error: ") if part.startswith("these runs of the sweep failed")]
@@ -48,10 +48,10 @@ def test_a_failing_job_is_named_and_the_other_is_done(launcher, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", LAUNCHERS)
-def test_all_records_are_there_and_every_job_had_one_gpu(launcher, tmp_path):
+def test_every_job_writes_its_record_and_claims_one_gpu(launcher, tmp_path):
     (tmp_path / "sitecustomize.py").write_text("import torch\ntorch.cuda.device_count = lambda: 2\n")
-    made_up = {"PYTHONPATH": str(tmp_path), "CUDA_VISIBLE_DEVICES": "3,5", "TMPDIR": str(tmp_path)}
-    done = sweep(tmp_path / "runs", launcher, "seed=11,12", env=os.environ | made_up)
+    fake_gpus = {"PYTHONPATH": str(tmp_path), "CUDA_VISIBLE_DEVICES": "3,5", "TMPDIR": str(tmp_path)}
+    done = sweep(tmp_path / "runs", launcher, "seed=11,12", env=os.environ | fake_gpus)
     assert done.returncode == 0 and "Traceback" not in done.stderr and "Warning" not in done.stderr, done.stderr
     assert {record["seed"] for record in records(tmp_path / "runs")} == {11, 12}
     claimed = {path.stem for path in tmp_path.glob("spt-gpus-*/*.*")}
@@ -65,12 +65,12 @@ def test_a_job_that_dies_is_named(launcher, tmp_path):
     assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
     message = done.stderr.split("these runs of the sweep failed")[1]
     assert "method=linear_probe" in message and "died" in message
-    if launcher == "submitit_local":  # joblib gives up all it has to do
+    if launcher == "submitit_local":  # joblib gives up all unfinished jobs
         assert "method=spt" not in message and [record["method"] for record in records(tmp_path)] == ["spt"]
 
 
 @pytest.mark.parametrize("launcher", ["joblib", "local", "slurm"])
-def test_a_launcher_is_no_part_of_a_run(launcher):
+def test_the_launcher_is_not_in_the_fingerprint(launcher):
     pytest.importorskip(f"hydra_plugins.hydra_{'joblib' if launcher == 'joblib' else 'submitit'}_launcher")
     plain, launched = (
         OmegaConf.to_container(composed(*chosen), resolve=True) for chosen in ([], [f"hydra/launcher={launcher}"])
@@ -79,8 +79,8 @@ def test_a_launcher_is_no_part_of_a_run(launcher):
 
 
 @pytest.mark.slow
-def test_a_job_whose_time_is_up_is_queued_again_and_goes_on(tmp_path):
-    """By the signal that submitit has schedulers send."""
+def test_a_job_at_its_time_limit_is_queued_again_and_resumes(tmp_path):
+    """Submitit has schedulers send SIGUSR2 shortly before the limit."""
     pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
     options = ("hydra/launcher=submitit_local", "trainer.num_train_epochs=8", "trainer.per_device_train_batch_size=8")
     arguments = ("-m", "spt.train", "--multirun", "task=demo_pair", *DEMO, *options, f"output_dir={tmp_path}")

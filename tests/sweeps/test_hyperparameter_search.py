@@ -1,4 +1,4 @@
-"""Searches through Optuna: what they vary is there to vary, and no other run knows of them."""
+"""Searches through Optuna: they vary existing settings, and do not change the config of other runs."""
 
 import json
 import shutil
@@ -28,7 +28,7 @@ def resolved(conf, *overrides):
 
 
 @pytest.mark.parametrize("cell", CELLS, ids=" ".join)
-def test_the_group_changes_no_run(cell, tmp_path):
+def test_the_group_does_not_change_other_runs(cell, tmp_path):
     conf = shutil.copytree(CONF, tmp_path / "conf")
     lines = (conf / "train.yaml").read_text().splitlines(keepends=True)
     without = [line for line in lines if "hparams_search" not in line]
@@ -39,7 +39,7 @@ def test_the_group_changes_no_run(cell, tmp_path):
 
 
 @pytest.mark.parametrize("name", options("hparams_search"))
-def test_what_a_search_varies_is_there(name):
+def test_a_search_varies_existing_settings(name):
     implementation = pytest.importorskip("hydra_plugins.hydra_optuna_sweeper._impl")
     method = ["method=fine_tuning" if name == "fine_tuning" else "method=spt_sl"]
     chosen = [*method, f"hparams_search={name}"]
@@ -59,7 +59,7 @@ def test_what_a_search_varies_is_there(name):
         assert config.recipe.name == f"spt_sl/{task}/{model}"
 
 
-def test_what_a_search_sets_itself_is_part_of_its_runs():
+def test_fixed_settings_of_a_search_reach_its_runs():
     pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
     plain, searched = composed("method=spt_sl"), composed("hparams_search=rte_bert-base-cased")
     assert (plain.trainer.num_train_epochs, searched.trainer.num_train_epochs) == (50, 30)
@@ -67,7 +67,7 @@ def test_what_a_search_sets_itself_is_part_of_its_runs():
 
 
 @pytest.mark.parametrize(("name", "value"), [("n_trials", 0), ("n_jobs", 1.5), ("direction", "sideways")])
-def test_a_search_that_would_run_nothing_is_refused(name, value):
+def test_a_search_without_trials_is_refused(name, value):
     hydra = {"sweeper": {name: value}, "launcher": {"_target_": "a.Launcher"}}
     with pytest.raises(SptError, match=f"hydra.sweeper.{name} must be .*, not {value!r}"):
         check(OmegaConf.create({"hydra": hydra}))
@@ -92,26 +92,26 @@ def best(folder):
 
 
 @pytest.mark.slow
-def test_a_search_tells_the_best_of_its_trials(tmp_path):
+def test_a_search_shows_its_best_trial(tmp_path):
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
     done = search(tmp_path, "hydra.sweeper.n_jobs=2", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
     assert done.returncode == 0, done.stderr
-    found = records(tmp_path)
-    assert len({record["config"]["trainer"]["learning_rate"] for record in found}) == 3
-    told = best(tmp_path)
-    assert told.best_value == max(record["metrics"]["best_dev"] for record in found)
-    assert f"trainer.learning_rate={told.best_params['trainer.learning_rate']}" in done.stdout
+    trials = records(tmp_path)
+    assert len({record["config"]["trainer"]["learning_rate"] for record in trials}) == 3
+    shown = best(tmp_path)
+    assert shown.best_value == max(record["metrics"]["best_dev"] for record in trials)
+    assert f"trainer.learning_rate={shown.best_params['trainer.learning_rate']}" in done.stdout
     (winner,) = [
         record
-        for record in found
-        if record["config"]["trainer"]["learning_rate"] == told.best_params["trainer.learning_rate"]
+        for record in trials
+        if record["config"]["trainer"]["learning_rate"] == shown.best_params["trainer.learning_rate"]
     ]
     again = run("-m", *winner["command"].split()[2:])
     assert again.returncode == 0 and "finished before" in again.stdout, again.stderr
 
 
 @pytest.mark.slow
-def test_a_trial_that_fails_or_diverges_ends_no_search(tmp_path):
+def test_a_trial_that_fails_or_diverges_does_not_end_the_search(tmp_path):
     fixed = ("method.alpha=8.0", "method.sl_weight=0", "method.prefix_length=choice(0,4)")
     rates = ("trainer.max_grad_norm=0", "trainer.learning_rate=choice(1e-2,1e30)", "hydra.sweeper.n_trials=6")
     done = search(tmp_path, *fixed, *rates)
