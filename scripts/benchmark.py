@@ -50,8 +50,9 @@ from spt.modeling.task_model import TaskModel
 from spt.modeling.trainable_parameters import freeze
 from spt.paths import CONF
 from spt.records.provenance import PeakMemory, git_state, hardware, versions
+from spt.report.document import Column, Table
 from spt.report.figures import COLOURS, MARKERS, STYLE
-from spt.report.markup import Column, Table, markdown_table
+from spt.report.markdown import markdown_table
 
 FOLDER = Path(__file__).resolve().parent.parent / "results" / "benchmarks"
 SIZES: dict[str, dict[str, int]] = {
@@ -114,7 +115,7 @@ def floor(work: Work, kind: str) -> tuple[nn.Module, Loss]:
 def prefix_tuning(work: Work, kind: str) -> tuple[nn.Module, Loss]:
     """Prefix tuning, with the dropouts of SPT except that of the gate."""
     model = task_model(work, kind)
-    methods.prefix_tuning(model, "prefix_tuning", work.prefix_length, DROPOUT, 0.0, False, None)
+    methods.prefix_tuning(model, "prefix_tuning", prefix_length=work.prefix_length, key_dropout=DROPOUT)
     return model, lambda batch: model(**batch).loss
 
 

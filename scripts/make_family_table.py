@@ -1,9 +1,9 @@
-"""Make README's tables of the families of encoders again, from what the tests say.
+"""Write the tables of encoder families in docs/encoders.md from test results.
 
     python -m scripts.make_family_table
 
-runs tests/modeling/test_encoder_families.py (a minute), writes its results to results/families.json, and from that and
-results/families_elsewhere.json (which `scripts/compare_libraries.py` measures) the tables in README.md.
+runs tests/modeling/test_encoder_families.py (a minute), writes the outcomes to results/families.json, and makes the
+tables of that file and of results/families_elsewhere.json (measured by `scripts/compare_libraries.py`).
 """
 
 import json
@@ -20,14 +20,14 @@ from typing import Any
 from spt.records.provenance import git_state, versions
 
 REPO = Path(__file__).resolve().parent.parent
-README, OURS, ELSEWHERE = (
-    REPO / name for name in ("README.md", "results/families.json", "results/families_elsewhere.json")
+PAGE, MEASURED, ELSEWHERE = (
+    REPO / name for name in ("docs/encoders.md", "results/families.json", "results/families_elsewhere.json")
 )
 START, END = "<!-- families: start -->\n", "<!-- families: end -->\n"
 TESTS = ["-m", "pytest", "tests/modeling/test_encoder_families.py"]
 HEADS = ("sentence", "choice", "token")
 ATTENTIONS = ("eager", "sdpa")
-# The tests that all have to pass for a column, as pytest names them for a family.
+# For each column, the tests that a family has to pass, by the names pytest gives them.
 COLUMNS = {head: (f"test_works[{head}-{{}}]", f"test_padding_changes_nothing[{head}-{{}}]") for head in HEADS} | {
     "fused": ("test_fused[None-{}]", "test_fused[8.0-{}]"),
     "bf16": ("test_bf16[{}]",),
@@ -44,17 +44,17 @@ SHOWN = (*HEADS, "fused", "bf16", "checkpointing")
 
 
 def run_tests() -> dict[str, str]:
-    """What came of each test: passed, failed, or why it was skipped."""
+    """The outcome of each test by its name: passed, failed, or the reason it was skipped for."""
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
-        done = subprocess.run([sys.executable, *TESTS, f"--junitxml={report}"], cwd=REPO)
-        if done.returncode not in (0, 1):
-            sys.exit("pytest did not run all the tests: the table is left as it is")
-        return {case.attrib["name"]: came_of(case) for case in ElementTree.parse(report).iter("testcase")}
+        process = subprocess.run([sys.executable, *TESTS, f"--junitxml={report}"], cwd=REPO)
+        if process.returncode not in (0, 1):
+            sys.exit("pytest did not run all tests: the tables were not changed")
+        return {case.attrib["name"]: outcome_of(case) for case in ElementTree.parse(report).iter("testcase")}
 
 
-def came_of(case: ElementTree.Element) -> str:
-    """What came of one test."""
+def outcome_of(case: ElementTree.Element) -> str:
+    """The outcome of one test case."""
     skipped = case.find("skipped")
     if skipped is not None:
         return skipped.attrib["message"]
@@ -62,17 +62,17 @@ def came_of(case: ElementTree.Element) -> str:
 
 
 def results_of(tests: dict[str, str]) -> dict[str, dict[str, str]]:
-    """What each column says of each family."""
-    families = [found[1] for test in tests if (found := re.fullmatch(r"test_bf16\[(.+)\]", test))]
-    results = {family: {column: holds(column, family, tests) for column in COLUMNS} for family in families}
-    read = {test.format(family) for family in families for column in COLUMNS.values() for test in column}
-    if unread := tests.keys() - read:
-        sys.exit(f"no column stands for {', '.join(sorted(unread))}: add one to COLUMNS")
+    """The entry of each column for each family."""
+    families = [match[1] for test in tests if (match := re.fullmatch(r"test_bf16\[(.+)\]", test))]
+    results = {family: {column: column_entry(column, family, tests) for column in COLUMNS} for family in families}
+    covered = {test.format(family) for family in families for column in COLUMNS.values() for test in column}
+    if uncovered := tests.keys() - covered:
+        sys.exit(f"no column covers {', '.join(sorted(uncovered))}: add one to COLUMNS")
     return results
 
 
-def holds(column: str, family: str, tests: dict[str, str]) -> str:
-    """What a column says of a family: works or yes where all its tests passed, fails, or why one was skipped."""
+def column_entry(column: str, family: str, tests: dict[str, str]) -> str:
+    """A column's entry for a family: works or yes if all its tests passed, fails, or the reason one was skipped for."""
     outcomes = {tests[test.format(family)] for test in COLUMNS[column]}
     if "failed" in outcomes:
         return "fails"
@@ -80,30 +80,30 @@ def holds(column: str, family: str, tests: dict[str, str]) -> str:
 
 
 def measure() -> dict[str, Any]:
-    """The outcomes of the tests, with what they were run on."""
-    about = {"command": " ".join(["python", *TESTS]), "versions": versions(), "git": git_state()}
-    return about | {"results": results_of(run_tests())}
+    """The outcomes of the tests, with command, versions and commit."""
+    origin = {"command": " ".join(["python", *TESTS]), "versions": versions(), "git": git_state()}
+    return origin | {"results": results_of(run_tests())}
 
 
 class Notes(list[str]):
     """Footnotes, in the order in which cells first refer to them."""
 
     def mark(self, cell: str, note: str) -> str:
-        """A cell that refers to a footnote."""
+        """Return the cell with a reference to the footnote, which is added if it is new."""
         if note not in self:
             self.append(note)
         return f"{cell} [{self.index(note) + 1}]"
 
 
-def our_cell(outcome: str, notes: Notes) -> str:
+def measured_cell(outcome: str, notes: Notes) -> str:
     """A cell of the first table."""
     if outcome in ("works", "yes"):
         return "yes"
     return "**fails**" if outcome == "fails" else notes.mark("–", outcome.partition(": ")[2])
 
 
-def their_cell(outcome: str, notes: Notes) -> str:
-    """A cell of the second table: the measured outcome or, where that does not fit, a word for it and a footnote."""
+def library_cell(outcome: str, notes: Notes) -> str:
+    """A cell of the second table: a word for the outcome, with a footnote if it needs more."""
     if outcome == "works":
         return "yes"
     if outcome.startswith(("no such head in transformers", "not in transformers itself")):
@@ -116,26 +116,26 @@ def their_cell(outcome: str, notes: Notes) -> str:
 
 
 def without_details(outcome: str) -> str:
-    """A measured outcome without an error's own words, and without how far off a number is."""
+    """An outcome without the text of an error message and without the size of a difference."""
     return re.sub(r"refused: .*", "refused", re.sub(r"(\w+Error): [^;]*| \(by [^)]*\)", r"\1", outcome))
 
 
-def both(outcome: str, other: str, of_the_other: str) -> str:
-    """Two outcomes, in one where they agree."""
-    return outcome if outcome == other else f"{outcome}; {of_the_other}: {other}"
+def merged(outcome: str, other: str, other_condition: str) -> str:
+    """Two outcomes as one text: one of them if they are equal, else both."""
+    return outcome if outcome == other else f"{outcome}; {other_condition}: {other}"
 
 
-def their_outcome(family: dict[str, dict[str, str]], column: str) -> str:
-    """What a column of the second table says of a family."""
-    said = {head: {name: without_details(outcome) for name, outcome in of.items()} for head, of in family.items()}
+def library_outcome(family: dict[str, dict[str, str]], column: str) -> str:
+    """A library's outcome for a family in a column of the second table."""
+    outcomes = {head: {name: without_details(text) for name, text in tests.items()} for head, tests in family.items()}
     if column != "checkpointing":
-        forward, by_hand = said[column]["forward"], said.get(f"{column}_by_hand")
-        return both(forward, by_hand["forward"], "put by hand around the encoder") if by_hand else forward
+        forward, by_hand = outcomes[column]["forward"], outcomes.get(f"{column}_by_hand")
+        return merged(forward, by_hand["forward"], "put by hand around the encoder") if by_hand else forward
     sentence, token = (
-        both(said[head]["checkpointing"], said[head]["checkpointing_unpadded"], "in a batch without padding")
+        merged(outcomes[head]["checkpointing"], outcomes[head]["checkpointing_unpadded"], "in a batch without padding")
         for head in ("sentence", "token")
     )
-    return both(sentence, token, "token")
+    return merged(sentence, token, "token")
 
 
 def table(header: list[str], rows: list[list[str]]) -> str:
@@ -143,54 +143,58 @@ def table(header: list[str], rows: list[list[str]]) -> str:
     return "".join(f"| {' | '.join(cells)} |\n" for cells in (header, ["---"] * len(header), *rows))
 
 
-def tables(ours: dict[str, Any], elsewhere: list[dict[str, Any]]) -> str:
-    """What stands in README between the two comments."""
+def tables(measured: dict[str, Any], elsewhere: list[dict[str, Any]]) -> str:
+    """The text between the two comments of the page."""
     notes = Notes()
-    families = ours["results"]
-    first = [[family, *(our_cell(said[column], notes) for column in SHOWN)] for family, said in families.items()]
-    of_the_first = len(notes)
+    families = measured["results"]
+    first = [
+        [family, *(measured_cell(entries[column], notes) for column in SHOWN)] for family, entries in families.items()
+    ]
+    first_notes = len(notes)
     columns = [(library, column) for library in elsewhere for column in (*HEADS, "checkpointing")]
     second = [
-        [family, *(their_cell(their_outcome(library["results"][family], column), notes) for library, column in columns)]
+        [family, *(library_cell(library_outcome(each["results"][family], column), notes) for each, column in columns)]
         for family in families
     ]
     numbered = [f"{number}. {note}\n" for number, note in enumerate(notes, 1)]
-    versions = " and ".join(f"{name} {ours['versions'][name]}" for name in ("transformers", "torch"))
-    libraries = " and ".join(f"{of['library']} {of['version']} (transformers {of['transformers']})" for of in elsewhere)
+    versions = " and ".join(f"{name} {measured['versions'][name]}" for name in ("transformers", "torch"))
+    libraries = " and ".join(
+        f"{each['library']} {each['version']} (transformers {each['transformers']})" for each in elsewhere
+    )
     return "\n".join(
         (
-            paragraph(f"spt at commit {ours['git']['commit'][:7]}, with {versions}, by `{ours['command']}`:"),
+            paragraph(f"spt at commit {measured['git']['commit'][:7]}, with {versions}, by `{measured['command']}`:"),
             table(["", *SHOWN], first),
-            "".join(numbered[:of_the_first]),
+            "".join(numbered[:first_notes]),
             paragraph(
-                f"Prefix tuning in {libraries}, by `scripts/compare_libraries.py`. –: transformers itself has no such "
-                "head, or refuses it; refused: by the library, with a message; eager: works with eager attention only."
+                f"Prefix tuning in {libraries}, by `scripts/compare_libraries.py`. –: transformers has no head of this "
+                "kind, or refuses it; refused: by the library, with a message; eager: works with eager attention only."
             ),
             table(["", *(f"{library['library']}: {column}" for library, column in columns)], second),
-            "".join(numbered[of_the_first:]),
+            "".join(numbered[first_notes:]),
         )
     )
 
 
 def paragraph(text: str) -> str:
-    """Text in lines as long as README's."""
+    """The text in lines of at most 120 characters."""
     return textwrap.fill(text, 120, break_on_hyphens=False) + "\n"
 
 
-def with_tables(readme: str, block: str) -> str:
-    """README with this between the two comments."""
-    made, count = re.subn(f"(?s)(?<={START}).*?(?={END})", lambda _: block, readme)
+def with_tables(page: str, block: str) -> str:
+    """The page with `block` between the two comments."""
+    replaced, count = re.subn(f"(?s)(?<={START}).*?(?={END})", lambda _: block, page)
     if count != 1:
-        sys.exit(f"README.md has to have one {START.strip()} with {END.strip()} after it")
-    return made
+        sys.exit(f"{PAGE.name} must have one {START.strip()} with {END.strip()} after it")
+    return replaced
 
 
 def main() -> None:
-    """Run the tests, write what came of them, and the tables."""
-    ours = measure()
-    OURS.write_text(json.dumps(ours, indent=2) + "\n")
-    block = tables(ours, json.loads(ELSEWHERE.read_text()))
-    README.write_text(with_tables(README.read_text(), block))
+    """Run the tests, write their outcomes and the tables."""
+    measured = measure()
+    MEASURED.write_text(json.dumps(measured, indent=2) + "\n")
+    block = tables(measured, json.loads(ELSEWHERE.read_text()))
+    PAGE.write_text(with_tables(PAGE.read_text(), block))
 
 
 if __name__ == "__main__":

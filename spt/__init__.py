@@ -1,13 +1,17 @@
 """Selective Prefix Tuning (Zhang et al., Findings of ACL 2024): gated key-value prefixes on a frozen encoder.
 
-model = spt.TaskModel(encoder, task_type="sentence", num_labels=2)
-spt.attach(model, spt.PrefixConfig(prefix_length=20, alpha=8.0))
-out = model(input_ids=..., attention_mask=..., labels=...)
-loss = out.loss + sl_weight * spt.selective_loss(model)
-spt.save_adapter(model, folder)
+Train prefixes on an encoder of your own::
 
-predictor = spt.load(run)  # or an adapter's folder, or its repository on the hub
-list(predictor.predict(["a text"]))
+    model = spt.TaskModel(encoder, task_type="sentence", num_labels=2)
+    spt.attach(model, spt.PrefixConfig(prefix_length=20, alpha=8.0))
+    out = model(input_ids=..., attention_mask=..., labels=...)
+    loss = out.loss + sl_weight * spt.selective_loss(model)
+    spt.save_adapter(model, folder)
+
+Predict with what a run of `python -m spt.train` saved (its folder, an adapter's folder, or a repository on the hub)::
+
+    predictor = spt.load(run)
+    list(predictor.predict(["a text"]))
 """
 
 from importlib import import_module

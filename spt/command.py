@@ -114,7 +114,7 @@ def errors_as_messages(verbose: bool) -> Iterator[None]:
 
 def last_words(error: BaseException) -> str:
     """The message that ends a command; of several processes only one returns, the others end without a message."""
-    process = processes.await_turn(error)
+    process = processes.reporter(error)
     return f"error: {process}{explain(error)}"
 
 

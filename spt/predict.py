@@ -17,7 +17,7 @@ from spt.files import output_file, parsed, written
 from spt.paths import local_path
 
 if TYPE_CHECKING:
-    from spt.adapters.predictor import Input
+    from spt.adapters.predictor import Input, Predictor
     from spt.tasks.base import Task
 
 log = logging.getLogger(__name__)
@@ -25,38 +25,25 @@ log = logging.getLogger(__name__)
 
 @command("predict", verbatim=("text", "text_pair"))
 def main(config: DictConfig) -> None:
-    """Write what the model says about each input, a line each, as it goes."""
+    """Write a line of JSON for each prediction, batch by batch."""
     from spt.adapters.predictor import load
     from spt.console import counted, errors, logged
 
     check(config)
     with logged(terminal=errors):
         predictor = load(config.run, base_model=config.base_model, revision=config.revision)
-        names: deque[dict[str, Any]] = deque()
-
-        def inputs() -> Iterator["Input"]:
-            number = 0
-            for number, (where, item) in enumerate(inputs_of(config, predictor.task), start=1):
-                try:
-                    predictor.examples(item)
-                    names.extend(named(number, item, predictor.task))
-                except SptError as error:
-                    raise SptError(f"{where}: {error}") from error
-                yield item
-            if number == 0:
-                raise SptError(f"{'standard input' if config.input == '-' else config.input} holds no input")
-
+        ids: deque[dict[str, Any]] = deque()
+        predictions = predictor.predict(checked_inputs(config, predictor, ids), config.batch_size)
         with writing(config.output) as out:
-            bar = out is not sys.stdout or not out.isatty()
-            for said in counted(predictor.predict(inputs(), config.batch_size), bar):
-                out.write(json.dumps(names.popleft() | said, ensure_ascii=False) + "\n")
+            for prediction in counted(predictions, out is not sys.stdout or not out.isatty()):
+                out.write(json.dumps(ids.popleft() | prediction, ensure_ascii=False) + "\n")
                 out.flush()
         if predictor.truncated:
-            log.warning("%d inputs were cut to the longest that the model or the task takes", predictor.truncated)
+            log.warning("%d inputs were truncated to the maximum length of the model or the task", predictor.truncated)
 
 
 def check(config: DictConfig) -> None:
-    """Complain of anything but one text, one pair or one input, before a model is loaded."""
+    """Refuse anything but one text, one pair or one input, before a model is loaded."""
     if (config.text is None) == (config.input is None) or (config.text is None and config.text_pair is not None):
         raise SptError('give one of text="..." (with text_pair="...") and input=<file>')
     for name in ("text", "text_pair"):
@@ -71,60 +58,73 @@ def check(config: DictConfig) -> None:
     if config.output is not None:
         output, source = output_file(config.output), local_path(str(config.input))
         if output.exists() and source.exists() and output.samefile(source):
-            raise SptError(f"input and output are the same file, {output}: have output name another one")
+            raise SptError(f"input and output are the same file, {output}: give output another name")
+
+
+def checked_inputs(config: DictConfig, predictor: "Predictor", ids: deque[dict[str, Any]]) -> Iterator["Input"]:
+    """The inputs that the command names, checked one by one; their ids are added to `ids` for their predictions."""
+    number = 0
+    for number, (where, item) in enumerate(inputs_of(config, predictor.task), start=1):
+        try:
+            predictor.examples(item)
+            ids.extend(ids_of(number, item, predictor.task))
+        except SptError as error:
+            raise SptError(f"{where}: {error}") from error
+        yield item
+    if number == 0:
+        raise SptError(f"{'standard input' if config.input == '-' else config.input} holds no input")
 
 
 def inputs_of(config: DictConfig, task: "Task") -> Iterator[tuple[str, "Input"]]:
-    """What the command names, and where it stands: a text, a pair, the lines of standard input or of a file."""
+    """The inputs and where each comes from: the text or pair, or the lines of standard input or of a file."""
     from spt.tasks.file_readers import numbered, read_lines
 
     if config.text is not None:
         yield "text", config.text if config.text_pair is None else (config.text, config.text_pair)
         return
     path = local_path(str(config.input))
+    is_tagged = task.task_type == "token"
     if config.input == "-":
-        where = "standard input"
-        lines = numbered(io.TextIOWrapper(sys.stdin.buffer, encoding="utf-8-sig", newline="\n"), where)
-    elif path.suffix.lower() == ".txt" and task.task_type != "token":
-        where = str(path)
-        lines = read_lines(path)
+        source = "standard input"
+        lines = numbered(io.TextIOWrapper(sys.stdin.buffer, encoding="utf-8-sig", newline="\n"), source)
+    elif path.suffix.lower() == ".txt" and not is_tagged:
+        source, lines = str(path), read_lines(path)
     else:
         yield from task.file_rows(path)
         return
     blank = 0
     for number, line in lines:
-        text = line.rstrip("\r\n")
-        here = f"{where}, line {number}"
-        texts = text.split("\t") if task.task_type != "token" else [text]
+        text, where = line.rstrip("\r\n"), f"{source}, line {number}"
+        texts = [text] if is_tagged else text.split("\t")
         if text.startswith("{") and config.input == "-":
             try:
-                yield here, parsed(text)
+                yield where, parsed(text)
             except ValueError as error:
-                raise SptError(f"{here}: not JSON ({error})") from error
+                raise SptError(f"{where}: not JSON ({error})") from error
         elif not text.strip():
             blank += 1
         elif len(texts) > 2:
-            raise SptError(f"{here}: expected a text, or two with a tab between them, found {len(texts)}")
+            raise SptError(f"{where}: expected a text, or two with a tab between them, found {len(texts)}")
         else:
-            yield here, text if len(texts) == 1 else (texts[0], texts[1])
+            yield where, text if len(texts) == 1 else (texts[0], texts[1])
     if blank:
-        log.warning("%s: %d blank lines passed over", where, blank)
+        log.warning("%s: %d blank lines skipped", source, blank)
 
 
-def named(number: int, item: "Input", task: "Task") -> list[dict[str, Any]]:
-    """What tells the predictions of an input from others: its number, and the ids that it has."""
-    rows = task.unfold(item) if isinstance(item, dict) else [{}]
-    names = [{"input": number} | {key: row[key] for key in ("id", "idx") if key in row} for row in rows]
+def ids_of(number: int, item: "Input", task: "Task") -> list[dict[str, Any]]:
+    """For each prediction of an input: the input's number, and the `id` and `idx` of its row."""
+    rows = task.flat_rows(item) if isinstance(item, dict) else [{}]
+    ids = [{"input": number} | {key: row[key] for key in ("id", "idx") if key in row} for row in rows]
     try:
-        json.dumps(names, allow_nan=False)
+        json.dumps(ids, allow_nan=False)
     except ValueError as error:
-        raise SptError("an id is no number that JSON has: NaN and Infinity are none") from error
-    return names
+        raise SptError("id and idx cannot be NaN or Infinity, which JSON does not have") from error
+    return ids
 
 
 @contextmanager
 def writing(output: str | None) -> Iterator[TextIO]:
-    """A file that has its name only once it is whole, or standard output."""
+    """Standard output, or a file that gets its name once it is complete."""
     if output is None:
         yield sys.stdout
         return
@@ -136,7 +136,7 @@ def writing(output: str | None) -> Iterator[TextIO]:
             try:
                 yield file
             except SptError as error:
-                raise SptError(f"{error} (what was predicted before it is in {partial})") from error
+                raise SptError(f"{error} (the predictions before it are in {partial})") from error
         partial.replace(path)
 
 

@@ -1,4 +1,4 @@
-"""Send a trained adapter to the hub: `python -m spt.push run=<run or adapter> repository=user/name`."""
+"""Upload a trained adapter to the hub: `python -m spt.push run=<run or adapter> repository=user/name`."""
 
 from omegaconf import DictConfig
 
@@ -7,7 +7,7 @@ from spt.command import command
 
 @command("push")
 def main(config: DictConfig) -> None:
-    """Push the adapter's files and its card, and print their address."""
+    """Upload the adapter's files and its card, and print the address."""
     from spt.adapters.hub import push_adapter
     from spt.console import logged
 

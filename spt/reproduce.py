@@ -1,7 +1,7 @@
 """Make the tables: `python -m spt.reproduce table=ner profile=cpu` plans the grid, runs what is missing, reports."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -20,7 +20,7 @@ def main(config: DictConfig) -> None:
     from spt.records.folder_lock import locked
 
     if "smoke" in config.profiles and len(config.profiles) > 1:
-        raise SptError("the smoke profile is a demo, whose numbers stand in no table with others: give it alone")
+        raise SptError("the smoke profile is a demo, and its numbers are in no table with others: give it alone")
     if sweep_name() is not None:
         raise SptError("a grid is planned as a whole: leave out --multirun, and choose tables with table=[...]")
     for key in ("dry_run", "force"):
@@ -29,7 +29,7 @@ def main(config: DictConfig) -> None:
     for key in ("output_dir", "results_dir"):
         if not isinstance(config[key], str) or not config[key]:
             raise SptError(f"{key} must be a folder, not {config[key]!r}")
-    plan = Plan(config)
+    plan = Plan(config, data_fingerprint)
     costs = Costs(plan.records.finished.values())
     show(plan, costs)
     if config.dry_run:
@@ -41,7 +41,7 @@ def main(config: DictConfig) -> None:
         with written(folder, "or set results_dir"):
             folder.mkdir(parents=True, exist_ok=True)
             with locked(folder, wait=True):
-                plan.look()
+                plan.read_records()
                 plan.publish()
                 report(config)
     failures = plan.failures()
@@ -50,10 +50,10 @@ def main(config: DictConfig) -> None:
 
 
 def run(plan: "Plan", costs: "Costs", runs_per_gpu: int) -> None:
-    """Run what is missing: first what can start, then the seeds whose learning rate that chose.
+    """Run what is missing: first the runs that can start, then the seeds whose learning rate these have chosen.
 
-    What other processes are at work on is theirs: this one waits for it where nothing else is left, and takes over what
-    they leave.
+    Runs that another process is working on are left to it. When nothing else is left, this process waits for them, and
+    does those that the other process leaves unfinished.
     """
     from spt.grid.launch_runs import LEFT, launch
     from spt.grid.progress import Watch, Watched
@@ -69,33 +69,41 @@ def run(plan: "Plan", costs: "Costs", runs_per_gpu: int) -> None:
                 epochs, metric = config["trainer"]["num_train_epochs"], config["task"]["metrics"][0]
                 watch.add(Watched(job.name, folder_of(config), metric, epochs, costs.of(config)))
             plan.tried |= jobs.keys()
-            said = launch({key: plan.command(key, job) for key, job in jobs.items()}, plan.output_dir, runs_per_gpu)
-            left = {key for key, words in said.items() if words == LEFT}
+            messages = launch({key: plan.command(key, job) for key, job in jobs.items()}, plan.output_dir, runs_per_gpu)
+            left = {key for key, message in messages.items() if message == LEFT}
             plan.tried -= left
-            plan.said |= {key: words for key, words in said.items() if key not in left}
-            plan.look()
+            plan.errors |= {key: message for key, message in messages.items() if key not in left}
+            plan.read_records()
             if left and left == plan.pending().keys():
                 await_one([folder_of(plan.config(jobs[key])) for key in left])
-                plan.look()
+                plan.read_records()
 
 
 def report(config: DictConfig) -> None:
-    """The report of all that is published beside the records of this grid: of real runs, or of the demo's."""
+    """Write the report of all records in results_dir: of real runs, or of the demo's."""
     from hydra import compose
     from omegaconf import open_dict
 
-    from spt.report.build import report as write
+    from spt.report.build import report as write_report
 
     whole = compose("report", ["profile=smoke"] if "smoke" in config.profiles else [])
     with open_dict(whole):
         whole.results_dir = config.results_dir
         for group in ("tables", "profiles"):
             whole[group] = OmegaConf.merge(whole[group], config[group])
-    write(whole)
+    write_report(whole, data_fingerprint)
+
+
+def data_fingerprint(task: dict[str, Any]) -> str:
+    """The fingerprint of the data of a task, from the task's config."""
+    from spt.targets import instantiate
+    from spt.tasks.base import data_fingerprint as fingerprint
+
+    return fingerprint(instantiate(OmegaConf.create(task), _convert_="all").load())
 
 
 def show(plan: "Plan", costs: "Costs") -> None:
-    """The plan as a table, and what it will cost."""
+    """Print the plan as a table, and its estimated cost."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -106,15 +114,14 @@ def show(plan: "Plan", costs: "Costs") -> None:
     table = Table(box=box.SIMPLE)
     for column in ("table", "model", "tasks", "done", "stale", "to run", "examples to see"):
         table.add_column(column, overflow="fold")
-    parts = plan.parts()
-    for part in parts:
-        seen = f"{part.examples:,.0f}" + (f", of {part.unknown} runs unknown" if part.unknown else "")
-        table.add_row(
-            part.table, part.model, ", ".join(part.tasks), *map(str, (part.done, part.stale, part.to_run)), seen
-        )
+    runs = plan.runs_frame()
+    for (name, model), part in runs.groupby(["table", "model"], sort=False):
+        counts = part[["done", "stale", "to_run"]].sum().astype(str)
+        seen = f"{part.examples.sum():,.0f}" + (f", of {n} runs unknown" if (n := part.unknown.sum()) else "")
+        table.add_row(name, model, ", ".join(part.task.unique()), *counts, seen)
     console.print(table)
-    if len({part.table for part in parts}) > 1:
-        console.print("a run that several tables have in common counts in the first")
+    if runs.table.nunique() > 1:
+        console.print("a run that several tables share counts in the first")
     missing = plan.missing().values()
     if not missing:
         console.print("nothing to run: every run has its record")

@@ -20,11 +20,11 @@ def main(config: DictConfig) -> None:
 
     records = read_records(config.output_dir)
     if not records:
-        raise SptError(f"{config.output_dir!r} holds no finished run: python -m spt.train output_dir=... makes some")
+        raise SptError(f"{config.output_dir!r} holds no finished run: python -m spt.train output_dir=... makes one")
     known = ("best_dev", "last_dev", "test")
     further = list(dict.fromkeys(name for record in records for name in record["metrics"] if name not in known))
     dev = ("best dev", "last dev", *further, "test")
-    columns = ("task", "model", "method", "with", "seed", "metric", *dev, "trained", "s", "", "run")
+    columns = ("task", "model", "method", "with", "seed", "metric", *dev, "parameters", "s", "", "run")
     table = Table(*columns, box=box.SIMPLE)
     differing = differences(records)
     for record in sorted(records, key=lambda r: (_names(r), differing[r["fingerprint"]], r["seed"])):
@@ -37,30 +37,30 @@ def main(config: DictConfig) -> None:
             "collapsed" if record["collapsed"] else "" if record["status"] == "finished" else record["status"],
             record["fingerprint"],
         )
-    console = Console(width=200)  # a narrow terminal may wrap the lines: cut off they would be no table
+    console = Console(width=200)  # a narrow terminal may wrap the lines; Rich would cut them off
     console.print(table)
     console.print(
-        "best dev: the maximum over epochs @epoch, on the split that chose it; test and further splits: at that epoch; "
-        "s: seconds; with: what runs of the same name differ in; run: the end of the folder's name"
+        "best dev: the maximum over epochs @epoch, on the split that selects the epoch; test and further splits: at "
+        "that epoch; parameters: trainable ones; s: seconds; with: settings in which runs of the same task, model and "
+        "method differ; run: the end of the folder's name"
     )
 
 
 def differences(records: list[dict[str, Any]]) -> dict[str, str]:
-    """The settings of each run, by its fingerprint, in which it differs from others of its task, model and method."""
-    settings: dict[str, dict[str, Any]] = {}
-    alike: dict[tuple[str, ...], list[str]] = {}
+    """By the fingerprint of each run, the settings in which runs of its task, model and method differ."""
+    groups: dict[tuple[str, ...], dict[str, dict[str, Any]]] = {}
     for record in records:
-        config, own = record["config"], record["fingerprint"]
-        settings[own] = {
-            key: value for group in ("task", "model", "method", "trainer") for key, value in config[group].items()
-        }
-        alike.setdefault(_names(record), []).append(own)
-    found: dict[str, str] = {}
-    for prints in alike.values():
-        names = list(dict.fromkeys(name for own in prints for name in settings[own]))
-        varied = [name for name in names if len({str(settings[own].get(name)) for own in prints}) > 1]
-        found |= {own: " ".join(f"{name}={settings[own].get(name)}" for name in varied) for own in prints}
-    return found
+        settings: dict[str, Any] = {}
+        for name in ("task", "model", "method", "trainer"):
+            settings |= record["config"][name]
+        groups.setdefault(_names(record), {})[record["fingerprint"]] = settings
+    varying: dict[str, str] = {}
+    for group in groups.values():
+        names = dict.fromkeys(name for settings in group.values() for name in settings)
+        varied = [name for name in names if len({str(settings.get(name)) for settings in group.values()}) > 1]
+        for fingerprint, settings in group.items():
+            varying[fingerprint] = " ".join(f"{name}={settings.get(name)}" for name in varied)
+    return varying
 
 
 def _names(record: dict[str, Any]) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Tiny random encoders of every family that prefixes go on."""
+"""Tiny random encoders of every family that supports prefixes."""
 
 import torch
 import transformers
@@ -18,7 +18,7 @@ SMALL = {
 }
 DISENTANGLED = {"relative_attention": True, "pos_att_type": ["c2p", "p2c"], "position_biased_input": False}
 GROUPED = {"num_key_value_heads": 2, "attention_dropout": 0.1}
-# What README calls them: the classes' common name, the pooling, and what is added to or renamed among SMALL.
+# README's name: the stem of the class names, the pooling, and settings added to SMALL or replacing some of it.
 FAMILIES: dict[str, tuple[str, str, dict]] = {
     "BERT": ("Bert", "pooler", {}),
     "RoBERTa": ("Roberta", "pooler", {}),
@@ -39,14 +39,14 @@ FAMILIES: dict[str, tuple[str, str, dict]] = {
     "Qwen2": ("Qwen2", "last", GROUPED),
     "Qwen3": ("Qwen3", "last", GROUPED | {"head_dim": 8}),
 }
-EAGER_ONLY = {"MPNet", "DeBERTa", "DeBERTa-v2/v3"}  # transformers has no other attention for them
-NOT_CHECKPOINTED = {"ALBERT", "MPNet"}  # transformers refuses
+EAGER_ONLY = {"MPNet", "DeBERTa", "DeBERTa-v2/v3"}  # transformers has only eager attention for them
+NOT_CHECKPOINTED = {"ALBERT", "MPNet"}  # transformers does not support it
 
 
 def family(name: str, attention: str = "eager", **config) -> PreTrainedModel:
-    """A random encoder of a family, the same at each call."""
+    """A random encoder of a family, with the same weights at each call."""
     stem, _, settings = FAMILIES[name]
     config_class = getattr(transformers, f"{stem}Config")
     torch.manual_seed(0)
-    made = config_class(**SMALL | settings | config)
-    return getattr(transformers, f"{stem}Model")._from_config(made, attn_implementation=attention)
+    family_config = config_class(**SMALL | settings | config)
+    return getattr(transformers, f"{stem}Model")._from_config(family_config, attn_implementation=attention)

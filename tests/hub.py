@@ -1,4 +1,4 @@
-"""A small Hugging Face hub: repositories out of folders, read and written as huggingface_hub does it."""
+"""A small Hugging Face hub that serves folders as repositories to huggingface_hub."""
 
 import base64
 import hashlib
@@ -18,7 +18,7 @@ FILE = re.compile(r"/(?:(datasets)/)?([^/]+/[^/]+)/resolve/([^/]+)/(.+)")
 
 
 class Missing(Exception):
-    """What the hub says of a repository, a revision or a file that it does not have, and in which commit."""
+    """The hub's answer for a repository, a revision or a file that it does not have."""
 
     def __init__(self, code: str, commit: str | None = None) -> None:
         super().__init__(code)
@@ -34,7 +34,7 @@ class Repository:
     branches: dict[str, str] = field(default_factory=dict)
 
     def commit(self, files: dict[str, bytes], branch: str = "main", deleted: tuple[str, ...] = ()) -> str:
-        """Put files on top of what `branch` holds; returns the new commit's SHA: `branch` itself where it is one."""
+        """Add files to `branch`; returns the new commit's SHA, which is `branch` itself if that is a SHA."""
         parent = self.branches.get(branch)
         old = {} if parent is None else {name: (self.root / parent / name).read_bytes() for name in self.files(parent)}
         new = {name: content for name, content in (old | files).items() if name not in deleted}
@@ -81,12 +81,12 @@ class Repository:
 
 
 def blob(content: bytes) -> str:
-    """Git's name of a file's content."""
+    """Git's hash of a file's content."""
     return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
 
 
 class Hub:
-    """The repositories, and all requests that came, as "GET /datasets/aps/super_glue/resolve/main/README.md"."""
+    """The repositories, and the requests so far, as "GET /datasets/aps/super_glue/resolve/main/README.md"."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -95,7 +95,7 @@ class Hub:
         self.url = ""
 
     def create(self, kind: str, name: str) -> Repository:
-        """A new repository, `kind` "models" or "datasets"."""
+        """Get or create a repository; `kind` is "models" or "datasets"."""
         return self.repositories.setdefault((kind, name), Repository(self.root / kind / name))
 
     def push(self, kind: str, name: str, folder: Path, branch: str = "main") -> str:
@@ -110,7 +110,7 @@ class Hub:
 
     @contextmanager
     def serving(self) -> Iterator["Hub"]:
-        """Answer on a free port of this machine; `url` is then what HF_ENDPOINT must be."""
+        """Serve on a free port of this machine; `url` is the value for HF_ENDPOINT."""
         server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (Answer,), {"hub": self}))
         self.url = f"http://127.0.0.1:{server.server_port}"
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -122,34 +122,34 @@ class Hub:
 
 
 class Answer(BaseHTTPRequestHandler):
-    """One request."""
+    """Handles one request."""
 
     hub: Hub
     protocol_version = "HTTP/1.1"
 
-    def answer(self) -> None:
+    def handle_request(self) -> None:
         url = urlsplit(self.path)
         self.hub.requests.append(f"{self.command} {unquote(url.path)}")
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         try:
-            if found := FILE.fullmatch(url.path):
-                kind, name, revision, path = found.groups()
+            if match := FILE.fullmatch(url.path):
+                kind, name, revision, path = match.groups()
                 self.file(self.hub.find(kind or "models", name), unquote(revision), unquote(path))
-            elif found := API.fullmatch(url.path):
-                kind, name, verb, revision, path = found.groups()
+            elif match := API.fullmatch(url.path):
+                kind, name, verb, revision, path = match.groups()
                 repository = self.hub.find(kind, name)
                 arguments = (repository, name, unquote(revision or "main"), unquote(path or ""), url.query, body)
-                self.say(200, getattr(self, (verb or "revision").replace("-", "_"))(*arguments))
+                self.reply(200, getattr(self, (verb or "revision").replace("-", "_"))(*arguments))
             elif url.path == "/api/repos/create":
                 self.create(json.loads(body))
             elif url.path == "/api/validate-yaml":
-                self.say(200, {"errors": [], "warnings": []})
+                self.reply(200, {"errors": [], "warnings": []})
             else:
-                self.say(404, {"error": "no such page"})
+                self.reply(404, {"error": "no such page"})
         except Missing as error:
-            self.say(404, {"error": str(error)}, error.headers)
+            self.reply(404, {"error": str(error)}, error.headers)
 
-    do_GET = do_HEAD = do_POST = answer  # noqa: N815
+    do_GET = do_HEAD = do_POST = handle_request  # noqa: N815
 
     def file(self, repository: Repository, revision: str, path: str) -> None:
         sha = repository.resolve(revision)
@@ -158,9 +158,9 @@ class Answer(BaseHTTPRequestHandler):
         if part := re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", "")):
             start, end = int(part[1]), min(int(part[2] or len(content)), len(content) - 1)
             headers["Content-Range"] = f"bytes {start}-{end}/{len(content)}"
-            self.say(206, content[start : end + 1], headers)
+            self.reply(206, content[start : end + 1], headers)
         else:
-            self.say(200, content, headers)
+            self.reply(200, content, headers)
 
     def revision(self, repository: Repository, name: str, revision: str, *_: Any) -> dict:
         sha = repository.resolve(revision)
@@ -190,12 +190,12 @@ class Answer(BaseHTTPRequestHandler):
 
     def create(self, wanted: dict[str, Any]) -> None:
         kind, name = f"{wanted.get('type') or 'model'}s", f"{wanted['organization']}/{wanted['name']}"
-        there = (kind, name) in self.hub.repositories
-        if not there:
+        exists = (kind, name) in self.hub.repositories
+        if not exists:
             self.hub.create(kind, name).commit({".gitattributes": b"*.safetensors filter=lfs\n"})
-        self.say(409 if there else 200, {"url": f"{self.hub.url}/{name}", "name": name})
+        self.reply(409 if exists else 200, {"url": f"{self.hub.url}/{name}", "name": name})
 
-    def say(self, status: int, content: Any, headers: dict[str, str] | None = None) -> None:
+    def reply(self, status: int, content: Any, headers: dict[str, str] | None = None) -> None:
         data = content if isinstance(content, bytes) else json.dumps(content).encode()
         self.send_response(status)
         for name, value in {"Content-Length": str(len(data)), **(headers or {})}.items():
@@ -205,4 +205,4 @@ class Answer(BaseHTTPRequestHandler):
             self.wfile.write(data)
 
     def log_message(self, *_: Any) -> None:
-        """Nothing on the screen."""
+        """Print nothing."""

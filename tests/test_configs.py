@@ -7,13 +7,14 @@ import re
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
+from omegaconf import OmegaConf
 
 import spt
 from spt.methods import Penalty
 from spt.modeling.trainable_parameters import parameter_groups
 from spt.paths import CONF
 from spt.records.identity import fingerprint
-from spt.training.loop import training_arguments
+from spt.training.settings import trainer_settings
 from tests.conftest import REPO, tiny_encoder
 
 
@@ -56,7 +57,7 @@ def test_models(name):
 
 
 @pytest.mark.parametrize(("method", "task"), itertools.product(options("method"), ["rte", "stsb", "copa", "conll04"]))
-def test_methods_on_every_shape(method, task, tmp_path):
+def test_methods_on_every_shape(method, task):
     config = composed(f"method={method}", f"task={task}")
     shape = instantiate(config.task, _convert_="all")
     model = spt.TaskModel(tiny_encoder(), shape.task_type, len(shape.classes))
@@ -69,10 +70,10 @@ def test_methods_on_every_shape(method, task, tmp_path):
     groups = {group for group, count in parameter_groups(model).items() if count}
     trained = {"linear_probe": set(), "lora": {"lora"}, "bitfit": {"backbone"}, "fine_tuning": {"backbone"}}
     assert groups == {"head"} | trained.get(method, {"prefix"})
-    arguments, (schedule, _) = training_arguments(dict(config.trainer), config.seed, tmp_path)
-    assert schedule == ("exponential" if task == "conll04" else "linear")
-    assert (arguments.adam_beta1, arguments.adam_beta2, arguments.adam_epsilon) == (0.9, 0.999, 1e-8)
-    assert (arguments.weight_decay, arguments.max_grad_norm, arguments.warmup_steps) == (0, 1.0, 0)
+    settings = trainer_settings(OmegaConf.to_container(config.trainer))
+    assert settings.lr_scheduler_type == ("exponential" if task == "conll04" else "linear")
+    assert (settings.adam_beta1, settings.adam_beta2, settings.adam_epsilon) == (0.9, 0.999, 1e-8)
+    assert (settings.weight_decay, settings.max_grad_norm, settings.warmup_steps) == (0, 1.0, 0)
 
 
 @pytest.mark.parametrize("name", options("logger"))
@@ -141,8 +142,6 @@ def test_a_recipe_can_be_overridden_left_out_or_taken_from_another_cell():
 
 def test_only_settings_that_can_change_a_result_change_the_fingerprint():
     def of(*overrides):
-        from omegaconf import OmegaConf
-
         return fingerprint(OmegaConf.to_container(composed(*overrides), resolve=True))
 
     assert of() == of("output_dir=elsewhere", "force=true", "logger=wandb")

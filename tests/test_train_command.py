@@ -213,13 +213,13 @@ def test_an_error_is_in_the_log(train, tmp_path):
 
 
 def test_a_failed_repeat_removes_the_old_result(train, tmp_path, monkeypatch):
-    from spt.training.loop import Diverged, TaskTrainer
+    from spt.training.loop import Diverged, TrainingLoop
 
-    def diverge(self):
+    def diverge(self, *_):
         raise Diverged("the training loss became nan by step 1")
 
     train("task=demo_choice", *DEMO)
-    monkeypatch.setattr(TaskTrainer, "train", diverge)
+    monkeypatch.setattr(TrainingLoop, "run", diverge)
     code, out, err = train("task=demo_choice", *DEMO, "force=true")
     assert code == 1 and "no epoch finished" in out and "became nan" in err
     (path,) = (tmp_path / "runs").glob("*/record.json")

@@ -10,9 +10,8 @@ import signal
 import sys
 from contextlib import suppress
 
-from spt import distributed as processes
-from spt import train
-from spt.training.loop import TaskTrainer
+from spt import distributed, train
+from spt.training.loop import TrainingLoop
 
 
 def several(arguments: list[str]) -> None:
@@ -23,31 +22,31 @@ def several(arguments: list[str]) -> None:
 
 def fail(arguments: list[str]) -> None:
     if os.environ["RANK"] == "1":
-        processes.PATIENCE = 0.0
-    compute_loss = TaskTrainer.compute_loss
+        distributed.PATIENCE = 0.0
+    loss = TrainingLoop._loss
 
-    def failing(self, *args, **kwargs):
-        if os.environ["RANK"] == "1" and self.state.global_step == 2:
+    def failing(self, *args):
+        if os.environ["RANK"] == "1" and self.step == 2:
             raise MemoryError("the second process has no memory left")
-        return compute_loss(self, *args, **kwargs)
+        return loss(self, *args)
 
-    TaskTrainer.compute_loss = failing
+    TrainingLoop._loss = failing
     several(arguments)
 
 
 def stop(arguments: list[str]) -> None:
-    """The second process is told to give way, and then the run goes on."""
-    training_step = TaskTrainer.training_step
+    """The second process is preempted, and then the run resumes."""
+    loss = TrainingLoop._loss
 
-    def told(self, *args, **kwargs):
-        if os.environ["RANK"] == "1" and self.state.global_step == 15:
+    def preempted(self, *args):
+        if os.environ["RANK"] == "1" and self.step == 15:
             signal.raise_signal(signal.SIGTERM)
-        return training_step(self, *args, **kwargs)
+        return loss(self, *args)
 
-    TaskTrainer.training_step = told
+    TrainingLoop._loss = preempted
     with suppress(SystemExit):
         several(arguments)
-    TaskTrainer.training_step = training_step
+    TrainingLoop._loss = loss
     several(arguments)
 
 

@@ -1,1 +1,1 @@
-"""Trained adapters: saved, loaded, predicting, described and sent to the hub."""
+"""Trained adapters: save, load, predict, describe, and upload to the hub."""

@@ -1,7 +1,7 @@
-"""What a run trained, in a folder of its own: `adapter.safetensors` and `adapter.json`.
+"""Adapters on disk: `adapter.safetensors` with what a run trained, `adapter.json` with what it takes to use it.
 
-For prefix methods that is prefixes and head, a few MB; for fine-tuning it is the whole model. A prefix projection is
-stored as the plain prefixes it computes.
+For prefix methods the weights are prefixes and head, a few MB; for fine-tuning the whole model. A prefix projection is
+stored as the plain prefixes that it computes.
 """
 
 import hashlib
@@ -10,98 +10,154 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
+from pydantic import BeforeValidator, Field, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from spt.errors import SptError, is_number
+from spt.errors import SptError
 from spt.files import parsed
-from spt.modeling.attach_prefix import detach, install, prefix_names, supported_layers
-from spt.modeling.lora import LoraConfig, install_lora, lora_of, put_on_lora, take_off_lora, without_lora
+from spt.modeling.attach_prefix import detach, install_prefixes, prefix_names, supported_layers
+from spt.modeling.lora import LoraConfig, attached_lora, install_lora, name_without_lora, remove_lora, restore_lora
 from spt.modeling.prefix import Prefix, PrefixConfig, attached, encoder_of, is_prefix
 from spt.modeling.task_model import is_head
 from spt.modeling.trainable_parameters import is_added
+from spt.records.schema import Count, Strict, problems
 
 Model = TypeVar("Model", bound=nn.Module)
 
 FORMAT = 2
-
 WEIGHTS, DESCRIPTION = "adapter.safetensors", "adapter.json"
-
-# What of a backbone's configuration an adapter must find again.
 BACKBONE = ("model_type", "hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size", "hidden_act")
+SAMPLE_SIZE = 4  # values stored of each frozen matrix
 
-FIELDS = {
-    "base_model": dict,
-    "backbone": dict,
-    "sample": dict,
-    "head": dict,
-    "sha256": str,
-    "about": dict,
-}
 
-NUMBERS = 4  # of each of the backbone's matrices, by which its weights are known again
+def _configured(kind: type) -> BeforeValidator:
+    """Build a PrefixConfig or LoraConfig from its settings."""
+
+    def build(settings: Any) -> Any:
+        try:
+            return kind(**settings) if isinstance(settings, dict) else settings
+        except TypeError as error:  # an unknown setting
+            raise ValueError(str(error)) from error
+
+    return BeforeValidator(build)
+
+
+class BaseModelSource(Strict):
+    """The base model that the adapter was trained on."""
+
+    name_or_path: str | None = None  # a hub id or a folder
+    dtype: str | None = None  # "float32", ...
+
+
+class Description(Strict):
+    """adapter.json."""
+
+    format: Literal[2]
+    base_model: BaseModelSource
+    backbone: dict[str, Any]  # the architecture, and the entries of BACKBONE of its configuration
+    sample: dict[str, list[float]]  # SAMPLE_SIZE values of each frozen matrix, which identify the checkpoint
+    prefix: Annotated[PrefixConfig | None, _configured(PrefixConfig)] = None
+    lora: Annotated[LoraConfig | None, _configured(LoraConfig)] = None
+    head: dict[str, Any]  # task_type, num_labels and pooling of a TaskModel; empty for a bare encoder
+    sha256: str  # of adapter.safetensors
+    about: dict[str, Any]  # a RunDescription for a run's adapter, else whatever save_adapter was given
+
+
+class Training(Strict):
+    """How a run trained its adapter."""
+
+    command: str
+    seed: Count
+    trainer: dict[str, Any]  # the settings of the training loop
+    epoch: Count  # the best one, whose weights the adapter has
+    scores: dict[str, float]  # on dev, at that epoch
+    data: dict[str, str]  # fingerprints of the splits
+    examples: dict[str, Count] = Field(default_factory=dict)  # of each split
+    from_hub: bool = False  # whether the data came from the hub
+
+
+class RunDescription(Strict):
+    """What a run says of its adapter: enough to use it and to train it again."""
+
+    task: dict[str, Any]  # see spt.tasks.base.describe_task
+    input: Any = None  # an example of what predict takes
+    model: dict[str, Any]  # the config group
+    method: dict[str, Any] = Field(default_factory=dict)  # the config group
+    training: Training | None = None  # early adapters of format 2 have none
 
 
 @dataclass(frozen=True)
 class Adapter:
-    """An adapter as it lies in its folder, read whole and checked in itself.
-
-    Attributes:
-        folder: where it lies.
-        description: the contents of adapter.json.
-        prefix, lora: what it puts on an encoder.
-        weights: by the names they have in a TaskModel.
-    """
+    """An adapter as read from its folder; weights have the names that they have in a TaskModel."""
 
     folder: Path
-    description: dict[str, Any]
-    prefix: PrefixConfig | None
-    lora: LoraConfig | None
+    description: Description
     weights: dict[str, Tensor]
 
     @property
     def about(self) -> dict[str, Any]:
-        """What the run that trained it said: task, model, method, training. Empty where none did."""
-        return self.description["about"]
+        """What the adapter says of the run that trained it; empty if no run did."""
+        return self.description.about
+
+    @property
+    def run(self) -> RunDescription:
+        """The run that trained the adapter; SptError if no run did, or its description is damaged."""
+        if not self.about:
+            raise SptError(
+                f"{self.folder} does not say which task and base model it is for, as adapters of runs do: build the "
+                "model yourself and use spt.load_adapter"
+            )
+        try:
+            return RunDescription.model_validate(self.about)
+        except ValidationError as error:
+            raise damaged(self.folder / DESCRIPTION, f"about: {problems(error)}") from error
+
+    @property
+    def training(self) -> Training:
+        """How the run trained the adapter; SptError if the adapter does not say so."""
+        if (training := self.run.training) is None:
+            raise damaged(self.folder / DESCRIPTION, "about.training is missing")
+        return training
 
     @property
     def backbone_weights(self) -> set[str]:
-        """The names of those weights that replace the backbone's own."""
+        """The names of the weights that replace the backbone's own."""
         return {name for name in self.weights if not is_added(name) and not is_head(name)}
 
     @property
     def replaces_backbone(self) -> bool:
-        """Whether it replaces most of the backbone: fine-tuning's."""
+        """Whether the adapter replaces matrices of the backbone, as fine-tuning does."""
         return any(self.weights[name].dim() > 1 and ".pooler." not in name for name in self.backbone_weights)
 
 
 def save_adapter(model: nn.Module, folder: str | Path, about: Mapping[str, Any] | None = None) -> Path:
-    """Write what `model` (a TaskModel or a bare encoder) trained, and what is needed to put it back.
+    """Save what was trained of `model`: prefixes or LoRA, head, and trainable parameters of the backbone.
 
-    That is its prefixes or LoRA, its head, and whatever of the backbone is trainable. `about` goes into the description
-    as it is: anything that JSON holds.
+    Args:
+        model: a TaskModel or a bare encoder.
+        folder: created if missing. Each file in it is replaced at once, never half-written.
+        about: any JSON values, stored in adapter.json as they are.
 
     Returns:
-        The folder, created where missing. Each file replaces its predecessor at once, never half-written.
+        The folder.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     encoder, prefix, weights = encoder_of(model), attached(model), _trained(model)
-    lora = lora_of(encoder)
+    lora = attached_lora(encoder)
     partial, text = folder / f".{WEIGHTS}", folder / f".{DESCRIPTION}"
     save_file(weights, partial, metadata={"format": "pt"})
+    frozen = sorted(_frozen(model, weights).items())
     description = {
         "format": FORMAT,
-        "base_model": {
-            "name_or_path": encoder.name_or_path or None,
-            "dtype": str(encoder.dtype).removeprefix("torch."),
-        },
+        "base_model": {"name_or_path": encoder.name_or_path or None, "dtype": _dtype(encoder)},
         "backbone": _backbone(encoder),
-        "sample": _sample(model, weights),
+        "sample": {name: _sample(parameter) for name, parameter in frozen if parameter.dim() > 1},
         "prefix": None if prefix is None else asdict(replace(prefix, projection=None)),
         "lora": None if lora is None else asdict(lora),
         "head": _head(model),
@@ -115,53 +171,46 @@ def save_adapter(model: nn.Module, folder: str | Path, about: Mapping[str, Any] 
 
 
 def load_adapter(model: Model, folder: str | Path) -> Model:
-    """Make `model` what was saved in `folder`: its prefixes and LoRA take the place of any that `model` carries.
+    """Load a saved adapter into `model`, in place of the prefixes or LoRA that it has.
 
-    `model` has the base model and the head that the adapter was trained with. A backbone that took over weights of one
-    adapter (fine-tuning's) takes no other that leaves them in place.
+    `model` has the base model and the head that the adapter was trained with. After an adapter that replaced backbone
+    weights (fine-tuning), only adapters that replace the same ones can be loaded.
 
     Returns:
-        `model` itself.
+        `model`.
 
     Raises:
-        SptError: where the folder is no whole adapter, or does not fit `model`; `model` is then as it was.
+        SptError: the folder is not a complete adapter or does not fit `model`, which is then unchanged.
     """
     adapter = read_adapter(folder)
-    encoder = encoder_of(model)
-    base_model = adapter.description["base_model"].get("name_or_path")
-    for ours, theirs in (
-        (_backbone(encoder), adapter.description["backbone"]),
-        (_head(model), adapter.description["head"]),
-    ):
-        for what in sorted(ours.keys() | theirs.keys()):
-            if ours.get(what) != theirs.get(what):
+    encoder, description = encoder_of(model), adapter.description
+    for present, saved in ((_backbone(encoder), description.backbone), (_head(model), description.head)):
+        for name in sorted(present.keys() | saved.keys()):
+            if present.get(name) != saved.get(name):
                 raise SptError(
-                    f"{folder} does not fit this model: its {what} is {theirs.get(what)!r}, the model's "
-                    f"{ours.get(what)!r} (it was trained on {base_model!r})"
+                    f"{folder} does not fit this model: the adapter's {name} is {saved.get(name)!r}, the model's "
+                    f"{present.get(name)!r}; it was trained on {description.base_model.name_or_path!r}"
                 )
     changed: set[str] = getattr(encoder, "changed_by_adapter", set())
     if changed - adapter.weights.keys():
         raise SptError(
-            f"the backbone holds weights of another adapter, which {folder} does not replace: load the base model anew"
+            f"the backbone has weights of another adapter, which {folder} does not replace: load the base model again"
         )
-    former_lora = take_off_lora(encoder)
+    previous_lora = remove_lora(encoder)
     try:
         _check_base_weights(model, adapter)
-        if adapter.lora is not None:
-            try:
-                install_lora(encoder, adapter.lora)
-            except SptError as error:
-                raise SptError(f"{folder} does not fit this model: {error}") from error
-        _check(model, adapter)
-    except SptError:
-        take_off_lora(encoder)
-        if former_lora is not None:
-            put_on_lora(encoder, former_lora)
-        raise
+        if description.lora is not None:
+            install_lora(encoder, description.lora)
+        _check_weights(model, adapter)
+    except SptError as error:
+        remove_lora(encoder)
+        if previous_lora is not None:
+            restore_lora(encoder, previous_lora)
+        raise SptError(f"{folder} does not fit this model: {error}") from error
     detach(model)
     encoder.requires_grad_(False)
-    if adapter.prefix is not None:
-        install(encoder, adapter.prefix)
+    if description.prefix is not None:
+        install_prefixes(encoder, description.prefix)
     parameters = dict(model.named_parameters())
     for name, tensor in adapter.weights.items():
         parameters[name].data.copy_(tensor)
@@ -171,52 +220,35 @@ def load_adapter(model: Model, folder: str | Path) -> Model:
 
 
 def read_adapter(folder: str | Path) -> Adapter:
-    """The adapter in `folder`.
-
-    Raises:
-        SptError: where there is none, or one that is damaged, or of another format.
-    """
+    """Read the adapter in `folder`; SptError if there is none, or it is damaged or of another format."""
     folder = Path(folder)
     for file in (DESCRIPTION, WEIGHTS):
         if not (folder / file).is_file():
             raise SptError(f"{folder} is not an adapter: it has no {file}")
     try:
-        description = parsed((folder / DESCRIPTION).read_bytes())
+        description = Description.model_validate(parsed((folder / DESCRIPTION).read_bytes()))
     except (OSError, ValueError) as error:
-        raise damaged(folder / DESCRIPTION, error) from error
-    if not isinstance(description, dict) or "format" not in description:
-        raise damaged(folder / DESCRIPTION, "it describes no adapter")
-    if description["format"] != FORMAT:
-        raise SptError(
-            f"{folder} has adapter format {description['format']!r}, this version of spt reads {FORMAT}: "
-            "train it again, or use the version that wrote it"
-        )
-    for name, kind in FIELDS.items():
-        if not isinstance(description.get(name), kind):
-            raise damaged(folder / DESCRIPTION, f"{name} is {description.get(name)!r}")
+        raise damaged(folder / DESCRIPTION, problems(error)) from error
     try:
-        prefix = None if description.get("prefix") is None else PrefixConfig(**description["prefix"])
-        lora = None if description.get("lora") is None else LoraConfig(**description["lora"])
-    except (TypeError, SptError) as error:
-        raise damaged(folder / DESCRIPTION, error) from error
-    if prefix is not None and prefix.projection is not None:
-        raise damaged(folder / DESCRIPTION, "it has a projection, which adapters are saved without")
-    try:
-        if _sha256(folder / WEIGHTS) != description["sha256"]:
-            raise damaged(folder / WEIGHTS, f"it is not the file that {DESCRIPTION} was written with")
-        return Adapter(folder, description, prefix, lora, load_file(folder / WEIGHTS))
+        if _sha256(folder / WEIGHTS) != description.sha256:
+            raise damaged(folder / WEIGHTS, f"its checksum is not the one in {DESCRIPTION}")
+        return Adapter(folder, description, load_file(folder / WEIGHTS))
     except (SafetensorError, OSError) as error:
         raise damaged(folder / WEIGHTS, error) from error
 
 
-def damaged(path: Path, why: object) -> SptError:
-    """What to say of an adapter's file that is not as it was written."""
-    return SptError(f"{path} is damaged: {why}. Copy the adapter anew, or train it again")
+def damaged(path: Path, reason: object) -> SptError:
+    """The error for an adapter's file that is not valid."""
+    return SptError(f"{path} is damaged or of another version of spt: {reason}. Copy the adapter or train it again")
 
 
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _dtype(encoder: PreTrainedModel) -> str:
+    return str(encoder.dtype).removeprefix("torch.")
 
 
 def _backbone(encoder: PreTrainedModel) -> dict[str, Any]:
@@ -230,7 +262,7 @@ def _head(model: nn.Module) -> dict[str, Any]:
 
 
 def _trained(model: nn.Module) -> dict[str, Tensor]:
-    """Prefixes, head and what else is trainable by name, with a projection's prefixes in the projection's place."""
+    """Prefixes, head, LoRA and trainable parameters by name; a projection's prefixes instead of the projection."""
     tensors = {
         name: p.detach()
         for name, p in model.named_parameters()
@@ -244,67 +276,52 @@ def _trained(model: nn.Module) -> dict[str, Tensor]:
 
 
 def _frozen(model: nn.Module, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The backbone's parameters that `weights` leave as they are, by the names they have without LoRA."""
+    """The backbone's parameters that `weights` does not replace, by their names without LoRA."""
     return {
-        without_lora(name): p.detach()
+        name_without_lora(name): p.detach()
         for name, p in model.named_parameters()
         if not is_head(name) and not is_added(name) and name not in weights
     }
 
 
-def _sample(model: nn.Module, weights: Mapping[str, Tensor]) -> dict[str, list[float]]:
-    """A few numbers of each frozen matrix of the backbone, to tell its checkpoint from another of its architecture."""
-    return {name: _middle(p).tolist() for name, p in sorted(_frozen(model, weights).items()) if p.dim() > 1}
-
-
-def _middle(matrix: Tensor) -> Tensor:
+def _sample(matrix: Tensor) -> list[float]:
+    """SAMPLE_SIZE values from the middle of a matrix."""
     start = matrix.numel() // 2
-    return matrix.flatten()[start : start + NUMBERS].float().cpu()
-
-
-def _is_close(ours: list[float], theirs: Any, rounding: float) -> bool:
-    return (
-        isinstance(theirs, list)
-        and len(ours) == len(theirs)
-        and all(
-            is_number(b) and math.isclose(a, b, rel_tol=rounding, abs_tol=1e-6)
-            for a, b in zip(ours, theirs, strict=True)
-        )
-    )
+    return matrix.flatten()[start : start + SAMPLE_SIZE].float().tolist()
 
 
 def _check_base_weights(model: nn.Module, adapter: Adapter) -> None:
-    """Whether the backbone's weights are those that the adapter was trained on, as far as rounding lets one see."""
-    base_model, ours = adapter.description["base_model"], _frozen(model, adapter.weights)
-    dtypes = {str(encoder_of(model).dtype).removeprefix("torch."), base_model.get("dtype")}
-    rounding = 0.02 if dtypes & {"float16", "bfloat16"} else 1e-6
-    for name, numbers in adapter.description["sample"].items():
-        if name not in ours:
-            continue
-        found = _middle(ours[name]).tolist()
-        if not _is_close(found, numbers, rounding):
+    """Compare the backbone's weights with the adapter's sample of them, as exactly as their dtypes allow."""
+    base_model, frozen = adapter.description.base_model, _frozen(model, adapter.weights)
+    tolerance = 0.02 if {_dtype(encoder_of(model)), base_model.dtype} & {"float16", "bfloat16"} else 1e-6
+    for name, saved in adapter.description.sample.items():
+        present = _sample(frozen[name]) if name in frozen else saved
+        if len(present) != len(saved) or not all(
+            math.isclose(a, b, rel_tol=tolerance, abs_tol=1e-6) for a, b in zip(present, saved, strict=True)
+        ):
             raise SptError(
-                f"{adapter.folder} was trained on other weights than this model's ({name} differs). "
-                f"It goes on {base_model.get('name_or_path')!r} as that was then"
+                f"it was trained on other weights than this model's ({name} differs): load the revision of "
+                f"{base_model.name_or_path!r} that it was trained on"
             )
 
 
-def _check(model: nn.Module, adapter: Adapter) -> None:
-    """Whether the weights are what a model like this one, with such prefixes, can have trained."""
-    file = adapter.folder / WEIGHTS
-    ours = {n: list(p.shape) for n, p in model.named_parameters() if not is_prefix(n)}
-    required = {name for name in ours if is_head(name) or is_added(name)}
-    if adapter.prefix is not None:
-        layers = supported_layers(encoder_of(model), adapter.prefix)
-        for layer, (_, *shapes) in zip(prefix_names(model, layers), layers, strict=True):
-            for kind, shape in zip(("key_prefix", "value_prefix"), shapes, strict=True):
-                name = f"{layer}.{kind}"
-                ours[name] = [adapter.prefix.prefix_length, math.prod(shape)]
-                required.add(name)
+def _check_weights(model: nn.Module, adapter: Adapter) -> None:
+    """Compare names and shapes of the weights with those of `model` with the adapter's prefixes."""
+    prefix = adapter.description.prefix
+    shapes = {name: list(p.shape) for name, p in model.named_parameters() if not is_prefix(name)}
+    required = {name for name in shapes if is_head(name) or is_added(name)}
+    if prefix is not None:
+        if prefix.projection is not None:
+            raise SptError(f"{DESCRIPTION} has a prefix projection, which adapters are saved without")
+        layers = supported_layers(encoder_of(model), prefix)
+        for layer, (_, *widths) in zip(prefix_names(model, layers), layers, strict=True):
+            for kind, width in zip(("key_prefix", "value_prefix"), widths, strict=True):
+                shapes[f"{layer}.{kind}"] = [prefix.prefix_length, math.prod(width)]
+                required.add(f"{layer}.{kind}")
     if missing := sorted(required - adapter.weights.keys()):
-        raise SptError(f"{file} is not whole: it lacks {', '.join(missing)}")
+        raise SptError(f"{WEIGHTS} lacks {', '.join(missing)}")
     for name, tensor in adapter.weights.items():
-        if name not in ours:
-            raise SptError(f"{file} does not fit this model, which has no {name!r}")
-        if ours[name] != list(tensor.shape):
-            raise SptError(f"{file} does not fit this model: {name} has shape {list(tensor.shape)}, not {ours[name]}")
+        if name not in shapes:
+            raise SptError(f"{WEIGHTS} has {name!r}, which the model does not have")
+        if shapes[name] != list(tensor.shape):
+            raise SptError(f"{name} has shape {list(tensor.shape)}, not {shapes[name]}")

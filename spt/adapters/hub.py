@@ -1,4 +1,4 @@
-"""Adapters on the hub, as its own libraries keep them: a model repository with the adapter's files and its card."""
+"""Adapters on the Hugging Face hub: model repositories with an adapter's files and its card."""
 
 import json
 import logging
@@ -6,11 +6,10 @@ import re
 import shlex
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from huggingface_hub import CommitOperationAdd, HfApi, snapshot_download
 
-from spt.adapters.format import DESCRIPTION, WEIGHTS, damaged, read_adapter
+from spt.adapters.format import DESCRIPTION, WEIGHTS, Adapter, damaged, read_adapter
 from spt.adapters.model_card import CARD, card_of
 from spt.errors import SptError, hub_cache_unwritable
 from spt.modeling.pretrained_encoder import is_local
@@ -21,86 +20,83 @@ log = logging.getLogger(__name__)
 
 REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 
-UNREACHABLE = "Without a network it must be in the cache already, or a folder"
-
 
 def fetch(source: str | Path) -> Path:
-    """The folder of an adapter: of a run that holds one, the folder itself, or the copy of a repository on the hub.
-
-    Raises:
-        SptError: where there is none.
-    """
+    """The folder of an adapter: in a run's folder, the folder itself, or downloaded; SptError if there is none."""
     folder = local_path(str(source))
     if (folder / ADAPTER / DESCRIPTION).is_file():
         return folder / ADAPTER
+    if (folder / DESCRIPTION).is_file():
+        return folder
     if folder.is_dir() or not REPOSITORY.fullmatch(str(source)):
-        if (folder / DESCRIPTION).is_file():
-            return folder
-        raise SptError(f"{str(source)!r} is no folder of a run or an adapter: it has no {DESCRIPTION}")
+        raise SptError(f"{str(source)!r} is not the folder of a run or an adapter: it has no {DESCRIPTION}")
     repository, _, revision = str(source).partition("@")
     try:
-        found = snapshot_download(repository, revision=revision or None, allow_patterns=[WEIGHTS, DESCRIPTION, CARD])
+        files = [WEIGHTS, DESCRIPTION, CARD]
+        folder = Path(snapshot_download(repository, revision=revision or None, allow_patterns=files))
     except Exception as error:
-        reason = next(iter(str(error).strip().splitlines()), "")
         raise hub_cache_unwritable(error) or SptError(
-            f"{str(source)!r} is neither a folder nor to be had from the hub ({type(error).__name__}: {reason}). "
-            f"{UNREACHABLE}"
+            f"{str(source)!r} is not a folder, and cannot be loaded from the hub ({_first_line(error)}). Without a "
+            "network, give the folder of an adapter or a repository that was loaded before"
         ) from error
-    if not (Path(found) / DESCRIPTION).is_file():
-        raise SptError(f"{str(source)!r} on the hub is no adapter: it has no {DESCRIPTION}")
-    return Path(found)
+    if not (folder / DESCRIPTION).is_file():
+        raise SptError(f"{str(source)!r} on the hub is not an adapter: it has no {DESCRIPTION}")
+    return folder
 
 
 def push_adapter(source: str | Path, repository: str, private: bool = False) -> str:
-    """Send an adapter to the hub, into `repository` ("user/name"), which is made where it is missing.
+    """Upload an adapter and its card to the hub repository "user/name", which is created if missing.
 
-    Its card is written anew, for that address. The paths of this machine's data do not go with it, and a base model
-    that is a folder stays here. Who may write there is the hub's to say: log in with `hf auth login`.
+    Paths of this machine's data are removed from the uploaded files; a base model that is a local folder is not
+    uploaded. Log in with `hf auth login` first.
 
     Returns:
-        The address of what was sent.
+        The address of the commit.
 
     Raises:
-        SptError: where there is no adapter, or the hub does not take it.
+        SptError: there is no adapter, or the hub refuses it.
     """
     adapter = read_adapter(fetch(source))
     if not REPOSITORY.fullmatch(repository) or "@" in repository:
-        raise SptError(f"{repository!r} is no name of a repository: user/name")
-    description = json.loads(json.dumps(adapter.description))
+        raise SptError(f"{repository!r} is not the name of a repository: user/name")
     files: dict[str, Path | bytes] = {WEIGHTS: adapter.folder / WEIGHTS}
-    if description["about"]:
+    if adapter.about:
         try:
-            _without_paths(description)
-            card = card_of(replace(adapter, description=description), repository)
+            adapter = _without_paths(adapter)
+            files[CARD] = str(card_of(adapter, repository)).encode()
         except (KeyError, TypeError, AttributeError) as error:
             raise damaged(adapter.folder / DESCRIPTION, f"no card can be written from it ({error!r})") from error
-        files[CARD] = str(card).encode()
     elif (adapter.folder / CARD).is_file():
         files[CARD] = adapter.folder / CARD
-    files[DESCRIPTION] = (json.dumps(description, indent=2) + "\n").encode()
-    base_model = description["base_model"].get("name_or_path")
+    files[DESCRIPTION] = (json.dumps(adapter.description.model_dump(), indent=2) + "\n").encode()
+    base_model = adapter.description.base_model.name_or_path
     if base_model is not None and is_local(base_model) and not base_model.startswith("pkg://"):
-        log.warning("the base model is a folder here, %s: others must name it in base_model", base_model)
+        log.warning("the base model is a local folder, %s: other users must name theirs in base_model", base_model)
     api = HfApi(library_name="spt")
     try:
         api.create_repo(repository, private=private, exist_ok=True)
         operations = [CommitOperationAdd(name, content) for name, content in files.items()]
         return str(api.create_commit(repository, operations, commit_message="Adapter of Selective Prefix Tuning (spt)"))
     except Exception as error:
-        reason = next(iter(str(error).strip().splitlines()), "")
-        raise SptError(f"the hub does not take {repository!r} ({type(error).__name__}: {reason})") from error
+        raise SptError(f"the hub refuses {repository!r} ({_first_line(error)})") from error
 
 
-def _without_paths(description: dict[str, Any]) -> None:
-    """Take the paths of this machine's data out of what an adapter says of itself."""
-    about = description["about"]
-    task, training = about["task"], about["training"]
-    task["data_dir"] = None
-    task["files"] = {split: [Path(name).name for name in names] for split, names in task["files"].items()}
-    overrides = [override.partition("=") for override in shlex.split(training["command"])]
-    training["command"] = shlex.join(
+def _without_paths(adapter: Adapter) -> Adapter:
+    """A copy whose description has no paths of this machine's data."""
+    description, run = adapter.description.model_copy(deep=True), adapter.run.model_copy(deep=True)
+    run.task["data_dir"] = None
+    run.task["files"] = {split: [Path(name).name for name in names] for split, names in run.task["files"].items()}
+    run.training = adapter.training.model_copy()
+    overrides = [override.partition("=") for override in shlex.split(run.training.command)]
+    run.training.command = shlex.join(
         key + equals + (Path(value).name if Path(value).expanduser().is_absolute() else value)
         for key, equals, value in overrides
         if key != "output_dir"
     )
-    description["base_model"]["name_or_path"] = about["model"]["name_or_path"]
+    description.about = run.model_dump()
+    description.base_model.name_or_path = run.model["name_or_path"]
+    return replace(adapter, description=description)
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {next(iter(str(error).strip().splitlines()), '')}"

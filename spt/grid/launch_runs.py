@@ -1,4 +1,4 @@
-"""Runs of a grid through one of Hydra's launchers, as `spt.train --multirun` would start them."""
+"""Start the runs of a grid through one of Hydra's launchers, as `spt.train --multirun` does."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout
@@ -15,23 +15,29 @@ from omegaconf import DictConfig
 from spt.explain_error import explain
 from spt.hydra_overrides import quoted
 from spt.records.folder_lock import Busy
-from spt.records.run_folder import Run
+from spt.records.run_folder import RunFolder
 from spt.records.schema import RECORD
 from spt.sweeps.hydra_launchers import check, run_jobs
-from spt.train import run_or_show
+from spt.training.experiment import run_experiment
+from spt.training.loop import Diverged
 
 LEFT = "left to another process"
 
 
 def launch(jobs: Mapping[str, Sequence[str]], output_dir: Path, runs_per_gpu: int) -> dict[str, str]:
-    """Run each job (by name: overrides of `spt.train`) through the launcher that the present command names.
+    """Run each job through the launcher that the command's `hydra/launcher=...` names.
 
-    A job that fails leaves a note in its folder, and the others go on, as they do where one dies. Without
-    `hydra/launcher=...` they run in this process, one after the other; with `hydra.sweeper.max_batch_size` the launcher
-    gets that many at a time.
+    A job that fails writes a note to its folder; the others still run, also if a job's process dies. Without
+    `hydra/launcher=...` the jobs run in this process, one after the other. With `hydra.sweeper.max_batch_size` the
+    launcher gets that many at a time.
+
+    Args:
+        jobs: the overrides of `spt.train` of each job, by its name.
+        output_dir: the folder of the runs.
+        runs_per_gpu: how many runs may share one GPU.
 
     Returns:
-        By the names of jobs what is to be said of them: LEFT, where another process is at work on it, or why it failed.
+        By the names of jobs: LEFT if another process is working on the job, or why the job failed.
     """
     hydra = GlobalHydra.instance().hydra
     assert hydra is not None
@@ -42,46 +48,44 @@ def launch(jobs: Mapping[str, Sequence[str]], output_dir: Path, runs_per_gpu: in
     context = HydraContext(config_loader=hydra.config_loader, callbacks=Callbacks(config))
     launcher = Plugins.instance().instantiate_launcher(hydra_context=context, task_function=quietly, config=config)
     size = config.hydra.sweeper.max_batch_size or len(jobs)
-    names, said = list(jobs), dict[str, str]()
+    names, messages = list(jobs), dict[str, str]()
     for first in range(0, len(jobs), size):
         batch = names[first : first + size]
         returns = run_jobs(launcher, [[*jobs[name], sharing] for name in batch], first)
         values = {name: back.return_value for name, back in zip(batch, returns, strict=True)}
-        said |= {name: str(value) for name, value in values.items() if value is not None}
-    return said
+        messages |= {name: str(value) for name, value in values.items() if value is not None}
+    return messages
 
 
 def quietly(config: DictConfig) -> str | None:
-    """A run of `spt.train` whose words go to its own log alone; where it fails, a note in its folder says why.
+    """Run `spt.train` with its output in its own log only, and write a failure note to its folder if it fails.
 
     Returns:
-        What there is to say beside that: LEFT where another process is at work on it; why it failed where no note could
-        be written, or an earlier result stands in its place.
+        LEFT if another process is working on the run; why it failed if no note could be written or an earlier result
+        is kept; else None.
     """
-    from spt.training.loop import Diverged
-
-    run = Run(config)
+    run = RunFolder(config)
     before = _written(run)
     with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
         try:
-            run_or_show(config)
+            run_experiment(config)
         except Busy:
             return LEFT
         except Diverged:
-            return None  # as its record says
+            return None  # its record has the status
         except Exception as error:
             if _written(run) != before:
                 return None
             if before is not None:
                 return f"{explain(error)} (its earlier result is kept)"
             try:
-                run.fail(explain(error))
+                run.write_failure(explain(error))
             except OSError:
                 return explain(error)
     return None
 
 
-def _written(run: Run) -> int | None:
-    """When the run's record was written."""
+def _written(run: RunFolder) -> int | None:
+    """The modification time of the run's record in nanoseconds; None if there is no record."""
     path = run.folder / RECORD
     return path.stat().st_mtime_ns if path.exists() else None

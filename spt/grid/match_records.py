@@ -1,7 +1,5 @@
-"""The finished runs behind the tables: which belong to which cell, and what is still missing."""
+"""Which records belong to which cell of a grid, and which runs are missing."""
 
-import json
-import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -10,41 +8,42 @@ from pathlib import Path
 from typing import Any
 
 from spt.errors import SptError
-from spt.files import parsed, write_atomically, written
-from spt.grid.cells import Cell, Composer, Job, comparable, flat, identity
+from spt.files import parsed
+from spt.grid.cells import Cell, Job
+from spt.grid.configs import Composer, differences, identity
 from spt.records.schema import FAILURE, HISTORY, OUTCOMES, RECORD, read_record
 
-RECORDS = "records"  # the folder, in one of results, with the published records
+RECORDS = "records"  # the folder of the published records, inside results_dir
 
 
 @dataclass(frozen=True)
 class Finished:
-    """A finished run: its record, and the files beside it. Of one that failed, the note of it."""
+    """The record of a finished run and the files beside it, or the failure note of a failed run."""
 
     record: dict[str, Any]
     folder: Path
 
     @cached_property
     def identity(self) -> str:
-        """What was run, wherever its data and its weights lay."""
+        """A hash of what was run, wherever its data and weights were stored."""
         several = {"processes": n} if (n := self.record["processes"]) > 1 else {}
         return identity(self.record["config"] | several)
 
     @cached_property
     def history(self) -> list[dict[str, Any]]:
-        """One row an epoch."""
+        """One row per epoch."""
         return [parsed(line) for line in self.text(HISTORY).splitlines()]
 
     @cached_property
     def outcomes(self) -> dict[str, list | None]:
-        """How each example came out, by the names of the record's metrics; see `spt.tasks.base.Task.outcomes`."""
+        """The outcome of each example, by the names of the record's metrics; see `spt.tasks.base.Task.outcomes`."""
         return parsed(self.text(OUTCOMES))
 
     def text(self, name: str) -> str:
-        """One of the JSON files beside the record.
+        """The content of a JSON file beside the record.
 
         Raises:
-            SptError: where it is missing, or none.
+            SptError: if the file is missing or damaged.
         """
         path = self.folder / name
         try:
@@ -53,28 +52,32 @@ class Finished:
                 parsed(line)
         except (OSError, ValueError) as error:
             raise SptError(
-                f"{path} cannot be read ({error}): it is missing while its run is repeated; else delete the folder "
-                "to repeat it"
+                f"{path} cannot be read ({error}). If its run is being repeated, wait; else delete the folder and "
+                "repeat the run"
             ) from error
         return text
 
 
 class Records:
-    """All records, and notes of failed runs, in some folders of runs, by the identity of their configs.
+    """All records and failure notes in some folders of runs, by the identity of their configs.
 
-    Where several are of one identity, that of the first folder counts.
+    If several folders have a record of the same identity, the first folder's counts.
+
+    Attributes:
+        finished: the finished runs.
+        failures: the notes of failed runs.
+        seen: the pairs of task and model that have any.
     """
 
     def __init__(self, *folders: Path):
         self.finished: dict[str, Finished] = {}
         self.failures: dict[str, Finished] = {}
-        self.seen: set[tuple[str, str]] = set()
         for folder in folders:
             for runs, name in ((self.finished, RECORD), (self.failures, FAILURE)):
                 for run in _read(folder, name):
                     runs.setdefault(run.identity, run)
-        for run in (*self.finished.values(), *self.failures.values()):
-            self.seen.add((run.record["task"], run.record["model"]))
+        every = (*self.finished.values(), *self.failures.values())
+        self.seen = {(run.record["task"], run.record["model"]) for run in every}
 
 
 def _read(folder: Path, name: str) -> Iterator[Finished]:
@@ -84,7 +87,7 @@ def _read(folder: Path, name: str) -> Iterator[Finished]:
         except SptError:
             if path.exists():
                 raise
-            continue  # another process just took it away
+            continue  # another process has just removed it
         yield Finished(record, path.parent)
 
 
@@ -93,13 +96,13 @@ class Result:
     """A cell and its runs.
 
     Attributes:
-        learning_rate: the one chosen, None where the config's own is taken, or where not all trials are done.
-        trials: the run of each learning rate that was tried, None where it is missing.
-        runs: the run of each seed with the learning rate chosen, None where it is missing.
-        failures: what failed, by seed and learning rate.
-        usual_data: the fingerprint of the data that most runs of its task and profile saw; where a report is told
-            where data is, that of the data there.
-        changed: runs that were the cell's with settings that no cell has now, and what those are (see `find_changed`).
+        learning_rate: the chosen one; None if the config's own is used, or if not all trials are done.
+        trials: the run of each candidate learning rate, None if it is missing.
+        runs: the run of each seed with the chosen learning rate, None if it is missing.
+        failures: error messages of failed runs, by seed and learning rate.
+        usual_data: the fingerprint of the data that most runs of the task and profile used, or, if the report is
+            given data_dir, of the data in it.
+        changed: runs whose settings no cell has any more, and which settings differ (see `find_changed`).
     """
 
     cell: Cell
@@ -112,18 +115,31 @@ class Result:
 
     @property
     def done(self) -> dict[int, Finished]:
-        """The runs that are there, by seed."""
+        """The finished runs of the cell, by seed."""
         return {seed: run for seed, run in self.runs.items() if run is not None}
 
     @property
     def finished(self) -> list[Finished]:
-        """All runs that are there, tries of learning rates first."""
+        """All finished runs, trials of learning rates first."""
         return [run for run in (*self.trials.values(), *self.runs.values()) if run is not None]
 
     @property
+    def is_decided(self) -> bool:
+        """Whether the learning rate of the cell's runs is known."""
+        return self.learning_rate is not None or not self.trials
+
+    @property
+    def by_job(self) -> dict[tuple[int, float | None], Finished | None]:
+        """The run of each seed and learning rate, first those with the chosen one; None if it is missing."""
+        runs: dict[tuple[int, float | None], Finished | None] = {}
+        if self.is_decided:
+            runs = {(seed, self.learning_rate): run for seed, run in self.runs.items()}
+        return runs | {(self.cell.seeds[0], rate): run for rate, run in self.trials.items()}
+
+    @property
     def state(self) -> str:
-        """What there is of it: `done`, `partly` (some of its runs), `failed` (none, and a failure is known), `config
-        changed` (none, but some with other settings) or `not run`."""
+        """One of `done`, `partly` (some runs are missing), `failed`, `config changed` (the only runs have other
+        settings) and `not run`."""
         if self.runs and all(run is not None for run in self.runs.values()):
             return "done"
         if self.done:
@@ -145,14 +161,14 @@ class Result:
 
 
 def collect(cells: Iterable[Cell], records: Records, composer: Composer) -> list[Result]:
-    """Each cell with the records that are its own."""
+    """Each cell with its records."""
     results = [_collect(cell, records, composer) for cell in cells]
-    seen: dict[tuple[str, str], Counter[str]] = {}
+    data: dict[tuple[str, str], Counter[str]] = {}
     for result in results:
-        prints = [run.record["data"].get("fingerprint") for run in result.done.values()]
-        seen.setdefault((result.cell.profile, result.cell.task), Counter()).update(prints)
+        fingerprints = [run.record["data"].get("fingerprint") for run in result.done.values()]
+        data.setdefault((result.cell.profile, result.cell.task), Counter()).update(fingerprints)
     for result in results:
-        usual = seen[result.cell.profile, result.cell.task].most_common(1)
+        usual = data[result.cell.profile, result.cell.task].most_common(1)
         result.usual_data = usual[0][0] if usual else None
     return results
 
@@ -171,54 +187,39 @@ def _collect(cell: Cell, records: Records, composer: Composer) -> Result:
 
     result.trials = {rate: find(Job(cell, cell.seeds[0], rate)) for rate in cell.learning_rates}
     result.learning_rate = choose(result)
-    if result.learning_rate is not None or not cell.learning_rates:
+    if result.is_decided:
         result.runs = {job.seed: find(job) for job in cell.jobs(result.learning_rate)}
     return result
 
 
 def find_changed(results: Sequence[Result], records: Records, composer: Composer) -> None:
-    """Give each record that is of no cell to the one it differs least from, of the same task, model and method."""
+    """Add each record that belongs to no cell to the cell of its task, model and method that differs least from it."""
     jobs = [
-        (result, [Job(result.cell, seed, rate) for seed in result.cell.seeds for rate in _rates(result)])
+        (result, Job(result.cell, seed, rate))
         for result in results
         if (result.cell.task, result.cell.model) in records.seen
+        for seed in result.cell.seeds
+        for rate in result.cell.learning_rates or [None]
     ]
-    known = {composer.identity(job) for _, its in jobs for job in its}
+    known = {composer.identity(job) for _, job in jobs}
     for key, run in records.finished.items():
         if key in known:
             continue
-        names = [run.record[group] for group in ("task", "model", "method")]
-        differences = [
-            (_differences(composer.config(job), run.record["config"]), result)
-            for result, its in jobs
-            if [result.cell.task, result.cell.model] == names[:2]
-            for job in its
-            if composer.config(job)["method"]["name"] == names[2]
+        candidates = [
+            (differences(config, run.record["config"]), result)
+            for result, job in jobs
+            if (result.cell.task, result.cell.model) == (run.record["task"], run.record["model"])
+            and (config := composer.config(job))["method"]["name"] == run.record["method"]
         ]
-        if differences:
-            said, nearest = min(differences, key=lambda found: len(found[0]))
-            nearest.changed.append((run, said))
-
-
-def _rates(result: Result) -> Sequence[float | None]:
-    return result.cell.learning_rates or [None]
-
-
-def _differences(ours: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
-    """The settings that change what is run, in which two resolved configs differ."""
-    a, b = (flat(comparable(config)) for config in (ours, theirs))
-    absent = "none"
-    return [
-        f"{name} was {b.get(name, absent)}, is {a.get(name, absent)}"
-        for name in sorted(a.keys() | b.keys())
-        if a.get(name, absent) != b.get(name, absent)
-    ]
+        if candidates:
+            different, closest = min(candidates, key=lambda candidate: len(candidate[0]))
+            closest.changed.append((run, different))
 
 
 def choose(result: Result) -> float | None:
     """The learning rate with the best dev score, the first of equals; None while a trial is neither done nor failed.
 
-    A trial that failed, or whose loss diverged, is out of the running.
+    A trial that failed or diverged is not chosen.
     """
     seed = result.cell.seeds[0]
     if any(run is None and (seed, rate) not in result.failures for rate, run in result.trials.items()):
@@ -229,26 +230,3 @@ def choose(result: Result) -> float | None:
         if run is not None and run.record["status"] == "finished"
     }
     return max(scores, key=scores.__getitem__) if scores else None
-
-
-def withdraw(folder: Path) -> None:
-    """Take away what was published of a run: first what others find it by."""
-    for name in (RECORD, FAILURE):
-        (folder / name).unlink(missing_ok=True)
-    shutil.rmtree(folder)
-
-
-def publish(run: Finished, folder: Path, selection: dict[str, Any] | None = None) -> None:
-    """Copy what the report needs of a run (not its weights) to `folder`, with how its learning rate was chosen."""
-    there = folder / run.folder.name
-    record = run.record | ({} if selection is None else {"selection": selection})
-    beside = (HISTORY, OUTCOMES) if "metrics" in record else ()
-    files = {name: run.text(name) for name in beside}
-    files[RECORD if beside else FAILURE] = json.dumps(record, indent=2) + "\n"  # last: who reads it finds the others
-    with written(there, "or set results_dir"):
-        there.mkdir(parents=True, exist_ok=True)
-        for name, text in files.items():
-            if not (there / name).exists() or (there / name).read_text(encoding="utf-8") != text:
-                write_atomically(there / name, text)
-        if RECORD in files:
-            (there / FAILURE).unlink(missing_ok=True)

@@ -1,75 +1,64 @@
-"""What of a grid is finished, what is missing, and what the missing runs will cost."""
+"""Which runs of a grid are finished, which are missing, and what the missing ones will cost."""
 
 import re
 import statistics
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
+from pandas import DataFrame
 
-from spt.errors import SptError
-from spt.grid.cells import Composer, Job, cells
-from spt.grid.local_sources import Places
-from spt.grid.match_records import RECORDS, Finished, Records, Result, collect, publish, withdraw
+from spt.grid.cells import Job, cells
+from spt.grid.configs import Composer
+from spt.grid.local_sources import DataFingerprint, LocalSources
+from spt.grid.match_records import RECORDS, Finished, Records, Result, collect
+from spt.grid.publish_records import publish, withdraw
 from spt.hydra_overrides import quoted
 
-PLAIN = re.compile(r"[A-Za-z./][\w./-]*")  # what Hydra takes as text without quotes
-
-
-@dataclass
-class Part:
-    """What the plan says of one table and model: numbers of runs (`stale` are among those `to_run`; one that several
-    tables share counts in the first), and of the training examples that those to run see, but for `unknown` of them."""
-
-    table: str
-    model: str
-    tasks: list[str]
-    done: int = 0
-    stale: int = 0
-    to_run: int = 0
-    examples: float = 0
-    unknown: int = 0
+PLAIN = re.compile(r"[A-Za-z./][\w./-]*")  # text that Hydra's grammar reads without quotes
 
 
 class Plan:
-    """The grid of a config of `spt.reproduce`, beside the records in its output and results folders.
+    """The grid of a config of `spt.reproduce`, with the records in its output and results folders.
+
+    Args:
+        config: of `spt.reproduce`.
+        fingerprint: computes the fingerprint of a task's data.
 
     Attributes:
-        records: all that is recorded, as of the last `look`: in the output folder, then in the results folder.
-        results: each cell with its own of them.
-        stale: identities of the finished runs whose data is not the data at hand any more.
-        tried: identities of the runs that were started. Each is, once.
-        said: why runs failed that could leave no note, by identity.
+        records: all records as of the last `read_records`, first those in the output folder, then the published ones.
+        results: each cell with its records.
+        stale: identities of the finished runs whose data differs from the present data.
+        tried: identities of the runs that were started. Each is started once.
+        errors: why runs failed that could not write a failure note, by identity.
     """
 
-    def __init__(self, config: DictConfig):
+    def __init__(self, config: DictConfig, fingerprint: DataFingerprint):
         self.force = config.force
         self.output_dir, self.published = Path(config.output_dir), Path(config.results_dir) / RECORDS
-        self.places = Places(config.folders, config.data_dir, config.model_dir)
+        self.sources = LocalSources(config.folders, fingerprint, config.data_dir, config.model_dir)
         self.cells = cells(config)
-        if not self.cells:
-            raise SptError(f"tables {', '.join(config.tables)} have no part for profile {', '.join(config.profiles)}")
         self.composer = Composer()
         self.tried: set[str] = set()
-        self.said: dict[str, str] = {}
+        self.errors: dict[str, str] = {}
         self.stale: set[str] = set()
-        self.look()
+        self.read_records()
         self.stale = {
             run.identity
             for result in self.results
             for run in result.finished
-            if self.places.data_of(result.cell, self.composer) not in (None, run.record["data"]["fingerprint"])
+            if self.sources.data_fingerprint(result.cell, self.composer)
+            not in (None, run.record["data"]["fingerprint"])
         }
 
-    def look(self) -> None:
-        """Read the records anew."""
+    def read_records(self) -> None:
+        """Read the records again, and match them to the cells."""
         self.records = Records(self.output_dir, self.published)
         self.results = collect(self.cells, self.records, self.composer)
 
     def pending(self) -> dict[str, Job]:
-        """The runs that can start now, by identity; seeds wait until their learning rate is chosen."""
+        """The runs that can start now, by identity. Seeds wait until their learning rate is chosen."""
         jobs: list[Job] = []
         for result in self.results:
             trials = result.cell.trials
@@ -78,65 +67,61 @@ class Plan:
         return self._wanted(jobs)
 
     def missing(self) -> dict[str, Job]:
-        """All runs still to do, by identity; where no learning rate is chosen yet, as if it were the first."""
+        """All runs still to do, by identity. A learning rate that is not chosen yet is assumed to be the first."""
         return self._wanted(job for result in self.results for job in _jobs(result))
 
     def _wanted(self, jobs: Iterable[Job]) -> dict[str, Job]:
-        found: dict[str, Job] = {}
+        by_identity: dict[str, Job] = {}
         for job in jobs:
-            found.setdefault(self.composer.identity(job), job)
-        return {key: job for key, job in found.items() if key not in self.tried and not self._is_done(key)}
+            by_identity.setdefault(self.composer.identity(job), job)
+        return {key: job for key, job in by_identity.items() if key not in self.tried and not self._is_done(key)}
 
     def _is_done(self, key: str) -> bool:
         return key in self.records.finished and key not in self.stale and (key in self.tried or not self.force)
 
-    def parts(self) -> list[Part]:
-        """The plan by table and model."""
-        parts: dict[tuple[str, str], Part] = {}
-        counted: set[str] = set()
+    def runs_frame(self) -> DataFrame:
+        """A row per run, with the columns `table`, `model` and `task` and its counts as numbers.
+
+        `done`, `stale` (finished with other data) and `to_run` are 0 or 1, all 0 where an earlier row has the same run.
+        `examples` are the training examples that a run to do will see (0 if unknown); `unknown` is 1 if they are.
+        """
+        rows, counted = [], set[str]()
         for result in self.results:
-            cell = result.cell
-            part = parts.setdefault((cell.table, cell.model), Part(cell.table, cell.model, []))
-            if cell.task not in part.tasks:
-                part.tasks.append(cell.task)
             for job in _jobs(result):
                 key = self.composer.identity(job)
-                if key in counted:
-                    continue
+                is_first, is_done = key not in counted, self._is_done(key)
                 counted.add(key)
-                part.done += self._is_done(key)
-                part.stale += key in self.stale
-                part.to_run += not self._is_done(key)
-                if not self._is_done(key):
-                    seen = self.examples(job)
-                    part.examples += seen or 0
-                    part.unknown += seen is None
-        return list(parts.values())
+                examples = self.examples(job) if is_first and not is_done else 0
+                names = {"table": result.cell.table, "model": result.cell.model, "task": result.cell.task}
+                counts = {"done": is_done, "stale": key in self.stale, "to_run": not is_done}
+                seen = {"examples": examples or 0, "unknown": examples is None}
+                rows.append(names | {name: is_first and value for name, value in counts.items()} | seen)
+        return DataFrame(rows)
 
     def config(self, job: Job) -> dict[str, Any]:
-        """The resolved config of a run here."""
-        return self.places.config(job, self.composer) | {"output_dir": str(self.output_dir)}
+        """The resolved config of a run on this machine."""
+        return self.sources.config(job, self.composer) | {"output_dir": str(self.output_dir)}
 
     def command(self, key: str, job: Job) -> list[str]:
-        """The overrides of `spt.train` that make a run here."""
-        places = self.places.of(job.cell) | {"output_dir": str(self.output_dir)}
-        where = [
-            f"{name}={place}" if PLAIN.fullmatch(place) else quoted(f"{name}={place}", tuple(places))
-            for name, place in places.items()
+        """The arguments of `spt.train` that make a run on this machine."""
+        settings = self.sources.settings(job.cell) | {"output_dir": str(self.output_dir)}
+        folders = [
+            f"{name}={folder}" if PLAIN.fullmatch(folder) else quoted(f"{name}={folder}", tuple(settings))
+            for name, folder in settings.items()
         ]
-        return [*job.overrides, *where, *(["force=true"] if self.force or key in self.stale else [])]
+        return [*job.overrides, *folders, *(["force=true"] if self.force or key in self.stale else [])]
 
     def examples(self, job: Job) -> float | None:
-        """How many training examples a run sees, by the published size of its task; None where that is not known."""
+        """The number of training examples that a run sees over all epochs; None if its task's size is not known."""
         config = self.composer.config(job)
         size = config["task"]["sizes"].get("train")
         share = 1 - config["task"]["held_out"]
         return None if size is None else size * share * config["trainer"]["num_train_epochs"]
 
     def publish(self) -> None:
-        """Put the finished runs' records, and why runs failed, where the report finds them.
+        """Copy the records of finished runs, and the notes of failed ones, to results_dir.
 
-        What was published of the same run from another folder goes.
+        A copy of the same run that was published from another folder is deleted.
         """
         chosen: dict[str, Result] = {}
         for result in self.results:
@@ -153,25 +138,29 @@ class Plan:
                     withdraw(old.folder)
 
     def failures(self) -> list[str]:
-        """The runs that were tried and left no record, or none but an earlier one, each with the reason."""
+        """The runs that were started and failed, each with the reason."""
         jobs = {self.composer.identity(job): job for result in self.results for job in _jobs(result)}
         lines = []
-        for key in sorted(self.tried & jobs.keys() - (self.records.finished.keys() - self.said.keys())):
+        for key in sorted(self.tried & jobs.keys() - (self.records.finished.keys() - self.errors.keys())):
             note = self.records.failures.get(key)
-            reason = self.said.get(key) or (note.record["error"] if note else "it ended without a record")
+            reason = self.errors.get(key) or (note.record["error"] if note else "it ended without a record")
             lines.append(f"{jobs[key].name}: {reason}")
         return lines
 
 
 def _jobs(result: Result) -> list[Job]:
-    """All runs of a cell; where its learning rate is not chosen yet, as if it were the first."""
+    """All runs of a cell. A learning rate that is not chosen yet is assumed to be the first."""
     cell = result.cell
     rate = cell.learning_rates[0] if cell.learning_rates and result.learning_rate is None else result.learning_rate
     return [*cell.trials, *cell.jobs(rate)]
 
 
 class Costs:
-    """What runs cost, by the finished runs most like them: seconds an epoch of the same task, model and method."""
+    """Estimates of run time from finished runs: seconds per epoch of the same task, model and method.
+
+    Attributes:
+        machines: the processors and accelerators that the finished runs used.
+    """
 
     def __init__(self, finished: Iterable[Finished]):
         self.seconds: dict[tuple[str, ...], list[float]] = {}
@@ -187,7 +176,7 @@ class Costs:
             self.machines.add(hardware["accelerator"] or f"{hardware['processor']}, threads: {hardware['threads']}")
 
     def of(self, config: dict[str, Any]) -> float | None:
-        """The seconds that a run with this config will take; None where no run of its task and model was measured."""
+        """The seconds that a run with this config will take; None if no run of its task and model has finished."""
         names = tuple(config[group]["name"] for group in ("task", "model", "method"))
         measured = self.seconds.get(names) or self.seconds.get(names[:2])
         return None if measured is None else statistics.fmean(measured) * config["trainer"]["num_train_epochs"]

@@ -1,1 +1,1 @@
-"""The paper: gated attention over prefixes, the selective loss, and how both enter an encoder."""
+"""The paper: gated attention over prefixes, the selective loss, and how prefixes are put on an encoder."""

@@ -1,14 +1,20 @@
-"""Prefix attention, registered with transformers' attention interface."""
+"""Gated attention, registered with transformers' attention interface, which calls it in an encoder's layers."""
 
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.masking_utils import eager_mask, sdpa_mask
 
-from spt.modeling.gated_attention import prefix_attention
+from spt.modeling.cpu_attention import cpu_attention
+from spt.modeling.gated_attention import Settings, gated_attention, join_prefix, kernel_attention
 from spt.modeling.prefix import SharedPrefixes
+
+# transformers' name of an attention, and the name under which it is registered with prefixes.
+PREFIX_ATTENTIONS = {"eager": "spt_eager", "sdpa": "spt_fused"}
+PROBE_ATTENTION = "spt_probe"  # registered by attention_probe while it runs
 
 
 def attend(
@@ -24,55 +30,66 @@ def attend(
     output_attentions: bool = False,
     **kwargs: Any,
 ) -> tuple[Tensor, Tensor | None]:
-    """The function the encoder's layers call. An attention without a prefix (cross-attention) has an empty one."""
+    """What each attention module of the encoder calls: gated attention with the prefix on `module`.
+
+    A module without a prefix (cross-attention) attends to the text alone. The arguments are those of transformers'
+    interface; key and value are [batch, key-value heads, text length, d], and a `scaling` of None is 1/√d. `fused`
+    computes by `fused_attention`, unless `output_attentions` asks for the weights.
+
+    Returns:
+        The output [batch, length, heads, d], and the weights [batch, heads, length, P + text length] or None.
+    """
     prefix = getattr(module, "prefix", None)
     if isinstance(prefix, SharedPrefixes):
-        prefix = prefix.next()
+        prefix = prefix.take_next()
     key_prefix, value_prefix = (key[:, :, :0], value[:, :, :0]) if prefix is None else prefix(len(query))
-    return prefix_attention(
-        query,
-        key,
-        value,
-        key_prefix,
-        value_prefix,
+    settings = Settings(
+        prefix_length=key_prefix.shape[2],
         scaling=query.shape[-1] ** -0.5 if scaling is None else scaling,
-        attention_mask=attention_mask,
         alpha=None if prefix is None else prefix.alpha,
         score_dropout=prefix.score_dropout if prefix is not None and module.training else 0.0,
         attention_dropout=dropout,
-        fused=fused and not output_attentions,
     )
+    heads = query.shape[1]
+    key, value = join_prefix(key_prefix, key, heads), join_prefix(value_prefix, value, heads)
+    if fused and not output_attentions:
+        output, weights = fused_attention(query, key, value, attention_mask, settings), None
+    else:
+        output, weights = gated_attention(query, key, value, attention_mask, settings)
+    return output.transpose(1, 2).contiguous(), weights
 
 
-def _whole_mask(*args: Any, **kwargs: Any) -> Tensor | None:
-    """sdpa's mask, but never left out for a causal kernel: the prefix columns stand before the causal ones."""
+def fused_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, settings: Settings) -> Tensor:
+    """The output of `gated_attention`, by the implementation that suits the device."""
+    if query.device.type != "cpu":
+        return kernel_attention(query, key, value, mask, settings)
+    if torch.compiler.is_compiling() or (mask is not None and mask.requires_grad):
+        return gated_attention(query, key, value, mask, settings)[0]
+    return cpu_attention(query, key, value, mask, settings)
+
+
+def requested_attention(encoder: PreTrainedModel) -> str:
+    """The encoder's attention under transformers' own name: "sdpa" where it is "spt_fused"."""
+    names = {registered: name for name, registered in PREFIX_ATTENTIONS.items()}
+    implementation = encoder.config._attn_implementation
+    return names.get(implementation, implementation)
+
+
+def set_attention(encoder: PreTrainedModel, implementation: str) -> None:
+    """Have the encoder call the attention registered as `implementation`."""
+    if encoder._can_set_attn_implementation():
+        encoder.set_attn_implementation(implementation)
+    else:  # transformers does not dispatch this encoder: the replaced attentions (deberta_mpnet_attention) read this
+        encoder.config._attn_implementation_internal = implementation
+
+
+def _full_mask(*args: Any, **kwargs: Any) -> Tensor | None:
+    """sdpa's mask, never left out for a causal kernel: the prefix columns stand before the causal ones."""
     return sdpa_mask(*args, **{**kwargs, "allow_is_causal_skip": False})
 
 
-OURS = {"eager": "spt_eager", "sdpa": "spt_fused"}
-
-RECORDING = "spt_record"
-
 AttentionInterface.register("spt_eager", partial(attend, fused=False))
-
 AttentionMaskInterface.register("spt_eager", eager_mask)
-
 AttentionInterface.register("spt_fused", partial(attend, fused=True))
-
-AttentionMaskInterface.register("spt_fused", _whole_mask)
-
-
-def _theirs(encoder: PreTrainedModel) -> str:
-    """The encoder's choice of attention under transformers' name for it."""
-    return _theirs_of(encoder.config._attn_implementation)
-
-
-def _theirs_of(implementation: str) -> str:
-    return {ours: theirs for theirs, ours in OURS.items()}.get(implementation, implementation)
-
-
-def _choose_attention(encoder: PreTrainedModel, implementation: str) -> None:
-    if encoder._can_set_attn_implementation():
-        encoder.set_attn_implementation(implementation)
-    else:  # one that transformers does not dispatch: what a bridge goes by
-        encoder.config._attn_implementation_internal = implementation
+AttentionMaskInterface.register("spt_fused", _full_mask)
+AttentionMaskInterface.register(PROBE_ATTENTION, _full_mask)

@@ -1,80 +1,77 @@
-"""The self-attentions of an encoder, found by running it once."""
+"""Find the self-attentions of an encoder by running it once."""
 
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
-from transformers.masking_utils import sdpa_mask
+from transformers import PreTrainedModel
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from spt.errors import SptError
-from spt.modeling.attention_interface import OURS, RECORDING, _choose_attention, _theirs_of
-from spt.modeling.deberta_mpnet_attention import bridge, unbridge
+from spt.modeling.attention_interface import PROBE_ATTENTION, attend, requested_attention, set_attention
+from spt.modeling.deberta_mpnet_attention import replace_attentions, restore_attentions
 from spt.modeling.prefix import attached
 
 Layer = tuple[nn.Module, tuple[int, int], tuple[int, int]]
 
-PROBE = 8  # tokens
+PROBE_LENGTH = 8  # tokens
 
 
 def self_attentions(encoder: PreTrainedModel) -> list[Layer]:
     """The encoder's self-attentions in the order they run, with (heads, d) of their keys and of their values.
 
-    A module that serves several layers (ALBERT) is there as often. Found by running the encoder once on a few tokens,
-    so that what is returned is what a prefix will act on.
+    A module that several layers share (ALBERT) is listed once for each. The encoder runs on a few tokens with an
+    attention that records its calls, so the list is exactly what prefixes will act on.
 
     Raises:
-        SptError: where there are none, or where attention as prefixes need it would change the encoder's own output.
+        SptError: if there are none, or if prefix attention without prefixes would change the encoder's output.
     """
     name = type(encoder).__name__
     if encoder.config.is_encoder_decoder:
         raise SptError(f"{name} is an encoder-decoder: prefixes go on encoders and decoder-only models")
-    calls: list[tuple[nn.Module, Tensor, Tensor]] = []
+    layers: list[Layer] = []
     unsupported: set[str] = set()
 
     def record(
-        module: nn.Module, query: Tensor, key: Tensor, value: Tensor, *_: Any, **kwargs: Any
-    ) -> tuple[Tensor, None]:
-        calls.append((module, key, value))
-        unsupported.update(k for k in ("position_bias", "softcap") if kwargs.get(k) is not None)
-        return torch.zeros_like(query.transpose(1, 2)), None
+        module: nn.Module, query: Tensor, key: Tensor, value: Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor | None]:
+        layers.append((module, (key.shape[1], key.shape[3]), (value.shape[1], value.shape[3])))
+        unsupported.update(name for name in ("position_bias", "softcap") if kwargs.get(name) is not None)
+        return attend(module, query, key, value, *args, fused=fused, **kwargs)
 
-    AttentionInterface.register(RECORDING, record)
-    AttentionMaskInterface.register(RECORDING, sdpa_mask)
-    implementation, carries_prefixes = encoder.config._attn_implementation, attached(encoder) is not None
+    implementation, fused = encoder.config._attn_implementation, requested_attention(encoder) == "sdpa"
     training = {module: module.training for module in encoder.modules()}
-    tokens = torch.arange(PROBE, device=encoder.device).unsqueeze(0) % encoder.config.vocab_size
+    tokens = torch.arange(PROBE_LENGTH, device=encoder.device).unsqueeze(0) % encoder.config.vocab_size
 
     def output_under(chosen: str) -> Tensor:
-        _choose_attention(encoder, chosen)
+        set_attention(encoder, chosen)
         return encoder(input_ids=tokens, attention_mask=torch.ones_like(tokens)).last_hidden_state
 
+    ALL_ATTENTION_FUNCTIONS[PROBE_ATTENTION] = record
     try:
         with torch.no_grad(), torch.autocast(encoder.device.type, enabled=False):
             encoder.eval()
-            own = output_under(implementation)
-            bridge(encoder)
-            output_under(RECORDING)
-            ours = own if carries_prefixes else output_under(OURS[_theirs_of(implementation)])
+            expected = output_under(implementation)
+            replace_attentions(encoder)
+            output = output_under(PROBE_ATTENTION)
     except SptError:
         raise
     except Exception as error:
         raise SptError(f"{name} does not run on plain input_ids ({error}): prefixes go on text encoders") from error
     finally:
-        _choose_attention(encoder, implementation)
-        if not carries_prefixes:
-            unbridge(encoder)
+        del ALL_ATTENTION_FUNCTIONS[PROBE_ATTENTION]
+        set_attention(encoder, implementation)
+        if attached(encoder) is None:
+            restore_attentions(encoder)
         for module, mode in training.items():
             module.training = mode
-    if not calls:
+    if not layers:
         raise SptError(
             f"{name} does not compute its attention through transformers' attention interface: a prefix would have no "
-            "effect on it. The README lists the families of encoders that work"
+            "effect on it. docs/encoders.md lists the families of encoders that work"
         )
     if unsupported:
         raise SptError(f"{name} adds {', '.join(sorted(unsupported))} to its attention, which prefixes do not support")
-    if (ours - own).abs().max() > torch.finfo(own.dtype).eps ** 0.5 * own.abs().max():
-        raise SptError(
-            f"{name} does more in its attention than prefixes reproduce: without any, its output would change"
-        )
-    return [(module, (key.shape[1], key.shape[3]), (value.shape[1], value.shape[3])) for module, key, value in calls]
+    if (output - expected).abs().max() > torch.finfo(output.dtype).eps ** 0.5 * expected.abs().max():
+        raise SptError(f"{name}'s attention does more than prefix attention reproduces: its own output would change")
+    return layers

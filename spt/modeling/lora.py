@@ -1,10 +1,11 @@
 """LoRA by PEFT, on an encoder in place: beside each chosen matrix W, a trainable product B·A of rank r.
 
-Source: Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", ICLR 2022.
+Source: Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", ICLR 2022. PEFT is imported inside functions
+because its import takes seconds, which runs of other methods need not wait for.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 
 from torch import nn
 from transformers import PreTrainedModel
@@ -14,16 +15,16 @@ from spt.errors import SptError, is_count, is_number
 
 @dataclass(frozen=True)
 class LoraConfig:
-    """What `install_lora` puts on an encoder; the names are PEFT's.
+    """The LoRA that `install_lora` puts on an encoder; the names are PEFT's.
 
     Attributes:
         r: the rank, at least 1.
-        lora_alpha: the product counts lora_alpha / r times.
-        lora_dropout: rate on what goes into A.
-        target_modules: names, or last parts of names, of the modules that get one.
+        lora_alpha: the product is scaled by lora_alpha / r.
+        lora_dropout: rate on the input of A.
+        target_modules: names, or last parts of names, of the linear modules to put it on.
 
     Raises:
-        SptError: where a value is outside its range.
+        SptError: if a value is outside its range.
     """
 
     r: int
@@ -45,24 +46,24 @@ class LoraConfig:
 
 @dataclass
 class LoraAttachment:
-    """What `install_lora` puts on an encoder: PEFT's layers by name, each of which holds the module it stands for."""
+    """The LoRA on an encoder: PEFT's layers by name, each of which holds the module it replaces."""
 
     config: LoraConfig
     layers: dict[str, nn.Module]
 
 
 def is_lora(parameter_name: str) -> bool:
-    """Whether a parameter is one that LoRA added."""
+    """Whether LoRA added this parameter."""
     return ".lora_" in parameter_name
 
 
-def without_lora(parameter_name: str) -> str:
-    """The name that a parameter of the encoder has, or had, without LoRA."""
+def name_without_lora(parameter_name: str) -> str:
+    """The name that a parameter of the encoder has without LoRA."""
     return parameter_name.replace(".base_layer.", ".")
 
 
-def lora_of(encoder: nn.Module) -> LoraConfig | None:
-    """The configuration of the LoRA on an encoder, with the whole names of its modules; None where it has none."""
+def attached_lora(encoder: nn.Module) -> LoraConfig | None:
+    """The configuration of the LoRA on an encoder, with full module names; None if it has none."""
     attachment: LoraAttachment | None = encoder.__dict__.get("lora_attachment")
     return None if attachment is None else attachment.config
 
@@ -71,50 +72,42 @@ def install_lora(encoder: PreTrainedModel, config: LoraConfig) -> None:
     """Put LoRA on all modules of `encoder` that the configuration names.
 
     Raises:
-        SptError: where it names none, or one that is no linear map.
+        SptError: if it names no module, or one that is not linear.
     """
     import peft
 
-    settings = peft.LoraConfig(
-        r=config.r,
-        lora_alpha=config.lora_alpha,  # type: ignore[arg-type]
-        lora_dropout=config.lora_dropout,
-        target_modules=config.target_modules,
-    )
     try:
-        peft.inject_adapter_in_model(settings, encoder)
+        peft.inject_adapter_in_model(peft.LoraConfig(**asdict(config)), encoder)
     except ValueError as error:
         for name, layer in _layers(encoder).items():
-            _replace(encoder, name, layer.get_base_layer())  # type: ignore[operator]
-        last_parts = sorted(
-            {name.rpartition(".")[2] for name, m in encoder.named_modules() if isinstance(m, nn.Linear)}
-        )
+            encoder.set_submodule(name, layer.get_base_layer())  # type: ignore[operator]
+        linear = {name.rpartition(".")[2] for name, m in encoder.named_modules() if isinstance(m, nn.Linear)}
         raise SptError(
             f"no LoRA on {type(encoder).__name__} with target_modules {config.target_modules} ({error}): "
-            f"its linear maps are called {', '.join(last_parts)}"
+            f"its linear modules are called {', '.join(sorted(linear))}"
         ) from error
     finally:
         encoder.__dict__.pop("peft_config", None)
     layers = _layers(encoder)
     for layer in layers.values():
         layer.train(encoder.training)
-    whole_names = LoraConfig(config.r, config.lora_alpha, config.lora_dropout, list(layers))
-    encoder.__dict__["lora_attachment"] = LoraAttachment(whole_names, layers)
+    config = replace(config, target_modules=list(layers))
+    encoder.__dict__["lora_attachment"] = LoraAttachment(config, layers)
 
 
-def take_off_lora(encoder: PreTrainedModel) -> LoraAttachment | None:
-    """What was on the encoder, for `put_on_lora` to put on again; None where it carried no LoRA."""
+def remove_lora(encoder: PreTrainedModel) -> LoraAttachment | None:
+    """Take the LoRA off the encoder; returns it for `restore_lora`, or None if there was none."""
     attachment: LoraAttachment | None = encoder.__dict__.pop("lora_attachment", None)
     if attachment is not None:
         for name, layer in attachment.layers.items():
-            _replace(encoder, name, layer.get_base_layer())  # type: ignore[operator]
+            encoder.set_submodule(name, layer.get_base_layer())  # type: ignore[operator]
     return attachment
 
 
-def put_on_lora(encoder: PreTrainedModel, attachment: LoraAttachment) -> None:
-    """Have the encoder compute with a LoRA that was made for it."""
+def restore_lora(encoder: PreTrainedModel, attachment: LoraAttachment) -> None:
+    """Put LoRA that was made for this encoder on it."""
     for name, layer in attachment.layers.items():
-        _replace(encoder, name, layer)
+        encoder.set_submodule(name, layer)
     encoder.__dict__["lora_attachment"] = attachment
 
 
@@ -122,8 +115,3 @@ def _layers(encoder: nn.Module) -> dict[str, nn.Module]:
     from peft.tuners.lora import LoraLayer
 
     return {name: m for name, m in encoder.named_modules() if isinstance(m, LoraLayer)}  # type: ignore[misc]
-
-
-def _replace(encoder: nn.Module, name: str, module: nn.Module) -> None:
-    parent, _, last = name.rpartition(".")
-    setattr(encoder.get_submodule(parent), last, module)

@@ -1,12 +1,14 @@
-"""Position ids that start at `prefix_length`, and how long an input may be."""
+"""Position ids that start at `prefix_length`, and how long an input may be.
+
+P-tuning v2 and PEFT pass the prefix as a cache of keys and values, after which the positions of the text start at
+prefix_length. `PrefixConfig.shift_positions` reproduces that.
+"""
 
 import inspect
-from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from spt.errors import SptError
@@ -14,66 +16,45 @@ from spt.modeling.prefix import attached
 
 
 def longest_input(encoder: PreTrainedModel) -> int | None:
-    """The most tokens the encoder takes: its position table, less what an offset and shifted positions use up."""
-    positions = _positions(getattr(encoder, "embeddings", None))
-    if positions is None:
-        positions = getattr(encoder.config, "max_position_embeddings", None)
+    """The most tokens the encoder takes: its positions, less prefix_length if they are shifted. None: no limit."""
+    positions: int | None = getattr(encoder.config, "max_position_embeddings", None)
+    table = getattr(getattr(encoder, "embeddings", None), "position_embeddings", None)
+    if isinstance(table, nn.Embedding):  # RoBERTa's first rows are for padding
+        positions = table.num_embeddings - (0 if table.padding_idx is None else table.padding_idx + 1)
     config = attached(encoder)
-    if positions is not None and config is not None and config.shift_positions:
-        positions -= config.prefix_length
-    return positions
+    shift = config.prefix_length if config is not None and config.shift_positions else 0
+    return None if positions is None else positions - shift
 
 
-def _positions(embeddings: Any) -> int | None:
-    """The usable rows of a table of positions; RoBERTa's first ones are for padding."""
-    table = getattr(embeddings, "position_embeddings", None)
-    if not isinstance(table, nn.Embedding):
-        return None
-    return table.num_embeddings - (0 if table.padding_idx is None else table.padding_idx + 1)
+def can_shift_positions(encoder: PreTrainedModel) -> bool:
+    """Whether the encoder takes position ids, and counts them from 0 or as RoBERTa does."""
+    if "position_ids" not in inspect.signature(encoder.forward).parameters:
+        return False
+    embeddings: Any = getattr(encoder, "embeddings", None)
+    if not hasattr(embeddings, "position_embeddings") or hasattr(embeddings, "create_position_ids_from_input_ids"):
+        return True
+    return (
+        isinstance(embeddings.position_embeddings, nn.Embedding) and embeddings.position_embeddings.padding_idx is None
+    )
 
 
-def _shift(encoder: PreTrainedModel, prefix_length: int) -> tuple[nn.Module, Callable] | None:
-    """The module and its hook by which position ids start at `prefix_length`; None where there is no way."""
-    embeddings = getattr(encoder, "embeddings", None)
-    if embeddings is not None and "past_key_values_length" in inspect.signature(embeddings.forward).parameters:
-        return embeddings, partial(_shift_embeddings, prefix_length=prefix_length)
-    table = getattr(embeddings, "position_embeddings", None)
-    counted_from_0 = not hasattr(embeddings, "position_embeddings") or getattr(table, "padding_idx", 0) is None
-    if counted_from_0 and "position_ids" in inspect.signature(encoder.forward).parameters:
-        return encoder, partial(_shift_position_ids, prefix_length=prefix_length)
-    return None
+def shifted_position_ids(encoder: PreTrainedModel, inputs: dict[str, Any], prefix_length: int) -> Tensor:
+    """The position ids [batch, length] of the text in `inputs`, the encoder's arguments, after a prefix.
 
-
-def _shift_position_ids(
-    encoder: PreTrainedModel, args: tuple, kwargs: dict[str, Any], prefix_length: int
-) -> tuple[tuple, dict[str, Any]]:
-    """Before the encoder: position ids as if the prefix stood before the text. Explicit ones are taken as given."""
-    if kwargs.get("position_ids") is not None:
-        return args, kwargs
-    tokens = next((kwargs[name] for name in ("input_ids", "inputs_embeds") if kwargs.get(name) is not None), None)
-    if tokens is None:
-        (tokens, *_) = args
-    _refuse_too_long(tokens.shape[1], encoder.config.max_position_embeddings, prefix_length)
-    positions = torch.arange(prefix_length, prefix_length + tokens.shape[1], device=tokens.device)
-    return args, {**kwargs, "position_ids": positions.expand(len(tokens), -1)}
-
-
-def _shift_embeddings(
-    embeddings: nn.Module, args: tuple, kwargs: dict[str, Any], prefix_length: int
-) -> tuple[tuple, dict[str, Any]]:
-    """Before the embeddings: the same, through the length of a cache that they take for it."""
-    tokens = kwargs.get("input_ids")
-    if tokens is None:
-        if hasattr(embeddings, "create_position_ids_from_input_ids"):
-            raise SptError("shift_positions needs input_ids here: inputs_embeds do not tell where the padding is")
-        tokens = kwargs["inputs_embeds"]
-    _refuse_too_long(tokens.shape[1], _positions(embeddings), prefix_length)
-    return args, {**kwargs, "past_key_values_length": prefix_length}
-
-
-def _refuse_too_long(length: int, positions: int | None, prefix_length: int) -> None:
-    if positions is not None and length > positions - prefix_length:
+    Raises:
+        SptError: if the text is longer than the positions left, or if RoBERTa gets inputs_embeds.
+    """
+    input_ids = inputs.get("input_ids")
+    text = inputs["inputs_embeds"] if input_ids is None else input_ids
+    length, limit = text.shape[1], longest_input(encoder)
+    if limit is not None and length > limit:
         raise SptError(
-            f"an input of {length} tokens is longer than {positions - prefix_length}, the position table less "
-            f"the prefix_length {prefix_length} that shift_positions moves it by: shorten the input or the prefix"
+            f"an input of {length} tokens is longer than {limit}, the encoder's positions less the prefix_length "
+            f"{prefix_length} that shift_positions moves them by: shorten the input or the prefix"
         )
+    embeddings: Any = getattr(encoder, "embeddings", None)
+    if hasattr(embeddings, "create_position_ids_from_input_ids"):  # RoBERTa counts the tokens that are not padding
+        if input_ids is None:
+            raise SptError("shift_positions needs input_ids here: inputs_embeds do not show where the padding is")
+        return embeddings.create_position_ids_from_input_ids(input_ids, embeddings.padding_idx, prefix_length)
+    return torch.arange(prefix_length, prefix_length + length, device=text.device).expand(len(text), -1)

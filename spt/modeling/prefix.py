@@ -1,7 +1,7 @@
-"""The prefixes: their settings, their parameters and dropouts, and the selective loss on them."""
+"""The prefixes: their settings, their parameters and dropouts, and which of them a model carries."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -10,26 +10,27 @@ from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 
 from spt.errors import SptError, is_count, is_number
-from spt.modeling.dropout import Dropout
 
 INITIALIZER_RANGE = 0.02
 
 
 @dataclass(frozen=True)
 class PrefixConfig:
-    """What `attach` puts on an encoder. The defaults are the paper's SPT; P-tuning v2 is named field by field.
+    """The prefixes that `attach` adds to an encoder. The defaults are the paper's SPT.
 
     Attributes:
         prefix_length: prefix slots P per layer, at least 1.
         alpha: the gate's temperature α > 0 (the authors' code calls it tau). None: no gate, plain prefix tuning.
-        key_dropout: rate on the key prefix, elementwise, drawn anew for every example; published 0.1.
+        key_dropout: rate on the key prefix, elementwise, drawn for each example; published 0.1.
         value_dropout: the same on the value prefix; SPT 0, P-tuning v2 0.1.
         score_dropout: rate on α · score inside the gate's sigmoid; published 0.1. No effect without a gate.
-        shift_positions: whether position ids start at P, as where the prefix is passed as a cache (P-tuning v2, PEFT).
-        projection: width of the tanh layer that P-tuning v2 computes its prefixes with (512). None: free prefixes.
+        shift_positions: whether position ids start at P, as they do where the prefix is passed as a cache of keys and
+            values (P-tuning v2, PEFT).
+        projection: width of the tanh layer that computes the prefixes (P-tuning v2, 512). None: the prefixes themselves
+            are the parameters.
 
     Raises:
-        SptError: where a value is outside its range.
+        SptError: if a value is outside its range.
     """
 
     prefix_length: int = 20
@@ -41,10 +42,10 @@ class PrefixConfig:
     projection: int | None = None
 
     def __post_init__(self) -> None:
-        for name, value in (("prefix_length", self.prefix_length), ("projection", self.projection)):
-            absent = name == "projection" and value is None
-            if not absent and not is_count(value):
-                raise SptError(f"{name} must be a whole number of at least 1, not {value!r}")
+        if not is_count(self.prefix_length):
+            raise SptError(f"prefix_length must be a whole number of at least 1, not {self.prefix_length!r}")
+        if self.projection is not None and not is_count(self.projection):
+            raise SptError(f"projection must be a whole number of at least 1, or null, not {self.projection!r}")
         if self.alpha is not None and not (is_number(self.alpha) and 0 < self.alpha < math.inf):
             raise SptError(f"alpha must be a finite number above 0, or null for no gate, not {self.alpha!r}")
         for name in ("key_dropout", "value_dropout", "score_dropout"):
@@ -56,9 +57,9 @@ class PrefixConfig:
 
 
 class PrefixProjection(nn.Module):
-    """All layers' prefixes from one embedding [P, H] → Linear(H, m) → tanh → Linear(m, 2·layers·H) (P-tuning v2).
+    """P-tuning v2's reparametrisation: embedding [P, H] → Linear(H, m) → tanh → Linear(m, 2·layers·H).
 
-    Block 2l of the output is layer l's key prefix, block 2l + 1 its value prefix.
+    Columns 2lH to (2l + 1)H of the output are layer l's key prefix, the next H columns its value prefix.
     """
 
     def __init__(self, prefix_length: int, width: int, hidden: int, layers: int):
@@ -81,7 +82,15 @@ class PrefixProjection(nn.Module):
 
 
 class Prefix(nn.Module):
-    """One layer's key and value prefix, each [prefix_length, key-value width]: free, or a projection's `index`-th."""
+    """One layer's key and value prefix, each [P, key-value heads · d]: parameters, or computed by a projection.
+
+    Args:
+        config: length, gate and dropouts.
+        key_shape, value_shape: (key-value heads, d) of the layer's keys and of its values.
+        projection: computes the prefixes of all layers; None: this layer's are parameters, `key_prefix` and
+            `value_prefix`.
+        index: of the layer, from 0.
+    """
 
     def __init__(
         self,
@@ -94,9 +103,9 @@ class Prefix(nn.Module):
         super().__init__()
         self.alpha, self.score_dropout = config.alpha, config.score_dropout
         self.key_shape, self.value_shape = key_shape, value_shape
-        self.key_dropout, self.value_dropout = Dropout(config.key_dropout), Dropout(config.value_dropout)
+        self.key_dropout, self.value_dropout = nn.Dropout(config.key_dropout), nn.Dropout(config.value_dropout)
         self.index = index
-        self._projection = (projection,)  # in a tuple: its parameters belong to the encoder, once
+        self._projection = (projection,)  # in a tuple, so that its parameters are not registered once per layer
         if projection is None:
             self.key_prefix = nn.Parameter(torch.empty(config.prefix_length, math.prod(key_shape)))
             self.value_prefix = nn.Parameter(torch.empty(config.prefix_length, math.prod(value_shape)))
@@ -104,53 +113,38 @@ class Prefix(nn.Module):
             nn.init.normal_(self.value_prefix, std=INITIALIZER_RANGE)
 
     def vectors(self) -> tuple[Tensor, Tensor]:
-        """The key and the value prefix, without dropout."""
+        """The key and the value prefix without dropout, each [P, key-value heads · d]."""
         (projection,) = self._projection
         return (self.key_prefix, self.value_prefix) if projection is None else projection.layer(self.index)
 
     def forward(self, batch: int) -> tuple[Tensor, Tensor]:
-        """Both as attention takes them, [batch, heads, prefix_length, d], with each example's own dropout."""
-        key, value = self.vectors()
-        return (
-            self._split(self.key_dropout(key.expand(batch, -1, -1)), self.key_shape),
-            self._split(self.value_dropout(value.expand(batch, -1, -1)), self.value_shape),
-        )
-
-    @staticmethod
-    def _split(vectors: Tensor, shape: tuple[int, int]) -> Tensor:
-        return vectors.unflatten(-1, shape).transpose(1, 2)
+        """The key and the value prefix as attention takes them, [batch, key-value heads, P, d], each with dropout."""
+        key, value = (vectors.expand(batch, -1, -1) for vectors in self.vectors())
+        key = self.key_dropout(key).unflatten(-1, self.key_shape).transpose(1, 2)
+        value = self.value_dropout(value).unflatten(-1, self.value_shape).transpose(1, 2)
+        return key, value
 
 
 class SharedPrefixes(nn.ModuleList):
-    """The prefixes of an attention that several layers share (ALBERT): each call takes the next of them."""
+    """The prefixes of an attention module that several layers share (ALBERT): each call takes the next one."""
 
-    turn = 0
+    next_index = 0
 
-    def next(self) -> Prefix:
-        """The prefix of the layer that calls."""
-        prefix = self[self.turn]
-        self.turn = (self.turn + 1) % len(self)
+    def take_next(self) -> Prefix:
+        """The prefix of the layer that is now computed."""
+        prefix = self[self.next_index]
+        self.next_index = (self.next_index + 1) % len(self)
         return prefix  # type: ignore[return-value]
-
-
-def is_prefix(parameter_name: str) -> bool:
-    """Whether a parameter is a prefix's, or of what computes prefixes."""
-    return ".prefix." in f".{parameter_name}" or "prefix_projection." in parameter_name
-
-
-def prefixes(model: nn.Module) -> list[Prefix]:
-    """The prefixes on `model`, in layer order."""
-    return sorted((m for m in model.modules() if isinstance(m, Prefix)), key=lambda prefix: prefix.index)
 
 
 @dataclass
 class Attachment:
-    """What `attach` puts on an encoder: its self-attentions' prefixes, their projection, and hooks while it is on."""
+    """The prefixes on an encoder: which attention module has which, their projection, and their hook on the encoder."""
 
     config: PrefixConfig
     prefixes: dict[nn.Module, Prefix | SharedPrefixes]
     projection: PrefixProjection | None
-    hooks: list[RemovableHandle] = field(default_factory=list)
+    hook: RemovableHandle | None = None
 
 
 def encoder_of(model: nn.Module) -> PreTrainedModel:
@@ -162,6 +156,16 @@ def encoder_of(model: nn.Module) -> PreTrainedModel:
 
 
 def attached(model: nn.Module) -> PrefixConfig | None:
-    """The configuration of the prefixes on `model`, None where it has none."""
+    """The configuration of the prefixes on `model`; None if it has none."""
     attachment: Attachment | None = encoder_of(model).__dict__.get("prefix_attachment")
     return None if attachment is None else attachment.config
+
+
+def prefixes(model: nn.Module) -> list[Prefix]:
+    """The prefixes on `model`, in layer order."""
+    return sorted((m for m in model.modules() if isinstance(m, Prefix)), key=lambda prefix: prefix.index)
+
+
+def is_prefix(parameter_name: str) -> bool:
+    """Whether a parameter belongs to a prefix, or to the projection that computes prefixes."""
+    return ".prefix." in f".{parameter_name}" or "prefix_projection." in parameter_name

@@ -30,90 +30,51 @@ def load_backbone(
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load an encoder (safetensors only, no code from the hub) and its tokenizer, which pads on the right.
 
-    A tokenizer without a padding token pads with its end-of-text token, and puts it between the texts of a pair where
-    it would put nothing (GPT-2, Qwen).
+    A tokenizer without a padding token pads with its end-of-text token. One that puts nothing between the texts of a
+    pair (GPT-2, Qwen) puts its end-of-text token there.
 
     Args:
         name_or_path: a hub id, or a folder with config.json, model.safetensors and the tokenizer's files.
         revision: branch, tag or commit on the hub.
-        attn_implementation: "sdpa" (fused) or "eager" (the formula as it reads).
-        dtype: of the weights.
+        attn_implementation: "sdpa" (fused) or "eager" (the equation as it is written).
+        dtype: of the weights, one of DTYPES.
         config: entries of the model's configuration to replace, such as hidden_dropout_prob.
         tokenizer: further arguments of the tokenizer.
-        split_into_words: whether texts come as lists of words, each of which then starts with a space where the
-            tokenizer tells (RoBERTa).
+        split_into_words: whether texts come as lists of words. Tokenizers that mark words by the space before them
+            (RoBERTa) then put one before each.
 
     Raises:
-        SptError: where the model cannot be had, or its checkpoint lacks more than a pooler.
+        SptError: if the model cannot be loaded, or its checkpoint lacks more than a pooler.
     """
     if dtype not in DTYPES:
         raise SptError(f"unknown model.dtype={dtype!r}: {nearest(dtype, DTYPES)}")
     if "/" in attn_implementation:
-        raise SptError(f"model.attn_implementation={attn_implementation!r} is code on the hub, which is not run here")
+        raise SptError(f"model.attn_implementation={attn_implementation!r} is code on the hub, which spt does not run")
     for name, changes in (("config", config), ("tokenizer", tokenizer)):
         if not isinstance(changes, dict | None):
             raise SptError(f"model.{name} must be names with values, as model.{name}={{a: 1}}, not {changes!r}")
-    source = _source(name_or_path)
     if revision != "main" and is_local(name_or_path):
-        raise SptError(f"model.revision={revision!r} is of a model on the hub, and {name_or_path!r} is a folder")
+        raise SptError(f"model.revision={revision!r} is for a model on the hub, and {name_or_path!r} is a folder")
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
-    try:
-        own = AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False)
-    except Exception as error:
-        raise _cannot_load("model", name_or_path, error) from error
-    for name, value in (config or {}).items():
-        entries = {*own.to_dict(), *own.attribute_map}
-        if name not in entries:
-            raise SptError(f"model.config.{name}: {name_or_path!r} has no such entry: {nearest(name, entries)}")
-        setattr(own, name, value)
-    try:
-        encoder, info = AutoModel.from_pretrained(
-            source,
-            config=own,
-            revision=revision,
-            attn_implementation=attn_implementation,
-            dtype=getattr(torch, dtype),
-            use_safetensors=True,
-            trust_remote_code=False,
-            output_loading_info=True,
-        )
-    except Exception as error:
-        if isinstance(error, ValueError) and re.search("attention implementation|attn_implementation", str(error)):
-            others = "eager" if attn_implementation == "sdpa" else "sdpa or eager"
-            raise SptError(
-                f"{source!r} does not know model.attn_implementation={attn_implementation!r}: choose {others}"
-            ) from error
-        raise _cannot_load("model", name_or_path, error) from error
-    missing = sorted(name for name in info["missing_keys"] if not name.startswith("pooler."))
-    if missing:
-        raise SptError(
-            f"the checkpoint of {name_or_path!r} lacks {missing[0]} and {len(missing) - 1} more of the weights of a "
-            f"{type(encoder).__name__}: it is not a checkpoint of this architecture"
-        )
-    for name, parameter in encoder.named_parameters():
-        if not bool(parameter.isfinite().all()):
-            raise SptError(f"the checkpoint of {name_or_path!r} is broken: not all numbers in {name} are finite")
-    text = load_tokenizer(name_or_path, revision, tokenizer, split_into_words)
-    rows = encoder.get_input_embeddings().weight.shape[0]
-    if text.vocab_size <= len(text.all_special_ids):
-        raise SptError(f"the tokenizer of {name_or_path!r} knows no word: its vocabulary (tokenizer.json) is missing")
-    if text.vocab_size > rows:
-        raise SptError(
-            f"the tokenizer of {name_or_path!r} has {text.vocab_size} tokens, and the model embeddings for {rows}: "
-            "they do not belong together"
-        )
-    return encoder, text
+    encoder = _load_encoder(name_or_path, revision, attn_implementation, getattr(torch, dtype), config or {})
+    text_tokenizer = load_tokenizer(name_or_path, revision, tokenizer, split_into_words)
+    tokens, embeddings = text_tokenizer.vocab_size, len(encoder.get_input_embeddings().weight)  # type: ignore[arg-type]
+    if tokens <= len(text_tokenizer.all_special_ids):
+        raise SptError(f"the tokenizer of {name_or_path!r} has no vocabulary: tokenizer.json is missing")
+    if tokens > embeddings:
+        raise SptError(f"{name_or_path!r} does not fit its tokenizer: {tokens} tokens, and embeddings for {embeddings}")
+    return encoder, text_tokenizer
 
 
 def load_tokenizer(
     name_or_path: str, revision: str = "main", options: dict[str, Any] | None = None, split_into_words: bool = False
 ) -> PreTrainedTokenizerBase:
-    """The tokenizer of `load_backbone`, with its arguments."""
+    """The tokenizer of `load_backbone`, which has the same arguments."""
     spaces = {"add_prefix_space": True} if split_into_words else {}
-    taken = signature(PreTrainedTokenizerBase.from_pretrained).parameters
-    if mine := sorted(taken.keys() & (options or {}).keys()):
-        raise SptError(f"model.tokenizer.{mine[0]} is not for a run to set: it says where tokenizers come from")
+    reserved = signature(PreTrainedTokenizerBase.from_pretrained).parameters.keys() & (options or {}).keys()
+    if reserved:
+        raise SptError(f"model.tokenizer.{min(reserved)} is not for a run to set: it says where tokenizers come from")
     try:
         tokenizer = AutoTokenizer.from_pretrained(
             _source(name_or_path), revision=revision, trust_remote_code=False, **spaces | (options or {})
@@ -127,13 +88,56 @@ def load_tokenizer(
     return tokenizer
 
 
+def _load_encoder(
+    name_or_path: str, revision: str, attn_implementation: str, dtype: torch.dtype, changes: dict[str, Any]
+) -> PreTrainedModel:
+    source = _source(name_or_path)
+    try:
+        config = AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False)
+    except Exception as error:
+        raise _cannot_load("model", name_or_path, error) from error
+    entries = {*config.to_dict(), *config.attribute_map}
+    for name, value in changes.items():
+        if name not in entries:
+            raise SptError(f"model.config.{name}: {name_or_path!r} has no such entry: {nearest(name, entries)}")
+        setattr(config, name, value)
+    try:
+        encoder, info = AutoModel.from_pretrained(
+            source,
+            config=config,
+            revision=revision,
+            attn_implementation=attn_implementation,
+            dtype=dtype,
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
+    except Exception as error:
+        if isinstance(error, ValueError) and re.search("attention implementation|attn_implementation", str(error)):
+            others = "eager" if attn_implementation == "sdpa" else "sdpa or eager"
+            raise SptError(
+                f"{source!r} does not support model.attn_implementation={attn_implementation!r}: choose {others}"
+            ) from error
+        raise _cannot_load("model", name_or_path, error) from error
+    missing = sorted(name for name in info["missing_keys"] if not name.startswith("pooler."))
+    if missing:
+        raise SptError(
+            f"the checkpoint of {name_or_path!r} lacks {missing[0]} and {len(missing) - 1} more of the weights of a "
+            f"{type(encoder).__name__}: it is not a checkpoint of this architecture"
+        )
+    for name, parameter in encoder.named_parameters():
+        if not bool(parameter.isfinite().all()):
+            raise SptError(f"the checkpoint of {name_or_path!r} is broken: not all numbers in {name} are finite")
+    return encoder
+
+
 def _source(name_or_path: str) -> str:
-    """A folder with a model as transformers takes it, or a hub id as it is."""
-    folder = local_path(name_or_path)
+    """The path of a folder with a model, or the hub id itself."""
     if not is_local(name_or_path):
         return name_or_path
+    folder = local_path(name_or_path)
     if not (folder / "config.json").is_file():
-        raise SptError(f"model.name_or_path={name_or_path!r} is no folder with a model: it has no config.json")
+        raise SptError(f"model.name_or_path={name_or_path!r} is not a folder with a model: it has no config.json")
     return str(folder)
 
 
@@ -143,43 +147,42 @@ def _cannot_load(what: str, name_or_path: str, error: Exception) -> SptError:
     remedy = (
         "The folder must hold config.json, model.safetensors and the tokenizer's files"
         if is_local(name_or_path)
-        else "Check model.name_or_path and model.revision, at which there must be a model.safetensors; without a "
-        "network, HF_HUB_OFFLINE=1 takes what was loaded before, model.name_or_path a folder with the model"
+        else "Check model.name_or_path and model.revision, where there must be a model.safetensors; without a network, "
+        "HF_HUB_OFFLINE=1 uses earlier downloads, or set model.name_or_path to a folder with the model"
     )
     reason = next(iter(str(error).strip().splitlines()), "")
     return SptError(f"cannot load the {what} {name_or_path!r} ({type(error).__name__}: {reason}). {remedy}")
 
 
 def _separate_pairs(tokenizer: PreTrainedTokenizerBase) -> None:
-    """Have two texts kept apart: decoders' tokenizers put nothing between them, here it is their end-of-text token."""
+    """Put the end-of-text token between the texts of a pair where the tokenizer puts nothing (decoders)."""
     sequences = tokenizer("a", "b").sequence_ids(0)
     separator = tokenizer.eos_token
     if (0, 1) not in pairwise(sequences) or separator is None:
         return
     backend = tokenizer.backend_tokenizer
-    between = TemplateProcessing(
+    separated = TemplateProcessing(
         single="$A",
         pair=f"$A {separator} $B:1",
         special_tokens=[(separator, tokenizer.convert_tokens_to_ids(separator))],
     )
     own = backend.post_processor
-    backend.post_processor = between if own is None else Sequence([own, between])
+    backend.post_processor = separated if own is None else Sequence([own, separated])
 
 
 def is_local(name_or_path: str) -> bool:
-    """Whether a name means a folder, not a model on the hub."""
+    """Whether a name means a folder rather than a model on the hub."""
     return name_or_path.startswith(("/", ".", "~", "pkg://")) or local_path(name_or_path).is_dir()
 
 
 def weights_hash(name_or_path: str) -> str | None:
-    """The SHA-256 of a local model's weights; None for one from the hub, whose commit says which they are."""
+    """The SHA-256 of a local model's weights; None for a model from the hub, which its commit identifies."""
     if not is_local(name_or_path):
         return None
     digest = hashlib.sha256()
     for path in sorted(local_path(name_or_path).glob("*.safetensors")):
         with path.open("rb") as file:
-            while chunk := file.read(1 << 20):
-                digest.update(chunk)
+            hashlib.file_digest(file, lambda: digest)  # adds the file to the digest
     return digest.hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""An encoder and a task head: what every method trains a part of."""
+"""An encoder with a task head: the model that every method trains, in whole or in part."""
 
 from inspect import signature
 from typing import Any, Literal, get_args
@@ -10,15 +10,11 @@ from transformers import PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from spt.errors import SptError, is_count, nearest
-from spt.modeling import dropout as dropout
 
 TaskType = Literal["sentence", "regression", "choice", "token"]
-
 Pooling = Literal["pooler", "first", "mean", "last"]
-
-IGNORED = -100
-
-# What the families call the dropout before their classifier; the first that is set holds.
+IGNORED = -100  # the label of a token that does not count
+# The families' names for the dropout before the classifier; the first one that is set is used.
 DROPOUT = (
     *("classifier_dropout", "classifier_dropout_prob", "cls_dropout", "seq_classif_dropout", "summary_first_dropout"),
     "hidden_dropout_prob",
@@ -26,23 +22,27 @@ DROPOUT = (
 
 
 def is_head(parameter_name: str) -> bool:
-    """Whether a TaskModel's parameter is its head's."""
+    """Whether a parameter of a TaskModel belongs to its head."""
     return parameter_name.startswith("classifier.")
 
 
 class TaskModel(nn.Module):
-    """An encoder with the head of one task type: dropout, then one Linear, `classifier`, from N(0, 0.02).
+    """An encoder with the head of one task type: dropout, then one Linear, `classifier`, initialised from N(0, 0.02).
 
-    What trains is left as it is; `spt.attach` freezes the encoder. `unread` names the encoder's parameters that the
-    head does not use (a pooler it passes by).
+    The encoder's parameters stay trainable or frozen as they are; `spt.attach` freezes them. `unused_parameters` names
+    those that the head does not use (a pooler that it does not read).
 
     Args:
         encoder: any transformers PreTrainedModel that returns last_hidden_state (AutoModel).
         task_type: "sentence" (pooled text → num_labels), "regression" (pooled text → 1 number), "choice" (pooled text
             of each choice → 1) or "token" (each token → num_labels).
-        num_labels: classes; 1 for "regression"; for "choice" the number of choices, on which no parameter depends.
-        pooling: how a text becomes a vector: "pooler" as the authors (the encoder's own, for RoBERTa too), "first" or
-            "last" token, or the "mean" over tokens.
+        num_labels: number of classes; 1 for "regression"; for "choice" the number of choices, on which no parameter
+            depends.
+        pooling: how a text becomes a vector: the encoder's own "pooler", as in the authors' code (for RoBERTa too), the
+            "first" or "last" token, or the "mean" over tokens.
+
+    Raises:
+        SptError: if an argument is not one of these, or the encoder has no pooler and pooling is "pooler".
     """
 
     def __init__(
@@ -62,18 +62,15 @@ class TaskModel(nn.Module):
         reads_pooler = task_type != "token" and pooling == "pooler"
         if reads_pooler and pooler is None:
             raise SptError(f"{type(encoder).__name__} has no pooler: choose pooling first, mean or last")
-        self.unread = {
-            name for name, _ in encoder.named_parameters() if name.startswith("pooler.") and not reads_pooler
-        }
+        pooler_parameters = {name for name, _ in encoder.named_parameters() if name.startswith("pooler.")}
+        self.unused_parameters = set() if reads_pooler else pooler_parameters
         self.encoder = encoder
         self.task_type, self.num_labels, self.pooling = task_type, num_labels, pooling
-        config = encoder.config
-        rates = (getattr(config, name, None) for name in DROPOUT)
-        dropout.use_in(encoder)
-        self.dropout = dropout.Dropout(next((rate for rate in rates if rate is not None), 0.0))
-        # A decoder would keep its keys and values for a text that does not go on.
-        self.options = {"use_cache": False} if "use_cache" in signature(encoder.forward).parameters else {}
-        self.classifier = nn.Linear(config.hidden_size, 1 if task_type == "choice" else num_labels)
+        # A decoder would cache keys and values for tokens that are never generated.
+        self._encoder_options = {"use_cache": False} if "use_cache" in signature(encoder.forward).parameters else {}
+        rates = (getattr(encoder.config, name, None) for name in DROPOUT)
+        self.dropout = nn.Dropout(next((rate for rate in rates if rate is not None), 0.0))
+        self.classifier = nn.Linear(encoder.config.hidden_size, 1 if task_type == "choice" else num_labels)
         self.classifier.to(encoder.device, torch.promote_types(encoder.dtype, torch.float32))
         nn.init.normal_(self.classifier.weight, std=0.02)
         nn.init.zeros_(self.classifier.bias)
@@ -86,19 +83,19 @@ class TaskModel(nn.Module):
         labels: Tensor | None = None,
         **inputs: Any,
     ) -> SequenceClassifierOutput:
-        """Logits, and where `labels` are given the task's mean cross-entropy, or a regression's mean squared error.
+        """Compute logits, and if `labels` are given the mean cross-entropy, or for "regression" the mean squared error.
 
         Args:
             input_ids, attention_mask, token_type_ids: [batch, length], for "choice" [batch, choices, length]. A None is
-                left to the encoder. Padding may be on either side: the encoder gets it on the right.
+                left to the encoder. Padding may be on either side; the encoder gets it on the right.
             labels: class indices, [batch], for "token" [batch, length]; for "regression" numbers, [batch]. Padding and
-                labels of -100 do not count among classes.
+                labels of -100 do not count.
             inputs: anything else the encoder's forward takes (position_ids, inputs_embeds, output_attentions, ...).
 
         Returns:
-            `loss` (the task's alone: `spt.selective_loss` is added by the caller), `logits` [batch, num_labels], for
-            "choice" [batch, choices], for "token" [batch, length, num_labels], and what the encoder was asked for of
-            `hidden_states` and `attentions`, of right-padded text.
+            `loss` (of the task alone: the caller adds `spt.selective_loss`), `logits` [batch, num_labels], for "choice"
+            [batch, choices], for "token" [batch, length, num_labels], and the encoder's `hidden_states` and
+            `attentions` if asked for, of the text padded on the right.
         """
         named = {"input_ids": input_ids, "attention_mask": attention_mask, "token_type_ids": token_type_ids}
         inputs |= {name: tensor for name, tensor in named.items() if tensor is not None}
@@ -108,8 +105,8 @@ class TaskModel(nn.Module):
                 raise SptError(f"a choice task takes input_ids [batch, choices, length], not {list(text.shape)}")
             choices = text.shape[1]
             inputs = {n: t.flatten(0, 1) if isinstance(t, Tensor) and t.dim() > 2 else t for n, t in inputs.items()}
-        inputs, starts = _left_aligned(inputs)
-        encoded = self.encoder(**self.options | inputs)
+        inputs, starts = _padded_right(inputs)
+        encoded = self.encoder(**self._encoder_options | inputs)
         vectors = encoded.last_hidden_state
         if self.task_type != "token":
             vectors = self._pool(encoded, inputs.get("attention_mask"))
@@ -125,15 +122,17 @@ class TaskModel(nn.Module):
             attentions=encoded.get("attentions"),
         )
 
-    def activation_checkpointing_enable(self, *args: Any, **kwargs: Any) -> None:
-        """Recompute the encoder's layers in the backward pass: what transformers' Trainer calls.
+    def gradient_checkpointing_enable(self, gradient_checkpointing_kwargs: dict | None = None, **options: Any) -> None:
+        """Recompute the encoder's layers in the backward pass instead of keeping their activations.
+
+        The arguments are those of transformers' `activation_checkpointing_enable`.
 
         Raises:
-            SptError: where transformers does not do it for the encoder.
+            SptError: if transformers does not support it for this encoder.
         """
         if not self.encoder.supports_gradient_checkpointing:
-            raise SptError(f"transformers recomputes no layers of {type(self.encoder).__name__}: train it without")
-        self.encoder.activation_checkpointing_enable(*args, **kwargs)
+            raise SptError(f"transformers has no gradient checkpointing for {type(self.encoder).__name__}: turn it off")
+        self.encoder.activation_checkpointing_enable(gradient_checkpointing_kwargs, **options)
 
     def _pool(self, encoded: Any, attention_mask: Tensor | None) -> Tensor:
         hidden = encoded.last_hidden_state
@@ -146,12 +145,12 @@ class TaskModel(nn.Module):
             return (hidden * weights).sum(1) / weights.sum(1).clamp(min=1)
         if self.pooling == "first":
             return hidden[:, 0]
-        places = torch.arange(1, hidden.shape[1] + 1, device=hidden.device)
-        last = (attention_mask.long() * places).argmax(1)
+        positions = torch.arange(1, hidden.shape[1] + 1, device=hidden.device)
+        last = (attention_mask.long() * positions).argmax(1)
         return hidden[torch.arange(len(hidden), device=hidden.device), last]
 
     def loss(self, logits: Tensor, labels: Tensor, attention_mask: Tensor | None = None) -> Tensor:
-        """The task's mean loss: of the logits that `forward` returned for these labels."""
+        """The task's mean loss of the logits that `forward` returned."""
         if self.task_type == "regression":
             return F.mse_loss(logits.squeeze(-1), labels.to(logits.dtype))
         if self.task_type == "token" and attention_mask is not None:
@@ -160,8 +159,8 @@ class TaskModel(nn.Module):
         return total / (labels != IGNORED).sum().clamp(min=1)
 
 
-def _left_aligned(inputs: dict[str, Any]) -> tuple[dict[str, Any], Tensor | None]:
-    """Inputs with every text from place 0 on, as position tables and poolers have it, and where each began."""
+def _padded_right(inputs: dict[str, Any]) -> tuple[dict[str, Any], Tensor | None]:
+    """Inputs with each text moved to position 0, as position tables and poolers expect, and where each began."""
     mask = inputs.get("attention_mask")
     if mask is None or mask.dim() != 2:
         return inputs, None
@@ -173,7 +172,7 @@ def _left_aligned(inputs: dict[str, Any]) -> tuple[dict[str, Any], Tensor | None
 
 
 def _rolled(tensor: Tensor, starts: Tensor) -> Tensor:
-    """Each row of [batch, length, ...] from its own start on, what stood before it put at the end."""
+    """Each row of [batch, length, ...] rolled left by its own number of positions."""
     length = tensor.shape[1]
-    places = (torch.arange(length, device=tensor.device) + starts.unsqueeze(1)) % length
-    return tensor[torch.arange(len(tensor), device=tensor.device).unsqueeze(1), places]
+    positions = (torch.arange(length, device=tensor.device) + starts.unsqueeze(1)) % length
+    return tensor[torch.arange(len(tensor), device=tensor.device).unsqueeze(1), positions]

@@ -12,53 +12,48 @@ log = logging.getLogger(__name__)
 
 
 def freeze(model: nn.Module) -> None:
-    """Freeze the encoder of `model`, but not what was added to it, and not weights that its checkpoint did not hold.
+    """Freeze the encoder of `model`, but not prefixes or LoRA on it, and not weights missing from its checkpoint.
 
-    Those (a missing pooler) are noise: they are trained, and a warning says so.
+    Missing weights (a pooler) are random: they are trained, and a warning names them.
     """
-    encoder = encoder_of(model)
-    noise = noise_of(model)
-    for name, parameter in encoder.named_parameters():
+    missing = missing_from_checkpoint(model)
+    for name, parameter in encoder_of(model).named_parameters():
         if not is_added(name):
-            parameter.requires_grad_(name in noise)
+            parameter.requires_grad_(name in missing)
 
 
-def noise_of(model: nn.Module) -> list[str]:
-    """The encoder's weights that `model` reads and no checkpoint held, with a warning where there are any.
+def missing_from_checkpoint(model: nn.Module) -> list[str]:
+    """The names of the encoder's parameters that `model` uses and its checkpoint lacked; a warning names them.
 
-    None where the whole encoder was made from a configuration.
+    Empty if the whole encoder was made from a configuration, without a checkpoint.
     """
     encoder = encoder_of(model)
-    unread: set[str] = getattr(model, "unread", set())
     backbone = {name: p for name, p in encoder.named_parameters() if not is_added(name)}
-    loaded = {name for name, p in backbone.items() if is_pretrained(p)}
-    missing = [name for name in backbone if name not in loaded]
-    if not loaded:  # a copy has lost the marks: no trained pooler has a bias of zeros
-        biases = {name: p for name, p in backbone.items() if name.startswith("pooler.") and name.endswith("bias")}
-        untrained = encoder.name_or_path and biases and not any(p.any() for p in biases.values())
-        missing = [name for name in backbone if untrained and name.startswith("pooler.")]
-    noise = [name for name in missing if name not in unread]
-    if noise:
+    # transformers marks the parameters that it loads
+    missing = [name for name, p in backbone.items() if not getattr(p, "_is_hf_initialized", False)]
+    if len(missing) == len(backbone):
+        # No checkpoint, or a copy, which loses the marks. A pooler whose biases are all 0 has not been trained.
+        pooler = [name for name in backbone if name.startswith("pooler.")]
+        biases = [backbone[name] for name in pooler if name.endswith("bias")]
+        untrained = encoder.name_or_path and biases and not any(bias.any() for bias in biases)
+        missing = pooler if untrained else []
+    missing = [name for name in missing if name not in getattr(model, "unused_parameters", ())]
+    if missing:
         log.warning(
-            "%s not in the checkpoint %r, so random noise at the start: trained, not frozen",
-            ", ".join(noise),
+            "%s not in the checkpoint %r: initialised at random, hence trained, not frozen",
+            ", ".join(missing),
             encoder.name_or_path,
         )
-    return noise
-
-
-def is_pretrained(parameter: nn.Parameter) -> bool:
-    """Whether a parameter came from a checkpoint, by the mark that transformers leaves on it."""
-    return getattr(parameter, "_is_hf_initialized", False)
+    return missing
 
 
 def is_added(parameter_name: str) -> bool:
-    """Whether a parameter was added to the encoder, by prefixes or LoRA."""
+    """Whether a parameter of the encoder was added by prefixes or LoRA."""
     return is_prefix(parameter_name) or is_lora(parameter_name)
 
 
 def parameter_groups(model: TaskModel) -> dict[str, int]:
-    """How many numbers train: in the prefixes (or what computes them), in LoRA, in the head, in the backbone."""
+    """The number of trainable parameters in the prefixes (or their projection), LoRA, the head and the backbone."""
     groups = {"prefix": 0, "lora": 0, "head": 0, "backbone": 0}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
@@ -67,7 +62,7 @@ def parameter_groups(model: TaskModel) -> dict[str, int]:
 
 
 def backbone_size(model: TaskModel) -> int:
-    """How many numbers the backbone has, trained or not."""
+    """The number of parameters of the backbone, trainable or not."""
     return sum(p.numel() for name, p in model.named_parameters() if _group(name) == "backbone")
 
 

@@ -1,1 +1,1 @@
-"""What a run leaves on disk: its folder, its record, its lock, and what identifies it."""
+"""The folder of a run: its record, what identifies it, where its results come from, and its lock."""

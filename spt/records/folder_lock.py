@@ -1,8 +1,8 @@
-"""A folder is one process's at a time, whatever machine that is on, and no longer than it lives.
+"""A lock on a folder: one process at a time works on it, on any machine that sees it.
 
-The lock is a file that says whose it is. Its owner holds the operating system's lock on it, which ends with the owner,
-and writes a new beat into it every few seconds: that tells whether an owner lives where the system's lock does not,
-between machines on some file systems.
+The lock is a file that names its owner. While the owner lives it holds `flock` on the file, which the operating system
+ends with the process, and touches the file every few seconds. Other machines go by this heartbeat, and so do processes
+on a file system without `flock`.
 """
 
 import fcntl
@@ -13,9 +13,10 @@ import socket
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Thread
-from typing import Any
+from typing import Any, BinaryIO
 
 from spt.errors import SptError
 from spt.files import beside, parsed
@@ -23,157 +24,140 @@ from spt.files import beside, parsed
 log = logging.getLogger(__name__)
 
 LOCK = "lock.json"
-
-BEAT = 5.0  # seconds between beats
-
-PATIENCE = 30.0  # seconds without a beat, and the owner is taken for dead
-
-SINCE = time.strftime("%Y-%m-%d %H:%M:%S")
+HEARTBEAT = 5.0  # seconds between two heartbeats
+EXPIRY = 30.0  # seconds without a heartbeat after which an owner on another machine counts as dead
+STARTED = time.strftime("%Y-%m-%d %H:%M:%S")
 
 
 class Busy(SptError):
-    """Another process is at work on the folder."""
+    """Another process works on the folder."""
 
 
 @contextmanager
 def locked(folder: Path, wait: bool = False) -> Iterator[None]:
-    """Have a folder, which is there, for this process alone.
+    """Lock an existing folder for this process.
 
-    Args:
-        folder: whose other users lock it, too.
-        wait: for a process that has it, instead of raising.
-
-    Raises:
-        Busy: where another process has it.
-        OSError: where no file can be written in it.
+    Raises Busy if another process has the lock, or waits for it if `wait`. An OSError means that the folder is not
+    writable.
     """
-    descriptor = _acquire(folder, wait)
-    over = Event()
-    heart = Thread(target=_beat_until, args=(descriptor, over), daemon=True)
-    heart.start()
+    descriptor = _acquire(folder / LOCK, wait)
+    stop = Event()
+    heartbeat = Thread(target=_send_heartbeats, args=(descriptor, stop), daemon=True)
+    heartbeat.start()
     try:
         yield
     finally:
-        over.set()
-        heart.join()
+        stop.set()
+        heartbeat.join()
         (folder / LOCK).unlink(missing_ok=True)
         with suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_UN)  # worker processes may have it open still
+            fcntl.flock(descriptor, fcntl.LOCK_UN)  # closing is not enough: forked workers share the open file
         os.close(descriptor)
 
 
 def await_one(folders: Iterable[Path]) -> None:
-    """Wait until one of the folders is no living process's any more."""
-    seen: dict[Path, tuple[bytes, float]] = {}
-    while True:
-        for folder in folders:
-            try:
-                with (folder / LOCK).open("rb") as file:
-                    said = file.read()
-                    if _lets_go(file.fileno(), said):
-                        return
-            except FileNotFoundError:
-                return
-            before, since = seen.get(folder, (None, 0.0))
-            if said != before:
-                seen[folder] = said, time.monotonic()
-            elif time.monotonic() - since > PATIENCE:
-                return
+    """Wait until at least one of the folders is not locked by a living process."""
+    paths = [folder / LOCK for folder in folders]
+    while all(map(_living_owner, paths)):
         time.sleep(0.5)
 
 
-def _acquire(folder: Path, wait: bool) -> int:
-    path = folder / LOCK
+@dataclass(frozen=True)
+class _Owner:
+    """The process that a lock file names."""
+
+    name: str
+    is_running: bool  # on this machine, as far as its process id tells
+    heartbeat: float  # when the file was last touched, by the clock of its file system
+
+
+def _acquire(path: Path, wait: bool) -> int:
+    """Create the lock file; returns its open descriptor, on which this process holds `flock`."""
+    first: _Owner | None = None
     while True:
+        owner = _living_owner(path)
+        if owner is None:
+            try:
+                return _create(path)
+            except (FileExistsError, FileNotFoundError):  # another process was faster, or cleaned the folder up
+                if path.parent.is_dir():
+                    continue
+                raise
+        if not wait and (owner.is_running or (first is not None and owner.heartbeat != first.heartbeat)):
+            raise Busy(f"another process is at work on {path.parent} ({owner.name}): wait for it, or stop it")
+        if first is None and not owner.is_running:
+            log.warning("%s: waiting up to %d s for a heartbeat of its owner (%s)", path, EXPIRY, owner.name)
+        first = first or owner
+        time.sleep(0.1)
+
+
+def _create(path: Path) -> int:
+    """Link a locked file that names this process to `path`, so that it is never seen unlocked or empty."""
+    owner = {"process": os.getpid(), "host": socket.gethostname(), "since": STARTED}
+    with beside(path.parent) as folder:
+        descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT)
         try:
-            _remove_dead(path)
-            with beside(folder) as partial:
-                descriptor = os.open(partial / LOCK, os.O_RDWR | os.O_CREAT)
-                try:
-                    with suppress(OSError):  # a file system without such locks: the beats have to do
-                        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    _beat(descriptor, 0)
-                    os.link(partial / LOCK, path)  # the one that succeeds of several
-                    return descriptor
-                except BaseException:
-                    os.close(descriptor)
-                    raise
-        except Busy:
-            if not wait:
-                raise
-            time.sleep(0.1)
-        except (FileExistsError, FileNotFoundError):  # another one was faster, and may have tidied up
-            if not folder.is_dir():
-                raise
+            _acquire_flock(descriptor)
+            os.write(descriptor, json.dumps(owner).encode() + b"\n")
+            os.link(folder / LOCK, path)
+        except BaseException:
+            os.close(descriptor)
+            raise
+    return descriptor
 
 
-def _remove_dead(path: Path) -> None:
-    """Take away the lock of an owner that is dead.
-
-    Raises:
-        Busy: where it lives.
-    """
-    with suppress(FileNotFoundError), path.open("rb") as file:
-        said = file.read()
-        patient = 0.0
-        while not _lets_go(file.fileno(), said):
-            file.seek(0)
-            if file.read() != said or _is_alive(_owner(said)):
-                raise Busy(f"another process is at work on {path.parent}{_who(said)}: wait for it, or stop it")
-            if not patient:
-                patient = time.monotonic() + PATIENCE
-                log.warning("%s is of a process not to be seen from here: %d s for a sign of life", path, PATIENCE)
-            if time.monotonic() > patient:
-                break
-            time.sleep(0.1)
-        if os.fstat(file.fileno()).st_ino == path.stat().st_ino:
-            path.unlink()
+def _send_heartbeats(descriptor: int, stop: Event) -> None:
+    while not stop.wait(HEARTBEAT):
+        with suppress(OSError):  # a file system that is out of order for a moment; flock still holds
+            os.utime(descriptor)
 
 
-def _lets_go(descriptor: int, said: bytes) -> bool:
-    """Whether the owner, on this machine, has let go of the system's lock on its file. This process then has it."""
+def _living_owner(path: Path) -> _Owner | None:
+    """The living process that has the lock; None if there is none. The lock file of a dead one is removed."""
+    try:
+        with path.open("rb") as file:
+            if (owner := _read_owner(file, path.parent)) is not None:
+                return owner
+            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                path.unlink()
+    except FileNotFoundError:
+        pass
+    return None
+
+
+def _read_owner(file: BinaryIO, folder: Path) -> _Owner | None:
+    """The owner that an open lock file names; None if it is dead."""
+    owner: dict[str, Any] = {}
+    with suppress(ValueError, TypeError):  # not readable
+        owner |= parsed(file.read())
+    is_local = owner.get("host") == socket.gethostname()
+    if is_local and _acquire_flock(file.fileno()):
+        return None
+    is_running = is_local and _is_running(owner.get("process"))
+    heartbeat = os.fstat(file.fileno()).st_mtime
+    if not is_running:
+        with beside(folder) as probe:
+            if probe.stat().st_mtime - heartbeat > EXPIRY:
+                return None
+    name = "process {process} on {host}, since {since}".format_map(dict.fromkeys(("process", "host", "since")) | owner)
+    return _Owner(name, is_running, heartbeat)
+
+
+def _acquire_flock(descriptor: int) -> bool:
+    """Get `flock` on an open file if no other process has it; closing the file ends it."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except OSError:  # held, or a file system without flock
         return False
-    return _owner(said).get("host") == socket.gethostname()
-
-
-def _is_alive(owner: dict[str, Any]) -> bool:
-    """Whether the owner is a living process of this machine."""
-    process = owner.get("process")
-    if owner.get("host") != socket.gethostname() or not isinstance(process, int):
-        return False
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
     return True
 
 
-def _owner(said: bytes) -> dict[str, Any]:
+def _is_running(process: Any) -> bool:
+    """Whether a process with this id runs on this machine."""
     try:
-        owner = parsed(said)
-    except ValueError:
-        return {}
-    return owner if isinstance(owner, dict) else {}
-
-
-def _who(said: bytes) -> str:
-    owner = _owner(said)
-    return f" (process {owner.get('process')} on {owner.get('host')}, since {owner.get('since')})" if owner else ""
-
-
-def _beat_until(descriptor: int, over: Event) -> None:
-    number = 0
-    while not over.wait(BEAT):
-        number += 1
-        with suppress(OSError):  # a full disk: the system's lock holds
-            _beat(descriptor, number)
-
-
-def _beat(descriptor: int, number: int) -> None:
-    owner = {"process": os.getpid(), "host": socket.gethostname(), "since": SINCE, "beat": f"{number:08d}"}
-    os.pwrite(descriptor, json.dumps(owner).encode() + b"\n", 0)
+        os.kill(process, 0)
+    except PermissionError:  # another user's process
+        return True
+    except (OSError, TypeError, OverflowError):
+        return False
+    return True

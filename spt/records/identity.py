@@ -1,4 +1,4 @@
-"""Which settings make a run another run: its fingerprint and its folder."""
+"""What identifies a run: the fingerprint of its config, and its folder."""
 
 import hashlib
 import json
@@ -21,9 +21,8 @@ def without_targets(value: Any) -> Any:
 
 
 def fingerprint(config: dict[str, Any]) -> str:
-    """A hash of everything in a resolved config that can change a result. The data itself has its own."""
-    kept = settings(config)
-    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:12]
+    """A hash of everything in a resolved config that can change a result; data has a fingerprint of its own."""
+    return hashlib.sha256(json.dumps(settings(config), sort_keys=True).encode()).hexdigest()[:12]
 
 
 def folder_of(config: dict[str, Any]) -> Path:

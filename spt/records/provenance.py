@@ -1,8 +1,9 @@
-"""Where a result came from: commit, versions, hardware, peak memory."""
+"""Where a result comes from: commit, versions of packages, hardware, peak memory."""
 
 import importlib.metadata
 import os
 import platform
+import resource
 import subprocess
 import sys
 from contextlib import suppress
@@ -10,6 +11,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from spt import __version__
 from spt.numerics import NUMERICS
 
 PACKAGES = (
@@ -19,25 +23,20 @@ PACKAGES = (
 
 
 def versions() -> dict[str, str]:
-    """Python's version, ours, and those of the packages a result depends on."""
-    from spt import __version__
-
-    return {"python": platform.python_version(), "spt": __version__} | {
-        name: importlib.metadata.version(name) for name in PACKAGES
-    }
+    """The versions of Python, this package and the packages that a result depends on."""
+    own = {"python": platform.python_version(), "spt": __version__}
+    return own | {name: importlib.metadata.version(name) for name in PACKAGES}
 
 
 @cache
 def origin() -> dict[str, Any]:
-    """The commit and the numerics of the code that this process runs: as they were when first asked for."""
+    """The git state and the numerics of the running code, read once: the working tree may change during a run."""
     return {"git": git_state(), "numerics": NUMERICS}
 
 
 @cache
 def hardware() -> dict[str, Any]:
-    """The machine: system, processor, cores, threads and accelerator; as it was when this was first asked."""
-    import torch
-
+    """The machine: system, processor, cores, threads and accelerator."""
     cuda = torch.cuda.is_available()
     return {
         "system": f"{platform.system()} {platform.machine()}",
@@ -58,44 +57,33 @@ def _processor() -> str | None:
 
 
 class PeakMemory:
-    """The most memory taken since this was made, on the accelerator where there is one, else by the process."""
+    """The peak memory since this object was made: of the GPU if there is one, else of the process."""
 
     def __init__(self) -> None:
-        import torch
-
         self.cuda = torch.cuda.is_available()
         if self.cuda:
             torch.cuda.reset_peak_memory_stats()
-            return
-        with suppress(OSError):
-            Path("/proc/self/clear_refs").write_text("5")  # resets the high-water mark of resident memory
+        else:
+            with suppress(OSError):
+                Path("/proc/self/clear_refs").write_text("5")  # resets the peak of resident memory (VmHWM)
 
     def bytes(self) -> int:
         """The peak so far."""
         if self.cuda:
-            import torch
-
             return torch.cuda.max_memory_allocated()
         try:
             status = Path("/proc/self/status").read_text().splitlines()
             return 1024 * next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
-        except OSError:
-            import resource
-
+        except OSError:  # no /proc: macOS, which counts bytes, not KiB
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
             return peak if sys.platform == "darwin" else 1024 * peak
 
 
 def git_state() -> dict[str, Any]:
-    """The commit of this code, and whether the working tree differs from it; None where there is no repository.
-
-    Files in `results/` do not count: a report that was just written changes no code.
-    """
+    """The commit of this code and whether the working tree differs from it, outside `results/`; None without git."""
     commit = _git("rev-parse", "HEAD")
-    return {
-        "commit": commit,
-        "dirty": None if commit is None else bool(_git("status", "--porcelain", "--", ":/", ":(top,exclude)results")),
-    }
+    changes = _git("status", "--porcelain", "--", ":/", ":(top,exclude)results")
+    return {"commit": commit, "dirty": None if commit is None else bool(changes)}
 
 
 def _git(*arguments: str) -> str | None:

@@ -1,98 +1,140 @@
-"""The files of a run's folder, and what its record holds."""
+"""The files of a run's folder and the schema of its record."""
 
-import math
-from collections.abc import Callable
 from pathlib import Path
-from types import NoneType
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from spt.errors import SptError, is_number, is_whole
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from spt.errors import SptError
 from spt.files import parsed
 
 SCHEMA = 3
-
 RECORD, HISTORY, OUTCOMES, FAILURE = "record.json", "history.jsonl", "outcomes.json", "failure.json"
-
 CONFIG, LOG, ADAPTER, CHECKPOINT = "config.yaml", "train.log", "adapter", "checkpoint.safetensors"
 
-
-def _is_score(value: Any) -> bool:
-    return value is None or (is_number(value) and math.isfinite(value))
+Count = Annotated[int, Field(ge=0)]
 
 
-# What a record must have to be read, and what of it: that of a finished run, or of one that failed.
-EVERY: dict[str, type | tuple] = {
-    **dict.fromkeys(("task", "model", "method", "fingerprint", "command"), str),
-    **dict.fromkeys(("config", "git", "hardware", "versions"), dict),
-    "seed": int,
-}
+class Strict(BaseModel):
+    """A part of a file: values have exactly the types named here, numbers are finite, and unknown keys are kept."""
 
-FINISHED: dict[str, type | tuple] = {
-    **dict.fromkeys(("status", "metric"), str),
-    **dict.fromkeys(("metrics", "scores", "data", "trainable_by_group"), dict),
-    "best_epoch": (int, NoneType),
-    **dict.fromkeys(("epochs", "steps", "trainable_parameters", "peak_memory_bytes"), int),
-    **{"wall_seconds": (int, float), "collapsed": bool, "warnings": list},
-}
+    model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False)
 
-FAILED: dict[str, type | tuple] = {"error": str}
 
-SHAPES: dict[str, Callable[[Any], bool]] = {
-    **dict.fromkeys(("seed", "steps", "epochs", "processes", "resumed", "numerics"), lambda n: is_whole(n) and n >= 0),
-    "status": lambda status: status in ("finished", "diverged"),
-    "metrics": lambda found: {"best_dev", "last_dev"} <= found.keys() and all(map(_is_score, found.values())),
-    "wall_seconds": _is_score,
-    "warnings": lambda said: all(isinstance(words, str) for words in said),
-    "git": lambda git: {"commit", "dirty"} <= git.keys(),
-}
+class Metrics(Strict):
+    """A score in [0, 1] (or [-1, 1]) by split; None where no epoch finished or the split was not scored."""
 
-GROUPS = ("task", "model", "method", "trainer")  # of a config
+    best_dev: float | None
+    last_dev: float | None
+    __pydantic_extra__: dict[str, float | None]  # test and further splits, at the best dev epoch
+
+
+class Groups(Strict):
+    """The groups of a resolved config that every record names."""
+
+    task: dict[str, Any]
+    model: dict[str, Any]
+    method: dict[str, Any]
+    trainer: dict[str, Any]
+
+
+class Git(Strict):
+    """The state of the code; None outside a repository."""
+
+    commit: str | None
+    dirty: bool | None  # whether the working tree differed from the commit
+
+
+class Run(Strict):
+    """What identifies a run and where its results come from."""
+
+    schema_version: Literal[3] = Field(alias="schema")
+    task: str
+    model: str
+    method: str
+    seed: Count
+    recipe: dict[str, Any] | None = None  # the published hyperparameters the run used
+    command: str  # the command line that repeats the run
+    config: Groups
+    fingerprint: str  # hash of everything in the config that can change a result
+    versions: dict[str, Any]  # of Python and packages
+    git: Git
+    numerics: Count  # spt.numerics.NUMERICS; 0 for records made before versions were counted
+    processes: Annotated[int, Field(ge=1)]
+    hardware: dict[str, Any]
+
+
+class FailedRun(Run):
+    """failure.json: why a run of a grid has no record."""
+
+    error: str
+
+
+class FinishedRun(Run):
+    """record.json: the results of a run."""
+
+    status: Literal["finished", "diverged"]
+    metric: str  # the one that selects the best epoch
+    metrics: Metrics  # the values of `metric`
+    scores: dict[str, dict[str, float] | None]  # all metrics, by split as in `metrics`
+    best_epoch: Count | None  # by dev score, the first of equals
+    epochs: Count
+    steps: Count
+    collapsed: bool  # whether one class is predicted for every dev example
+    warnings: list[str]
+    trainable_parameters: Count
+    trainable_by_group: dict[str, Count]  # prefix, lora, head, backbone
+    backbone_parameters: Count | None = None
+    model_revision: str | None = None  # commit on the hub
+    model_sha256: str | None = None  # of a local model's weights
+    adapter_bytes: Count | None = None
+    resumed: Count  # how often the run was resumed
+    wall_seconds: Annotated[float, Field(ge=0)]  # all attempts together
+    peak_memory_bytes: Count
+    data: dict[str, Any]  # revision, fingerprint, and for each split the counts of examples
+
+    @model_validator(mode="after")
+    def _a_diverged_run_says_why(self) -> "FinishedRun":
+        if self.status == "diverged" and not self.warnings:
+            raise ValueError("warnings must say why a run diverged")
+        return self
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """A record as it was written, one of an earlier schema brought to the present one.
-
-    Raises:
-        SptError: where it is damaged, or of a later schema.
-    """
+    """The contents of a record.json or failure.json, migrated to the present schema; SptError if it is not valid."""
     try:
         if path.exists() and not path.is_file():
-            raise OSError("it is no file")
-        record = parsed(path.read_bytes())
+            raise OSError("not a file")
+        record = migrate(parsed(path.read_bytes()))
+        (FailedRun if path.name == FAILURE else FinishedRun).model_validate(record)
     except (OSError, ValueError) as error:
-        raise SptError(f"{path} is no readable record ({error}): delete it, and the run can be repeated") from error
-    schema = record.get("schema") if isinstance(record, dict) else None
-    if not is_whole(schema) or not 1 <= schema <= SCHEMA:
         raise SptError(
-            f"{path} is no record of schema {SCHEMA} or before (it says {schema!r}): it is damaged, or of a later "
-            "version of spt; delete it, and the run can be repeated"
-        )
-    needed = EVERY | (FAILED if path.name == FAILURE else FINISHED)
-    wrong = [name for name, kind in needed.items() if name not in record or not isinstance(record[name], kind)]
-    if not wrong:
-        wrong = [name for name, is_right in SHAPES.items() if name in record and not is_right(record[name])]
-    if not wrong and path.name == RECORD and record["status"] == "diverged" and not record["warnings"]:
-        wrong = ["warnings"]
-    if not wrong:
-        wrong = [f"config.{group}" for group in GROUPS if not isinstance(record["config"].get(group), dict)]
-    if wrong:
-        raise SptError(
-            f"{path} is a record without a proper {', '.join(wrong)}: delete it, and the run can be repeated"
-        )
-    return migrated(record)
+            f"{path} is not a valid record ({problems(error)}): it is damaged or of another version of spt; delete it "
+            "and repeat the run"
+        ) from error
+    return record
 
 
-def migrated(record: dict[str, Any]) -> dict[str, Any]:
-    """A record of any schema, in the present one.
+def migrate(record: Any) -> Any:
+    """A record of schema 1 or 2 in the present schema; anything else as it is.
 
-    Schema 2 added how many processes ran it and how often it was resumed, schema 3 the version of the numerics (0 for
-    records made before versions were counted) in the place of digests of the code.
+    Schema 2 added `processes` and `resumed`. Schema 3 replaced digests of the code (`code`) by `numerics`, and dropped
+    `packed`.
     """
-    earlier = {"processes": 1, "resumed": 0, "numerics": 0}
+    if not isinstance(record, dict) or record.get("schema") not in (1, 2):
+        return record
     kept = {name: value for name, value in record.items() if name not in ("code", "packed")}
-    return earlier | kept | {"schema": SCHEMA}
+    return {"processes": 1, "resumed": 0, "numerics": 0} | kept | {"schema": SCHEMA}
 
 
 def read_records(output_dir: str | Path) -> list[dict[str, Any]]:
-    """The records of all finished runs in a folder, in a stable order."""
+    """The records of all finished runs in a folder, sorted by folder name."""
     return [read_record(path) for path in sorted(Path(output_dir).glob(f"*/{RECORD}"))]
+
+
+def problems(error: Exception) -> str:
+    """What is wrong with a file, in one line: for a ValidationError its first fields that are invalid, and why."""
+    if not isinstance(error, ValidationError):
+        return str(error)
+    found = [": ".join(filter(None, (".".join(map(str, each["loc"])), each["msg"]))) for each in error.errors()]
+    return "; ".join(" ".join(line.split()) for line in found[:3]) + f"; and {len(found) - 3} more" * (len(found) > 3)

@@ -1,4 +1,4 @@
-"""Write the report, `python -m spt.report`, or tell where a number comes from: `cell=superglue/cb/minilm/spt`."""
+"""Write the report, `python -m spt.report`, or show where a number comes from: `cell=superglue/cb/minilm/spt`."""
 
 from omegaconf import DictConfig
 
@@ -7,13 +7,14 @@ from spt.command import command
 
 @command("report")
 def main(config: DictConfig) -> None:
-    """Write the report of the records in `results_dir`, or tell of one cell."""
+    """Write the report of the records in `results_dir`, or show where the numbers of one cell come from."""
     from spt.report.build import report, tell
+    from spt.reproduce import data_fingerprint
 
     if config.cell is None:
-        report(config)
+        report(config, data_fingerprint)
     else:
-        tell(config)
+        tell(config, data_fingerprint)
 
 
 if __name__ == "__main__":

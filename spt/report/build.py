@@ -1,71 +1,68 @@
-"""The report: tables, figures and a README of the committed records, `python -m spt.report`, and where a cell's numbers
-come from, `python -m spt.report cell=superglue/cb/minilm/spt`.
-"""
+"""Write the report: read the records, compute the frames, and write tables, figures and README."""
 
 import csv
-import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Any
 
 from omegaconf import DictConfig
+from pandas import DataFrame
+from rich import box
+from rich.console import Console
+from rich.table import Table
 
-from spt.errors import SptError, nearest
+from spt.console import console
+from spt.errors import SptError
 from spt.files import replacing, written
-from spt.grid.cells import Cell, Composer, cells
-from spt.grid.local_sources import Places
+from spt.grid.cells import Cell, cells
+from spt.grid.configs import Composer
+from spt.grid.local_sources import DataFingerprint, LocalSources
 from spt.grid.match_records import RECORDS, Records, Result, collect, find_changed
-from spt.numerics import NUMERICS
 from spt.paths import CONF
+from spt.report.csv_files import csv_text
+from spt.report.figures import drawings, figure_files
+from spt.report.frame import CELL, cells_frame, runs_frame, unselected
+from spt.report.latex import latex
+from spt.report.markdown import markdown
+from spt.report.paired_tests import paired_tests
+from spt.report.readme import DEFAULT_PROFILES, readme
+from spt.report.tables import sections
+from spt.report.text import mean_and_std
+from spt.report.trace import select, trace
 
 TABLES, FIGURES, README = "tables", "figures", "README.md"
 
+PROCESSES = 2  # that draw figures, which takes as long as everything else
 
-def report(config: DictConfig) -> None:
-    """Write the report of the records in `results_dir`, and show the main numbers.
+
+def report(config: DictConfig, fingerprint: DataFingerprint) -> None:
+    """Write the report of the records in `results_dir`, and print the main numbers.
+
+    Args:
+        config: of `spt.report`.
+        fingerprint: computes the fingerprint of a task's data, for `data_dir`.
 
     Raises:
-        SptError: where the folder has tables that this report would leave out.
+        SptError: if the folder has tables that this report would leave out.
     """
-    from spt.report.readme import USUAL
-
-    folder, wanted = _folder(config), cells(config)
-    there = _rows(folder)
-    for group in ("table", "profile"):
-        if others := sorted({row.get(group, "") for row in there} - set(config[f"{group}s"])):
-            raise SptError(
-                f"{folder / TABLES} has the {group} {', '.join(others)}, which this report would leave out: name all "
-                f"of them in {group}=, delete the folder, or set another results_dir"
-            )
-    every = [path.stem for path in (CONF / "table").glob("*.yaml")]
-    whole = set(config.tables) == set(every) and list(config.profiles) in (USUAL, ["smoke"])
-    results = _collected(config, wanted, folder, whole)
-    show(results, folder, write_report(config, results, folder))
+    folder = _folder(config)
+    every = cells(config)
+    _refuse_to_leave_out(config, folder)
+    shipped = {path.stem for path in (CONF / "table").glob("*.yaml")}
+    is_whole = set(config.tables) == shipped and list(config.profiles) in (DEFAULT_PROFILES, ["smoke"])
+    results = _collect(config, every, folder, fingerprint, is_whole)
+    runs = runs_frame(results)
+    frame = cells_frame(results, runs)
+    files = write_report(config, frame, runs, folder)
+    show(frame)
+    console.print(f"{len(files)} files: {folder / README} has them all", highlight=False, soft_wrap=True)
 
 
-def tell(config: DictConfig) -> None:
-    """Print where the numbers of a cell come from."""
-    from spt.console import console
-
-    folder, every = _folder(config), cells(config)
-    wanted = [cell for cell in every if cell.name == config.cell]
-    if not wanted:
-        profiles = ", ".join(config.profiles)
-        raise SptError(
-            f"unknown cell {str(config.cell)!r} of profile {profiles}: "
-            f"{_hint(str(config.cell), [cell.name for cell in every])}"
-        )
-    for result in _collected(config, wanted, folder):
-        console.print("\n".join(trace(result)), soft_wrap=True, markup=False, highlight=False)
-
-
-def _rows(folder: Path) -> list[dict[str, str]]:
-    """The lines of the tables that are in a folder."""
-    found: list[dict[str, str]] = []
-    for path in sorted((folder / TABLES).glob("*.csv")):
-        with path.open(encoding="utf-8", newline="") as file:
-            found += csv.DictReader(file)
-    return found
+def tell(config: DictConfig, fingerprint: DataFingerprint) -> None:
+    """Print where the numbers of the config's `cell` come from."""
+    chosen = select(cells(config), str(config.cell), config.profiles)
+    for result in _collect(config, chosen, _folder(config), fingerprint):
+        console.print(trace(result), soft_wrap=True, markup=False, highlight=False, end="")
 
 
 def _folder(config: DictConfig) -> Path:
@@ -74,165 +71,109 @@ def _folder(config: DictConfig) -> Path:
     return Path(config.results_dir)
 
 
-def _collected(config: DictConfig, wanted: Iterable[Cell], folder: Path, whole: bool = False) -> list[Result]:
-    """The cells with their records; if they are the `whole` grid, those of changed cells too."""
-    records, composer, places = Records(folder / RECORDS), Composer(), Places(config.folders, config.data_dir)
-    results = collect(wanted, records, composer)
-    if places.data_dir is not None:
+def _refuse_to_leave_out(config: DictConfig, folder: Path) -> None:
+    """Refuse a report that has not all tables and profiles of the one in the folder."""
+    rows: list[dict[str, str]] = []
+    for path in sorted((folder / TABLES).glob("*.csv")):
+        with path.open(encoding="utf-8", newline="") as file:
+            rows += csv.DictReader(file)
+    for group in ("table", "profile"):
+        if missing := sorted({row.get(group, "") for row in rows} - set(config[f"{group}s"])):
+            raise SptError(
+                f"{folder / TABLES} has the {group} {', '.join(missing)}, which this report would leave out: name all "
+                f"of them in {group}=, delete the folder, or set another results_dir"
+            )
+
+
+def _collect(
+    config: DictConfig, chosen: Iterable[Cell], folder: Path, fingerprint: DataFingerprint, is_whole: bool = False
+) -> list[Result]:
+    """The cells with their records and, if they are the whole grid, with the records of no cell."""
+    records, composer = Records(folder / RECORDS), Composer()
+    sources = LocalSources(config.folders, fingerprint, config.data_dir)
+    results = collect(chosen, records, composer)
+    if sources.data_dir is not None:
         for result in results:
             if result.done:
-                result.usual_data = places.data_of(result.cell, composer) or result.usual_data
-    if whole:
+                result.usual_data = sources.data_fingerprint(result.cell, composer) or result.usual_data
+    if is_whole:
         find_changed(results, records, composer)
     return results
 
 
-def write_report(config: DictConfig, results: Sequence[Result], folder: Path) -> list[Path]:
-    """Write the tables, figures and README of some results.
+def write_report(config: DictConfig, every: DataFrame, runs: DataFrame, folder: Path) -> list[Path]:
+    """Write the tables, figures and README.
 
-    Files of an earlier report that this one does not have are removed; one that would not change is not written.
+    Files of an earlier report that this one does not have are deleted; a file that would not change is not written.
 
     Args:
-        config: of `spt.report` or `spt.reproduce`: its tables have titles, its profiles names.
-        results: of its cells.
-        folder: where `tables/`, `figures/` and `README.md` go.
+        config: of `spt.report`, for titles of tables and names of profiles.
+        every: the `cells_frame` of all tables.
+        runs: their `runs_frame`.
+        folder: where `tables/`, `figures/` and `README.md` are written.
 
     Returns:
         The report's files.
     """
-    from spt.report.comparisons import Comparison, comparisons
-    from spt.report.figures import figures
-    from spt.report.markup import csv_text, latex, markdown
-    from spt.report.readme import readme
-    from spt.report.tables import COLUMNS, csv_rows, sections
-
+    titles = {str(name): str(table.title) for name, table in config.tables.items() if (every.table == name).any()}
+    tests: dict[str, DataFrame] = {}
     tables: dict[str, bytes] = {}
-    compared: dict[str, list[Comparison]] = {}
-    for name, table in config.tables.items():
-        own = [result for result in results if result.cell.table == name]
-        if own:
-            compared[name] = comparisons(own)
-            found = sections(own, compared[name])
-            tables[f"{name}.md"] = markdown(table.title, found).encode()
-            tables[f"{name}.tex"] = latex(table.title, found).encode()
-            tables[f"{name}.csv"] = csv_text(COLUMNS, csv_rows(own)).encode()
-    titles = {str(name): str(table.title) for name, table in config.tables.items() if f"{name}.md" in tables}
-    drawn = figures(titles, results)
-    text = readme(titles, list(config.profiles), results, compared, sorted(drawn))
+    drawn: dict[str, bytes] = {}
+    with ProcessPoolExecutor(PROCESSES) as pool:
+        to_draw = drawings(titles, every, runs)
+        pending = pool.map(figure_files, to_draw.keys(), to_draw.values())
+        for name, title in titles.items():
+            own, own_runs = every[every.table == name], runs[runs.table == name]
+            tests[name] = paired_tests(own, own_runs)
+            page = sections(own, own_runs, tests[name])
+            tables[f"{name}.md"] = markdown(title, page).encode()
+            tables[f"{name}.tex"] = latex(title, page).encode()
+            tables[f"{name}.csv"] = csv_text(own).encode()
+        for files in pending:
+            drawn |= files
+    text = readme(titles, list(config.profiles), every, runs, tests, sorted(drawn))
     with written(folder, "or set results_dir"):
-        others = _write(folder / TABLES, tables) + _write(folder / FIGURES, drawn)
-        return [*_write(folder, {README: text.encode()}, only=False), *others]
+        folder.mkdir(parents=True, exist_ok=True)
+        _write(folder, {README: text.encode()})
+        for part, files in ((TABLES, tables), (FIGURES, drawn)):
+            _replace_all(folder / part, files)
+    return [
+        folder / README,
+        *(folder / part / name for part, files in ((TABLES, tables), (FIGURES, drawn)) for name in sorted(files)),
+    ]
 
 
-def _write(folder: Path, files: dict[str, bytes], only: bool = True) -> list[Path]:
-    """Write files where they differ, and where the folder is to hold `only` them, remove the others."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for path in folder.iterdir() if only else ():
+def _replace_all(folder: Path, files: dict[str, bytes]) -> None:
+    """Write the files of a folder, and delete all others in it; a folder without files is deleted."""
+    folder.mkdir(exist_ok=True)
+    for path in folder.iterdir():
         if path.is_file() and path.name not in files:
             path.unlink(missing_ok=True)
+    _write(folder, files)
+    if not files:
+        folder.rmdir()
+
+
+def _write(folder: Path, files: dict[str, bytes]) -> None:
     for name, content in files.items():
         path = folder / name
         if not path.exists() or path.read_bytes() != content:
             with replacing(path) as partial:
                 partial.write_bytes(content)
-    if not files and only:
-        folder.rmdir()
-    return [folder / name for name in sorted(files)]
 
 
-def trace(result: Result) -> list[str]:
-    """Where a cell's numbers come from: its runs with all that made them; for what is not run, the commands."""
-    from spt.report.measured import published_for
-
-    cell = result.cell
-    text = [f"{cell.name} (profile {cell.profile}): {result.state}"]
-    text += [
-        f"published: {row['value']} ({row['metric']} on {row['split']}, {row['selection']}"
-        f"{', seed ' + row['seed'] if row['seed'] else ''}), {row['source']}"
-        for row in published_for(cell)
-    ]
-    if result.trials:
-        chosen = "not chosen yet" if result.learning_rate is None else f"{result.learning_rate:g}"
-        text.append(f"learning rate {chosen}, of {', '.join(f'{rate:g}' for rate in result.trials)}")
-    decided = result.learning_rate is not None or not result.trials
-    runs = {(seed, result.learning_rate): run for seed, run in result.runs.items() if decided}
-    tries = {(cell.seeds[0], rate): run for rate, run in result.trials.items()}
-    for (seed, rate), run in (runs | tries).items():
-        role = "" if (seed, rate) in runs else ", a try of a learning rate"
-        if run is not None:
-            text += ["", f"seed {seed}{role}: {run.folder.name}", *_facts(run.record)]
-        else:
-            error = result.failures.get((seed, rate))
-            said = "not run" if error is None else f"failed: {error}"
-            text += ["", f"seed {seed}{role}: {said}", f"  {_command(result, seed, rate)}"]
-    if not decided:
-        text += ["", f"then seeds {', '.join(map(str, cell.seeds[1:]))} with the learning rate that is chosen"]
-    return text
-
-
-def _hint(wanted: str, names: Sequence[str]) -> str:
-    """What could stand where the name of a cell is no longer one."""
-    parts, known, before = [*wanted.split("/"), ""], [name.split("/") for name in names], list[str]()
-    while parts[0] in (following := {name[0] for name in known if name}):
-        before.append(parts.pop(0))
-        known = [name[1:] for name in known if name[:1] == before[-1:]]
-    if not following:
-        return f"did you mean {'/'.join(before)!r}?"
-    places = ("table", "task", "model", "row", "the swept value")
-    place = f"after {'/'.join(before)}/ comes {places[len(before)]}" if before else "table/task/model/row"
-    return f"{place}: {nearest(parts[0], following)}"
-
-
-def _command(result: Result, seed: int, rate: float | None) -> str:
-    from spt.grid.cells import Job
-
-    return shlex.join(["python", "-m", "spt.train", *Job(result.cell, seed, rate).overrides])
-
-
-def _facts(record: dict[str, Any]) -> list[str]:
-    from spt.console import percent
-    from spt.report.measured import hardware
-
-    git = record["git"]
-    tree = {None: "", True: " (uncommitted changes)", False: " (clean)"}[git["dirty"]]
-    scores = ", ".join(f"{name} {percent(score)}" for name, score in record["metrics"].items() if score is not None)
-    facts = {
-        "scores": f"{record['metric']}: {scores or 'none'}; best epoch {record['best_epoch']}, {record['status']}",
-        "command": record["command"],
-        "commit": f"{git['commit'] or 'not in a repository'}{tree}",
-        "numerics": f"version {record['numerics']}, now {NUMERICS}",
-        "data": record["data"]["fingerprint"],
-        "weights": record["model_sha256"],
-        "hardware": hardware(record),
-        "versions": ", ".join(f"{name} {version}" for name, version in record["versions"].items()),
-    }
-    return [f"  {name:<10}{value}" for name, value in facts.items()] + [f"  {text}" for text in record["warnings"]]
-
-
-def show(results: Sequence[Result], folder: Path, written: Iterable[Path]) -> None:
-    """What was written, and the main numbers, on the terminal."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    from spt.report.measured import lines, unselected
-    from spt.report.tables import number
-
+def show(every: DataFrame) -> None:
+    """Print the main numbers of all cells that have any, and the number of cells in each state."""
     table = Table("cell", "of", "ours", "seeds", "published", box=box.SIMPLE)
-    for result in results:
-        every = {line.quantity: line for line in lines([result]) if line.ours}
-        for name in dict.fromkeys(["best_dev", unselected(list(every))]) if every else ():
-            line = every[name]
-            assert line.ours is not None
-            spread = "" if line.ours.std is None else f" ± {number(line.ours.std)}"
-            ours = f"{number(line.ours.mean)}{spread}{line.marks}"
-            beside = line.published[0]["value"] if line.published else "none"
-            table.add_row(result.cell.name, name, ours, f"{line.ours.n} of {len(result.cell.seeds)}", beside)
-    console = Console(width=200)  # a narrow terminal may wrap the lines
+    for _, own in every[every.n > 0].groupby(CELL, sort=False):
+        for name in dict.fromkeys(["best_dev", unselected(own.quantity)]):
+            line = own[own.quantity == name].iloc[0]
+            published = line.references[0]["value"] if line.references else "none"
+            ours = f"{mean_and_std(line['mean'], line['std'])}{line.marks}"
+            table.add_row(line.cell, name, ours, f"{line.n} of {line.planned}", published)
+    wide = Console(width=200)  # a narrow terminal may wrap the lines
     if table.row_count:
-        console.print(table)
-    files = list(written)
-    states = [result.state for result in results]
-    counts = ", ".join(f"{states.count(word)} {word}" for word in dict.fromkeys(states))
-    console.print(f"{len(results)} cells: {counts}", highlight=False)
-    console.print(f"{len(files)} files: {folder / README} has them all", highlight=False, soft_wrap=True)
+        wide.print(table)
+    states = every.drop_duplicates(CELL).cell_state
+    counts = ", ".join(f"{n} {state}" for state, n in states.value_counts(sort=False).items())
+    wide.print(f"{len(states)} cells: {counts}", highlight=False)

@@ -1,22 +1,21 @@
-"""The figures: curves, sweeps and costs, as SVG and PNG. The same results give the same files."""
+"""The figures: learning curves, sweeps and costs, as SVG and PNG. The same results give the same files."""
 
 import io
-import logging
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from itertools import cycle, groupby
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from itertools import cycle
 from typing import Any
 
+import matplotlib
 import numpy as np
+from matplotlib.figure import Figure
+from pandas import DataFrame
 
-from spt.grid.match_records import Result
-from spt.report.measured import METRICS, NAMES, cost, headline, lines, scores_of, unselected
+from spt.report.frame import DEV, unselected
 from spt.report.published import curve
-from spt.report.significance import summary
+from spt.report.text import METRICS, QUANTITIES
 
-log = logging.getLogger(__name__)
-
-# Okabe and Ito's colours, which the colour-blind can tell apart; grey is left for what is published.
+# Okabe and Ito's colours, which remain distinct for colour-blind readers; grey is for published curves.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 
 MARKERS = "osD^vPX"
@@ -34,75 +33,52 @@ STYLE: dict[Any, Any] = {
     "savefig.dpi": 150,
 }
 
-ROOM = {"loc": "center left", "bbox_to_anchor": (1.01, 0.5)}
+LEGEND = {"loc": "center left", "bbox_to_anchor": (1.01, 0.5)}
 
-Results = Sequence[Result]
-
-Looks = dict[str, dict[str, Any]]
+Looks = dict[str, dict[str, Any]]  # colour, marker and dashes of each row of a table
 
 
-def figures(titles: dict[str, str], results: Results) -> dict[str, bytes]:
-    """The files of all figures that there are runs for, by name.
+def drawings(titles: Mapping[str, str], cells: DataFrame, runs: DataFrame) -> dict[str, Callable[[], Figure]]:
+    """All figures for which there are runs: a function that draws the figure, by the name of its files.
 
     Args:
-        titles: of the tables, by name.
-        results: of all their cells.
+        titles: the titles of the tables, by name.
+        cells, runs: the `cells_frame` and `runs_frame` of all tables.
     """
-    drawn: dict[str, bytes] = {}
+    functions: dict[str, Callable[[], Figure]] = {}
+    finished = runs[(runs.role == "seed") & runs.run.notna()]
     for table, title in titles.items():
-        own = [result for result in results if result.cell.table == table and result.done]
-        if not own:
-            continue
-        looks = _looks(result.cell.row for result in results if result.cell.table == table)
-        with _style():
-            for (task, model), group in _by_place(own):
-                heading = f"{title}: {task}, {model}" + (" (a demo, not a result)" if model == "demo" else "")
-                if group[0].cell.point is None:
-                    drawn |= _files(f"{table}.{task}.{model}.curves", _curves(heading, group, looks))
-                else:
-                    drawn |= _files(f"{table}.{task}.{model}.sensitivity", _sensitivity(heading, group, looks))
-            if len({run.record["trainable_parameters"] for result in own for run in result.done.values()}) > 1:
-                drawn |= _files(f"{table}.cost", _costs(title, own, looks))
-    return drawn
+        own, own_runs = cells[(cells.table == table) & (cells.runs > 0)], finished[finished.table == table]
+        looks = _looks(cells.row[cells.table == table])
+        for (task, model), group in own.groupby(["task", "model"]):
+            heading = f"{title}: {task}, {model}" + (" (a demo, not a result)" if model == "demo" else "")
+            if group.setting.iloc[0]:
+                functions[f"{table}.{task}.{model}.sensitivity"] = partial(_sensitivity, heading, group, looks)
+            else:
+                of_group = own_runs[(own_runs.task == task) & (own_runs.model == model)]
+                draw = partial(_curves, heading, of_group, group.metric.iloc[0], looks)
+                functions[f"{table}.{task}.{model}.curves"] = draw
+        if own_runs.trainable_parameters.nunique() > 1:
+            functions[f"{table}.cost"] = partial(_costs, title, own, looks)
+    return functions
 
 
-@contextmanager
-def _style() -> Iterator[None]:
-    import matplotlib
-
+def figure_files(name: str, draw: Callable[[], Figure]) -> dict[str, bytes]:
+    """The SVG and PNG file of a figure by name, without the time and the program that made them."""
+    files = {}
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(STYLE)
-        yield
-
-
-def _by_place(results: Results) -> list[tuple[tuple[str, str], list[Result]]]:
-    def place(result: Result) -> tuple[str, str]:
-        return result.cell.task, result.cell.model
-
-    return [(key, list(group)) for key, group in groupby(sorted(results, key=place), key=place)]
-
-
-def _files(name: str, figure: Any) -> dict[str, bytes]:
-    """A figure's two files. Neither says when or by what it was made."""
-    files = {}
-    for kind, metadata in (("svg", {"Date": None, "Creator": None}), ("png", {"Software": None})):
-        file = io.BytesIO()
-        figure.savefig(file, format=kind, bbox_inches="tight", metadata=metadata)
-        files[f"{name}.{kind}"] = file.getvalue()
+        figure = draw()
+        for kind, metadata in (("svg", {"Date": None, "Creator": None}), ("png", {"Software": None})):
+            file = io.BytesIO()
+            figure.savefig(file, format=kind, metadata=metadata)
+            files[f"{name}.{kind}"] = file.getvalue()
     return files
 
 
-def _figure(rows: int, columns: int) -> tuple[Any, Any]:
-    """An empty figure of its own, which no global state knows of, and its axes."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(1.4 + 4 * columns, 3.2 * rows), layout="constrained")
-    return figure, figure.subplots(rows, columns, squeeze=False)
-
-
 def _looks(rows: Iterable[str]) -> Looks:
-    """Colour, marker and dashes of each row: no two alike, and in grey as well."""
+    """A combination for each row that no other has, distinct in grey too."""
     names = list(dict.fromkeys(rows))
     looks = zip(names, cycle(COLOURS), cycle(MARKERS), strict=False)
     return {
@@ -111,93 +87,91 @@ def _looks(rows: Iterable[str]) -> Looks:
     }
 
 
-def _curves(title: str, group: Results, looks: Looks) -> Any:
-    """The dev score of each epoch: thin lines are seeds, thick ones their mean; the authors' released runs are grey."""
-    task, model = group[0].cell.task, group[0].cell.model
-    metric = headline(task)
+def _figure(rows: int, columns: int) -> tuple[Figure, Any]:
+    """An empty figure and its axes, with room for a legend on the right.
+
+    The margins are fixed, in inches: Matplotlib's layout engines take as long as drawing.
+    """
+    width, height = 2.6 + 4 * columns, 0.4 + 3.2 * rows
+    figure = Figure(figsize=(width, height))
+    figure.subplots_adjust(0.7 / width, 0.55 / height, 1 - 2.6 / width, 1 - 0.7 / height, wspace=0.3, hspace=0.4)
+    return figure, figure.subplots(rows, columns, squeeze=False)
+
+
+def _curves(title: str, runs: DataFrame, metric: str, looks: Looks) -> Figure:
+    """The dev score of each epoch: thin lines are seeds, thick lines their mean, grey lines the authors' runs."""
     figure, ((axes,),) = _figure(1, 1)
-    for result in group:
-        look = looks[result.cell.row]
-        released = curve(task, model, result.cell.row, metric)
+    for row, group in runs.groupby("row", sort=False):
+        look = looks[row]
+        released = curve(group.task.iloc[0], group.model.iloc[0], row, metric)
         if released:
-            label = f"{result.cell.row}, the authors' released run"
+            label = f"{row}, authors' run"
             axes.plot(*zip(*released, strict=True), color="#999999", linewidth=2.5, label=label, zorder=1)
-        runs = [[100 * row[f"dev_{metric}"] for row in run.history] for run in result.done.values()]
-        runs = [run for run in runs if run]
-        for run in runs:
-            axes.plot(range(1, len(run) + 1), run, color=look["color"], linewidth=0.6, alpha=0.5, zorder=2)
-        if runs:
-            together = min(map(len, runs))
-            mean = np.mean([run[:together] for run in runs], axis=0)
-            label = f"{result.cell.row} (n = {len(runs)})"
-            style = look | {"linewidth": 1.5, "markersize": 3.5, "markevery": max(1, together // 10)}
-            axes.plot(range(1, together + 1), mean, **style, label=label, zorder=3)
+        histories = [[100 * epoch[f"dev_{metric}"] for epoch in run.history] for run in group.run if run.history]
+        for scores in histories:
+            axes.plot(range(1, len(scores) + 1), scores, color=look["color"], linewidth=0.6, alpha=0.5, zorder=2)
+        if histories:
+            shortest = min(map(len, histories))
+            mean = np.mean([scores[:shortest] for scores in histories], axis=0)
+            label = f"{row} (n = {len(histories)})"
+            style = look | {"linewidth": 1.5, "markersize": 3.5, "markevery": max(1, shortest // 10)}
+            axes.plot(range(1, shortest + 1), mean, **style, label=label, zorder=3)
     axes.set(title=title, xlabel="epoch", ylabel=f"dev {METRICS[metric]}, %")
     axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.legend(**ROOM)
+    axes.legend(**LEGEND)
     return figure
 
 
-def _sensitivity(title: str, group: Results, looks: Looks) -> Any:
-    """The score at each point of a sweep, mean ± standard deviation: best dev, and of a split that selected nothing."""
-    figure, (panels,) = _figure(1, len(_shown(group)))
-    values = sorted({float(result.cell.point[1]) for result in group if result.cell.point})
-    key = next(result.cell.point[0] for result in group if result.cell.point)
-    for axes, quantity in zip(panels, _shown(group), strict=True):
+def _sensitivity(title: str, cells: DataFrame, looks: Looks) -> Figure:
+    """The score at each value of a sweep, mean ± standard deviation: best dev, and a split that selected nothing."""
+    shown = _quantities(cells)
+    figure, (panels,) = _figure(1, len(shown))
+    values = sorted({*cells.value.astype(float)})
+    positive = [value for value in values if value > 0]
+    for axes, quantity in zip(panels, shown, strict=True):
+        scores = cells[(cells.quantity == quantity) & (cells.n > 0)].assign(x=lambda points: points.value.astype(float))
         for row, look in looks.items():
-            found = [
-                (float(r.cell.point[1]), _scores(r, quantity)) for r in group if r.cell.row == row and r.cell.point
-            ]
-            points = sorted((value, summary(scores)) for value, scores in found if scores)
-            if points:
-                spread = [ours.std or 0.0 for _, ours in points]
-                means = [ours.mean for _, ours in points]
-                x = [value for value, _ in points]
-                axes.errorbar(x, means, spread, **look, capsize=2, markersize=4, linewidth=1.2, label=row)
-        positive = [value for value in values if value > 0]
+            points = scores[scores.row == row].sort_values("x")
+            if len(points):
+                style = look | {"capsize": 2, "markersize": 4, "linewidth": 1.2, "label": row}
+                axes.errorbar(points.x, points["mean"], points["std"].fillna(0), **style)
         if positive:
             axes.set_xscale("symlog", linthresh=positive[0]) if values[0] <= 0 else axes.set_xscale("log")
         axes.set_xticks(values, [f"{value:g}" for value in values])
         axes.minorticks_off()
-        axes.set(xlabel=key.rpartition(".")[2], ylabel=f"{METRICS[headline(group[0].cell.task)]}, %")
-        axes.set_title(NAMES.get(quantity, quantity))
-    panels[-1].legend(**ROOM)
+        axes.set(xlabel=cells.setting.iloc[0].rpartition(".")[2], ylabel=f"{METRICS[cells.metric.iloc[0]]}, %")
+        axes.set_title(QUANTITIES.get(quantity, quantity))
+    panels[-1].legend(**LEGEND)
     figure.suptitle(title)
     return figure
 
 
-def _costs(title: str, results: Results, looks: Looks) -> Any:
-    """The score, of a split that selected nothing where there is one, against trained numbers and seconds."""
-    places = _by_place(results)
-    figure, panels = _figure(len(places), 2)
-    for (left, right), ((task, model), group) in zip(panels, places, strict=True):
-        quantity = _shown(group)[-1]
+def _costs(title: str, cells: DataFrame, looks: Looks) -> Figure:
+    """The score, on a split that selected nothing if there is one, against trainable parameters and seconds."""
+    groups = list(cells.groupby(["task", "model"]))
+    figure, panels = _figure(len(groups), 2)
+    for (left, right), ((task, model), group) in zip(panels, groups, strict=True):
+        quantity = _quantities(group)[-1]
         for row, look in looks.items():
-            found = [(result, _scores(result, quantity)) for result in group if result.cell.row == row]
-            shown = [(summary(scores), cost(result.done.values())) for result, scores in found if scores]
-            for axes, of in ((left, "parameters"), (right, "seconds")):
-                x = [took.parameters if of == "parameters" else took.seconds.mean for _, took in shown if took]
-                wide = None if of == "parameters" else [took.seconds.std or 0.0 for _, took in shown if took]
-                y, high = [ours.mean for ours, _ in shown], [ours.std or 0.0 for ours, _ in shown]
-                if x:
-                    style = {name: look[name] for name in ("color", "marker")}
-                    axes.errorbar(x, y, high, wide, **style, linestyle="none", capsize=2, markersize=4, label=row)
+            points = group[(group.row == row) & (group.quantity == quantity) & (group.n > 0)]
+            if len(points):
+                style = {name: look[name] for name in ("color", "marker")}
+                style |= {"linestyle": "none", "capsize": 2, "markersize": 4, "label": row}
+                mean, std = points["mean"], points["std"].fillna(0)
+                left.errorbar(points.trainable_parameters.astype(int), mean, std, **style)
+                right.errorbar(points.seconds_mean, mean, std, points.seconds_std.fillna(0), **style)
         left.set_xscale("log")
-        left.set(xlabel="trained numbers", title=f"{task}, {model}")
-        right.set(xlabel="seconds a run", title=f"{NAMES.get(quantity, quantity)}, mean ± std")
+        left.set(xlabel="trainable parameters", title=f"{task}, {model}")
+        right.set(xlabel="seconds a run", title=f"{QUANTITIES.get(quantity, quantity)}, mean ± std")
         for axes in (left, right):
-            axes.set_ylabel(f"{METRICS[headline(task)]}, %")
-        right.legend(**ROOM)
-    demo = " (a demo, not a result)" if any(model == "demo" for (_, model), _ in places) else ""
+            axes.set_ylabel(f"{METRICS[group.metric.iloc[0]]}, %")
+        right.legend(**LEGEND)
+    demo = " (a demo, not a result)" if (cells.model == "demo").any() else ""
     figure.suptitle(f"{title}: score and cost{demo}")
     return figure
 
 
-def _shown(group: Results) -> list[str]:
-    """Best dev, and a split that selected nothing where there is one."""
-    names = list(dict.fromkeys(line.quantity for line in lines(group) if line.scores))
-    return list(dict.fromkeys(["best_dev", unselected(names)]))
-
-
-def _scores(result: Result, quantity: str) -> list[float]:
-    return list(scores_of(result, quantity).values())
+def _quantities(cells: DataFrame) -> list[str]:
+    """Best dev, and a split that selected nothing if there is one."""
+    scored = dict.fromkeys(cells.quantity[cells.n > 0])
+    return list(dict.fromkeys([DEV[0], unselected(scored)]))

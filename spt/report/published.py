@@ -1,4 +1,4 @@
-"""What is published, as it ships with the repository: numbers in `results/reference`, recipes in `conf/recipe`."""
+"""Published numbers and learning curves, as they ship with the repository in `results/reference`."""
 
 import csv
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ CURVES = REPOSITORY / "results" / "reference" / "published_curves"
 
 COLUMNS = ("source", "model", "task", "method", "split", "metric", "value", "selection", "seed", "note")
 
-# Which of our numbers a published one compares with, by its split and what selected the epoch.
+# The quantity that a published number compares with, by its split and what selected the epoch.
 COMPARES_WITH = {
     ("validation", "max over epochs"): "best_dev",
     ("validation", "best epoch"): "best_dev",
@@ -27,14 +27,26 @@ COMPARES_WITH = {
     ("test (at best dev)", "best epoch"): "test",
 }
 
-# What is published under another method's name: P-tuning v2's are prefix tuning's numbers.
+# Methods published under another name: the numbers of prefix_tuning are P-tuning v2's.
 SAME_AS = {"p_tuning_v2": "prefix_tuning"}
 
 
 def published(task: str, model: str, method: str) -> list[dict[str, str]]:
-    """The rows of one cell: source, split, metric, value (in percent), selection, seed and note of each."""
-    cell = (task, model, SAME_AS.get(method, method))
-    return [row for row in read_numbers(NUMBERS) if (row["task"], row["model"], row["method"]) == cell]
+    """The published rows of a task, model and method, in the order of the file: dictionaries of `COLUMNS`."""
+    return _by_method(NUMBERS).get((task, model, SAME_AS.get(method, method)), [])
+
+
+def headline_metric(task: str) -> str:
+    """A task's first metric, which selects epochs and is shown in the tables."""
+    return task_config(task)["metrics"][0]
+
+
+@cache
+def _by_method(path: Path) -> dict[tuple[str, str, str], list[dict[str, str]]]:
+    rows: dict[tuple[str, str, str], list[dict[str, str]]] = {}
+    for row in read_numbers(path):
+        rows.setdefault((row["task"], row["model"], row["method"]), []).append(row)
+    return rows
 
 
 @cache
@@ -42,7 +54,7 @@ def read_numbers(path: Path) -> list[dict[str, str]]:
     """All rows of a file of published numbers.
 
     Raises:
-        SptError: where the file is not of the known columns, or a row says what cannot be.
+        SptError: if the file has other columns than `COLUMNS`, or a row has an invalid field.
     """
     with _reading(path) as reader:
         columns = tuple(reader.fieldnames or ())
@@ -67,14 +79,14 @@ def _reading(path: Path) -> Iterator[csv.DictReader]:
             yield csv.DictReader(file)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise SptError(
-            f"cannot read {path} ({getattr(error, 'strerror', None) or error}): it is a CSV in UTF-8, and comes with "
-            "the repository"
+            f"cannot read {path} ({getattr(error, 'strerror', None) or error}): it is a CSV file in UTF-8, which "
+            "comes with the repository"
         ) from error
 
 
 def _check(row: dict[str, Any], where: str) -> None:
     if None in row or None in row.values():
-        raise SptError(f"{where}: {len(COLUMNS)} fields are needed; a field with a comma in it stands in quotes")
+        raise SptError(f"{where}: {len(COLUMNS)} fields are needed; put a field that contains a comma in quotes")
     for name in COLUMNS[:-2]:
         if not row[name].strip():
             raise SptError(f"{where}: {name} is empty")
@@ -104,17 +116,17 @@ def _check(row: dict[str, Any], where: str) -> None:
 
 @cache
 def task_config(task: str) -> dict[str, Any]:
-    """The task's part of its YAML in `conf/task`: metrics, sizes and the rest."""
-    text = OmegaConf.load(CONF / "task" / f"{task}.yaml")
-    whole: dict[str, Any] = OmegaConf.to_container(text, resolve=False)  # type: ignore[assignment]
+    """The task settings in a task's file in `conf/task`, before Hydra composes them."""
+    content = OmegaConf.load(CONF / "task" / f"{task}.yaml")
+    whole: dict[str, Any] = OmegaConf.to_container(content, resolve=False)  # type: ignore[assignment]
     return whole.get("task", whole)
 
 
 def curve(task: str, model: str, method: str, metric: str) -> list[tuple[float, float]]:
-    """The released dev score, in percent, of each epoch; empty where none is released for the cell.
+    """The epoch and dev score, in percent, of each epoch of the released run; empty if none is released.
 
     Raises:
-        SptError: where the file does not hold numbers in the columns `epoch` and `dev_<metric>`.
+        SptError: if the columns `epoch` and `dev_<metric>` are missing or do not hold numbers.
     """
     path = CURVES / f"{task}_{model}_{SAME_AS.get(method, method)}.csv"
     if not path.exists():

@@ -1,4 +1,8 @@
-"""Tasks: rows become examples, examples model inputs, logits scores. `_target_` of a task's YAML is one of these."""
+"""Tasks: the classes that `_target_` names in conf/task.
+
+file_readers and hub_datasets read rows. A task (base, and a module for each kind of input) makes examples of rows,
+model inputs of examples (model_inputs, tokenized_cache) and predictions of logits. metrics scores the predictions.
+"""
 
 from spt.tasks.custom import custom_task
 from spt.tasks.multiple_choice import ChoiceTask

@@ -1,4 +1,4 @@
-"""IOB tags of named entities: checked, converted to IOB2, made from spans."""
+"""IOB tags of named entities: check them, convert them to IOB2, make them from spans."""
 
 from typing import Any
 
@@ -6,23 +6,18 @@ from spt.errors import SptError
 
 
 def check_tag(tag: Any) -> None:
-    """Complain of a tag that is none."""
+    """Raise an SptError unless `tag` is O, B-TYPE or I-TYPE."""
     if tag != "O" and not (isinstance(tag, str) and tag[:2] in ("B-", "I-") and len(tag) > 2):
-        raise SptError(f"{tag!r} is no tag: expected O, B-TYPE or I-TYPE")
+        raise SptError(f"{tag!r} is not a tag: expected O, B-TYPE or I-TYPE")
 
 
 def to_iob2(tags: list[str]) -> list[str]:
-    """`tags` with "B-" on the first word of every entity. IOB2 comes back as it is, IOB1 converted.
+    """IOB1 or IOB2 tags as IOB2, where every entity starts with "B-".
 
-    In both, a new entity starts at "B-" and where the type changes or follows an O.
+    In both schemes an entity starts at "B-", after "O", and where the type changes.
     """
-    converted = []
-    previous = "O"
-    for tag in tags:
-        starts = tag != "O" and (tag[0] == "B" or previous[2:] != tag[2:])
-        converted.append(f"B-{tag[2:]}" if starts else tag)
-        previous = tag
-    return converted
+    pairs = zip(["O", *tags], tags, strict=False)
+    return [f"B-{tag[2:]}" if tag != "O" and previous[2:] != tag[2:] else tag for previous, tag in pairs]
 
 
 def spans_to_tags(length: int, spans: list[dict[str, Any]]) -> list[str]:
@@ -32,7 +27,7 @@ def spans_to_tags(length: int, spans: list[dict[str, Any]]) -> list[str]:
         try:
             start, end, kind = int(span["start"]), int(span["end"]), str(span["type"])
         except (KeyError, TypeError, ValueError) as error:
-            raise SptError(f"{span!r} is no span: expected start, end and type") from error
+            raise SptError(f"{span!r} is not a span: expected start, end and type") from error
         if not 0 <= start < end <= length:
             raise SptError(f"span {start}-{end} lies outside a sentence of {length} words")
         if any(tag != "O" for tag in tags[start:end]):

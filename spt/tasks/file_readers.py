@@ -1,12 +1,13 @@
-"""Rows out of files as people have them, and out of the hub. Every complaint names the file and the line.
+"""Rows of .jsonl, .json, .csv, .tsv and CoNLL files.
 
-A reader yields `(where, row)`: `where` says where the row stands, for the messages of whoever reads on.
+Each reader yields (where, row): `where` is the file and line for error messages, `row` a dict of fields.
 """
 
 import csv
 import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,9 @@ csv.field_size_limit(2**30)  # a text may be a book
 
 
 def find_file(data_dir: str, names: list[str], required: bool) -> Path | None:
-    """The first of `names` in the folder `data_dir`; None where none is there and none is `required`."""
+    """The first of `names` that exists in the folder `data_dir`, or None if none does and none is `required`."""
+    if not names:
+        return None
     folder = local_path(data_dir)
     if not folder.is_dir():
         raise SptError(f"no data folder {data_dir!r}: set task.data_dir to the folder that holds {names[0]}")
@@ -34,8 +37,8 @@ def find_file(data_dir: str, names: list[str], required: bool) -> Path | None:
             return folder / name
     if not required:
         return None
-    there = ", ".join(sorted(path.name for path in folder.iterdir())[:10]) or "nothing"
-    raise SptError(f"{data_dir!r} has no {' or '.join(names)} (it holds {there})")
+    present = ", ".join(sorted(path.name for path in folder.iterdir())[:10]) or "nothing"
+    raise SptError(f"{data_dir!r} has no {' or '.join(names)} (it holds {present})")
 
 
 def read_rows(path: Path, header: list[str] | None = None, leave_out_short: bool = False) -> Rows:
@@ -48,31 +51,29 @@ def read_rows(path: Path, header: list[str] | None = None, leave_out_short: bool
 
 
 def read_sentences(path: Path) -> Rows:
-    """Sentences of a .jsonl or .json file, or of CoNLL columns under any other name."""
+    """Sentences of a .jsonl or .json file, or of CoNLL columns in a file with any other suffix."""
     return read_rows(path) if path.suffix.lower() in (".jsonl", ".json") else read_conll(path)
 
 
 def read_jsonl(path: Path) -> Rows:
-    """JSON objects, one a line; blank lines are passed over."""
+    """JSON objects, one on each line; blank lines are skipped."""
     for number, line in read_lines(path):
-        if not line.strip():
-            continue
-        where = f"{path}, line {number}"
-        try:
-            row = parsed(line)
-        except ValueError as error:
-            raise SptError(f"{where}: not JSON ({error})") from error
-        yield where, _object(row, where)
+        if line.strip():
+            where = f"{path}, line {number}"
+            try:
+                row = parsed(line)
+            except ValueError as error:
+                raise SptError(f"{where}: not JSON ({error})") from error
+            yield where, _object(row, where)
 
 
 def read_json(path: Path) -> Rows:
     """The objects of a JSON list."""
+    text = "".join(line for _, line in read_lines(path))
     try:
-        rows = parsed("".join(line for _, line in read_lines(path)))
+        rows = parsed(text)
     except ValueError as error:
-        if isinstance(error, SptError):
-            raise
-        raise SptError(f"{path}: not JSON ({error}); one object a line goes into a .jsonl file") from error
+        raise SptError(f"{path}: not JSON ({error}); a file with one object a line must be named .jsonl") from error
     if not isinstance(rows, list):
         raise SptError(f"{path}: expected a JSON list of objects, found {type(rows).__name__}")
     for number, row in enumerate(rows, start=1):
@@ -87,40 +88,27 @@ def _object(row: Any, where: str) -> Row:
 
 
 def read_tsv(path: Path, header: list[str] | None = None, leave_out_short: bool = False) -> Rows:
-    """Rows of tab-separated columns, without quoting: a quote is text. Blank lines are passed over.
+    """Rows of tab-separated columns without quoting: a quote is text. Blank lines are skipped.
 
     Args:
         path: the file.
-        header: the names of the columns, where the first line does not hold them.
-        leave_out_short: leave out rows with fewer fields than there are columns, and say how many, instead of refusing
-            the file.
+        header: the names of the columns; None: the first line has them.
+        leave_out_short: skip and count rows with too few fields, instead of refusing the file.
     """
-    short: list[str] = []
-    for number, line in read_lines(path):
-        where = f"{path}, line {number}"
-        line = line.removesuffix("\n").removesuffix("\r")
-        if not line:
-            continue
-        fields = line.split("\t")
-        if header is None:
-            header = _header(fields, where)
-        elif len(fields) == len(header):
-            yield where, dict(zip(header, fields, strict=True))
-        elif leave_out_short and len(fields) < len(header):
-            short.append(where)
-        else:
-            raise SptError(
-                f"{where}: expected {len(header)} fields separated by tabs, found {len(fields)} (quotes are text here, "
-                "as in GLUE's files: a text with a tab or a line break goes into a .csv)"
-            )
-    if short:
-        log.warning("%s: %d rows with too few fields left out, the first in %s", path, len(short), short[0])
+    lines = (
+        (f"{path}, line {number}", line.removesuffix("\n").removesuffix("\r")) for number, line in read_lines(path)
+    )
+    hint = "separated by tabs (quotes are text, as in GLUE's files: put a text with a tab or a line break into a .csv)"
+    return _table(((where, line.split("\t")) for where, line in lines if line), hint, header, leave_out_short)
 
 
 def read_csv(path: Path) -> Rows:
-    """Rows of comma-separated columns, quoted as RFC 4180 has it, below a line with their names."""
+    """Rows of comma-separated columns, quoted as in RFC 4180; the first line names the columns."""
+    return _table(_csv_lines(path), "separated by commas (put a text with a comma in double quotes)")
+
+
+def _csv_lines(path: Path) -> Iterator[tuple[str, list[str]]]:
     reader = csv.reader((line for _, line in read_lines(path)), strict=True)
-    header: list[str] | None = None
     while True:
         where = f"{path}, line {reader.line_num + 1}"
         try:
@@ -129,36 +117,40 @@ def read_csv(path: Path) -> Rows:
             return
         except csv.Error as error:
             raise SptError(
-                f"{where}: not CSV ({error}): is a quote left open, or not doubled inside quotes?"
+                f"{where}: not CSV ({error}): is a quote left open, or a quote inside not doubled?"
             ) from error
-        if not fields:
-            continue
+        if fields:
+            yield where, fields
+
+
+def _table(
+    lines: Iterator[tuple[str, list[str]]], hint: str, header: list[str] | None = None, leave_out_short: bool = False
+) -> Rows:
+    short: list[str] = []
+    for where, fields in lines:
         if header is None:
-            header = _header(fields, where)
+            header = fields
+            if twice := [name for name, count in Counter(fields).items() if name and count > 1]:
+                raise SptError(f"{where}: two columns are called {twice[0]!r}")
         elif len(fields) == len(header):
             yield where, dict(zip(header, fields, strict=True))
+        elif leave_out_short and len(fields) < len(header):
+            short.append(where)
         else:
-            raise SptError(
-                f"{where}: expected {len(header)} fields separated by commas, found {len(fields)}: "
-                "a text with a comma stands in double quotes"
-            )
-
-
-def _header(fields: list[str], where: str) -> list[str]:
-    if twice := [name for name, count in Counter(fields).items() if name and count > 1]:
-        raise SptError(f"{where}: two columns are called {twice[0]!r}")
-    return fields
+            raise SptError(f"{where}: expected {len(header)} fields, found {len(fields)}, {hint}")
+    if short:
+        log.warning("%d rows with too few fields are left out, the first in %s", len(short), short[0])
 
 
 def read_conll(path: Path) -> Rows:
-    """Sentences as {"tokens", "tags"} from CoNLL columns: token first, tag last, separated by tabs or spaces.
+    """Sentences as {"tokens", "tags"} of CoNLL columns: token first, tag last, separated by tabs or spaces.
 
-    A blank line ends a sentence, -DOCSTART- lines are passed over, IOB1 tags become IOB2 ("B-" on every first word).
+    A blank line ends a sentence, -DOCSTART- lines are skipped, IOB1 tags become IOB2.
     """
     tokens: list[str] = []
     tags: list[str] = []
     start = columns = 0
-    for number, line in read_lines(path):
+    for number, line in chain(read_lines(path), [(0, "")]):
         where = f"{path}, line {number}"
         line = line.rstrip("\r\n")
         if not line.strip() or line.startswith("-DOCSTART-"):
@@ -166,27 +158,23 @@ def read_conll(path: Path) -> Rows:
                 yield f"{path}, line {start}", {"tokens": tokens, "tags": to_iob2(tags)}
                 tokens, tags = [], []
             continue
-        fields = line.split("\t") if "\t" in line else line.rstrip(" ").split(" ")
-        fields = [field.strip() for field in fields]
+        fields = [
+            field.strip() for field in (line if "\t" in line else line.rstrip(" ").replace(" ", "\t")).split("\t")
+        ]
         columns = columns or len(fields)
         if len(fields) < 2 or len(fields) != columns or not fields[0]:
-            raise SptError(
-                f"{where}: expected {max(columns, 2)} columns, token first and tag last, found {line.rstrip()!r}"
-            )
+            raise SptError(f"{where}: expected {max(columns, 2)} columns, token first and tag last, found {line!r}")
         try:
             check_tag(fields[-1])
         except SptError as error:
             raise SptError(f"{where}, last column: {error}") from error
-        if not tokens:
-            start = number
+        start = start if tokens else number
         tokens.append(fields[0])
         tags.append(fields[-1])
-    if tokens:
-        yield f"{path}, line {start}", {"tokens": tokens, "tags": to_iob2(tags)}
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Numbered lines with their ends. Only a line feed ends a line: any other separator may be part of a text."""
+    """Numbered lines with their ends. Only a line feed ends a line: other separators may be part of a text."""
     try:
         with path.open(encoding="utf-8-sig", newline="\n") as file:
             yield from numbered(file, path)
@@ -194,13 +182,13 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
         raise SptError(f"cannot read {path}: {error.strerror}") from error
 
 
-def numbered(lines: Iterable[str], where: object) -> Iterator[tuple[int, str]]:
-    """Lines with their numbers, from 1, as far as they are text in UTF-8."""
+def numbered(lines: Iterable[str], source: object) -> Iterator[tuple[int, str]]:
+    """Lines with their numbers, from 1. Raises an SptError that names `source` and line if one is not UTF-8 text."""
     number = 0
     try:
         for number, line in enumerate(lines, start=1):
             if "\0" in line:
-                raise SptError(f"{where}, line {number}: a NUL byte: is this no text, or not UTF-8?")
+                raise SptError(f"{source}, line {number}: a NUL byte: not text, or not UTF-8")
             yield number, line
     except UnicodeDecodeError as error:
-        raise SptError(f"{where}, line {number + 1} or soon after: not UTF-8 ({error.reason})") from error
+        raise SptError(f"{source}, line {number + 1} or soon after: not UTF-8 ({error.reason})") from error

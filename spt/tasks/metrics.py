@@ -1,154 +1,113 @@
-"""Scores of a split, as fractions. The first of a task's metrics selects epochs and stands in the tables."""
+"""Metrics: functions of (gold, predicted) that return a fraction, by their names in `task.metrics`.
+
+Scores are those of scikit-learn, scipy and seqeval, and of the official MultiRC and ReCoRD evaluation.
+"""
 
 import re
 import string
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
-
-from spt.errors import SptError, nearest
+from scipy.stats import pearsonr, rankdata, spearmanr, zscore
+from seqeval.metrics import classification_report
+from seqeval.metrics.sequence_labeling import get_entities
+from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
 Scores = dict[str, float]
 
-Score = Callable[[Sequence, Sequence], Scores]
+Metric = Callable[[Sequence, Sequence], float]
 
 
-def accuracy(gold: Sequence[int], predicted: Sequence[int]) -> Scores:
-    """The share of examples whose class is right."""
-    from sklearn.metrics import accuracy_score
-
-    return {"accuracy": float(accuracy_score(gold, predicted))}
+def has_correlation(gold: Sequence[float], predicted: Sequence[float]) -> bool:
+    """Whether a correlation is defined: all numbers are finite, and neither side is constant."""
+    return bool(np.isfinite(predicted).all()) and np.ptp(gold) > 0 and np.ptp(predicted) > 0
 
 
-def macro_f1(gold: Sequence[int], predicted: Sequence[int]) -> Scores:
-    """F1 of each class, averaged over the classes that occur in gold or predicted."""
-    from sklearn.metrics import f1_score
-
-    return {"macro_f1": float(f1_score(gold, predicted, average="macro", zero_division=0))}
-
-
-def binary_f1(gold: Sequence[int], predicted: Sequence[int]) -> Scores:
-    """F1 of class 1, of two classes; 0 where it neither occurs nor is predicted."""
-    from sklearn.metrics import f1_score
-
-    return {"f1": float(f1_score(gold, predicted, zero_division=0))}
-
-
-def matthews(gold: Sequence[int], predicted: Sequence[int]) -> Scores:
-    """Matthews correlation, from -1 to 1; 0 where gold or predicted is all one class."""
-    from sklearn.metrics import matthews_corrcoef
-
-    return {"matthews": float(matthews_corrcoef(gold, predicted))}
-
-
-def pearson(gold: Sequence[float], predicted: Sequence[float]) -> Scores:
-    """Pearson's linear correlation. Where it has no value (constant or non-finite numbers) it is 0."""
-    from scipy.stats import pearsonr
-
-    return {"pearson": _correlation(pearsonr, gold, predicted)}
-
-
-def spearman(gold: Sequence[float], predicted: Sequence[float]) -> Scores:
-    """Spearman's rank correlation. Where it has no value (constant or non-finite numbers) it is 0."""
-    from scipy.stats import spearmanr
-
-    return {"spearman": _correlation(spearmanr, gold, predicted)}
-
-
-def _correlation(function: Callable, gold: Sequence[float], predicted: Sequence[float]) -> float:
-    if not np.isfinite(predicted).all() or np.ptp(gold) == 0 or np.ptp(predicted) == 0:
-        return 0.0
-    value = float(function(gold, predicted).statistic)
+def correlation(function: Callable, gold: Sequence[float], predicted: Sequence[float]) -> float:
+    """scipy's `pearsonr` or `spearmanr`, 0 where the correlation is not defined."""
+    value = float(function(gold, predicted).statistic) if has_correlation(gold, predicted) else 0.0
     return value if np.isfinite(value) else 0.0
 
 
 def correlation_terms(name: str, gold: Sequence[float], predicted: Sequence[float]) -> list[float]:
-    """What each example adds to "pearson" or "spearman": the product of standard scores (of ranks for "spearman")."""
-    from scipy.stats import rankdata, zscore
-
-    if not np.isfinite(predicted).all() or np.ptp(gold) == 0 or np.ptp(predicted) == 0:
+    """The terms of "pearson" or "spearman", whose mean it is: products of standard scores (for "spearman" of ranks)."""
+    if not has_correlation(gold, predicted):
         return [0.0] * len(predicted)
     a, b = (zscore(rankdata(values) if name == "spearman" else values) for values in (gold, predicted))
     return np.round(a * b, 6).tolist()
 
 
 def entity_counts(gold: list[str], predicted: list[str]) -> list[int]:
-    """The entities of one sentence (seqeval, lenient): predicted and gold at once, predicted, gold."""
-    from seqeval.metrics.sequence_labeling import get_entities
-
-    right, found = set(get_entities(gold)), set(get_entities(predicted))
-    return [len(right & found), len(found), len(right)]
+    """Numbers of entities in a sentence (seqeval, lenient): correctly predicted, predicted, gold."""
+    gold_entities, predicted_entities = set(get_entities(gold)), set(get_entities(predicted))
+    return [len(gold_entities & predicted_entities), len(predicted_entities), len(gold_entities)]
 
 
-def entity_f1(gold: Sequence[list[str]], predicted: Sequence[list[str]]) -> Scores:
-    """Entity-level micro F1, precision and recall, and each entity type's F1 (seqeval, its default lenient mode)."""
-    from seqeval.metrics import classification_report
-
+def entity_scores(gold: Sequence[list[str]], predicted: Sequence[list[str]]) -> Scores:
+    """Entity-level micro F1, precision and recall, and the F1 of each entity type (seqeval, default lenient mode)."""
     report = classification_report(gold, predicted, output_dict=True, zero_division=0)
-    micro = report["micro avg"]
-    averages = ("micro avg", "macro avg", "weighted avg")
-    types = {f"f1_{kind}": float(scores["f1-score"]) for kind, scores in report.items() if kind not in averages}
-    return {
-        "f1": float(micro["f1-score"]),
-        "precision": float(micro["precision"]),
-        "recall": float(micro["recall"]),
-    } | types
+    micro, *_ = (report.pop(f"{average} avg") for average in ("micro", "macro", "weighted"))
+    scores = {"f1": micro["f1-score"], "precision": micro["precision"], "recall": micro["recall"]}
+    scores |= {f"f1_{kind}": of_kind["f1-score"] for kind, of_kind in report.items()}
+    return {name: float(score) for name, score in scores.items()}
 
 
-def answer_f1(gold: Sequence[tuple[str, int]], predicted: Sequence[int]) -> Scores:
-    """MultiRC's F1a: F1 of class 1 over all answers. Gold is the question and the class of each answer."""
-    return {"f1a": binary_f1([label for _, label in gold], predicted)["f1"]}
+def answer_f1(gold: Sequence[tuple[str, int]], predicted: Sequence[int]) -> float:
+    """MultiRC's F1a: F1 of class 1 over all answers. `gold` has the question id and the class of each answer."""
+    return f1_score([label for _, label in gold], predicted, zero_division=0)
 
 
-def question_em(gold: Sequence[tuple[str, int]], predicted: Sequence[int]) -> Scores:
-    """MultiRC's exact match: the share of questions all of whose answers are right."""
-    right: dict[str, bool] = defaultdict(lambda: True)
+def question_em(gold: Sequence[tuple[str, int]], predicted: Sequence[int]) -> float:
+    """MultiRC's exact match: the share of questions whose answers are all classified correctly."""
+    correct: dict[str, bool] = defaultdict(lambda: True)
     for (question, label), answer in zip(gold, predicted, strict=True):
-        right[question] &= label == answer
-    return {"em": sum(right.values()) / len(right)}
+        correct[question] &= label == answer
+    return sum(correct.values()) / len(correct)
 
 
-def text_f1(gold: Sequence[list[str]], predicted: Sequence[str]) -> Scores:
-    """ReCoRD's F1: the tokens that a text shares with the gold answer closest to it, averaged over the queries."""
-    return {"f1": _best_of_answers(_shared_tokens, gold, predicted)}
+def text_f1(gold: Sequence[list[str]], predicted: Sequence[str]) -> float:
+    """ReCoRD's F1: F1 of the tokens of a text and its most similar gold answer, averaged over the queries."""
+    return _mean_of_best(_token_f1, gold, predicted)
 
 
-def text_em(gold: Sequence[list[str]], predicted: Sequence[str]) -> Scores:
-    """ReCoRD's exact match: the share of queries whose text is one of the gold answers, after normalisation."""
-    return {"em": _best_of_answers(lambda a, b: float(normalised(a) == normalised(b)), gold, predicted)}
+def text_em(gold: Sequence[list[str]], predicted: Sequence[str]) -> float:
+    """ReCoRD's exact match: the share of queries whose text equals a gold answer after normalisation."""
+    return _mean_of_best(lambda answer, text: normalised(answer) == normalised(text), gold, predicted)
 
 
-def _best_of_answers(score: Callable[[str, str], float], gold: Sequence[list[str]], predicted: Sequence[str]) -> float:
+def _mean_of_best(score: Callable[[str, str], float], gold: Sequence[list[str]], predicted: Sequence[str]) -> float:
     pairs = zip(gold, predicted, strict=True)
     return sum(max(score(answer, text) for answer in answers) for answers, text in pairs) / len(predicted)
 
 
-def _shared_tokens(answer: str, text: str) -> float:
-    ours, theirs = normalised(answer).split(), normalised(text).split()
-    shared = (Counter(ours) & Counter(theirs)).total()
-    return 2 * shared / (len(ours) + len(theirs)) if shared else 0.0
+def _token_f1(answer: str, text: str) -> float:
+    answer_tokens, text_tokens = normalised(answer).split(), normalised(text).split()
+    shared = (Counter(answer_tokens) & Counter(text_tokens)).total()
+    return 2 * shared / (len(answer_tokens) + len(text_tokens)) if shared else 0.0
 
 
 def normalised(text: str) -> str:
-    """A text as SQuAD compares it: in lower case, without ASCII punctuation, articles and superfluous space."""
-    bare = text.lower().translate(str.maketrans("", "", string.punctuation))
-    return " ".join(re.sub(r"\b(a|an|the)\b", " ", bare).split())
+    """A text as SQuAD compares it: lower case, without ASCII punctuation, articles and repeated spaces."""
+    text = text.lower().translate(str.maketrans("", "", string.punctuation))
+    return " ".join(re.sub(r"\b(a|an|the)\b", " ", text).split())
 
 
-OF_CLASSES: dict[str, Score] = {"accuracy": accuracy, "macro_f1": macro_f1, "f1": binary_f1, "matthews": matthews}
+CLASS_METRICS: dict[str, Metric] = {
+    "accuracy": accuracy_score,
+    "macro_f1": partial(f1_score, average="macro", zero_division=0),  # over the classes in gold or predicted
+    "f1": partial(f1_score, zero_division=0),  # of class 1 of two
+    "matthews": matthews_corrcoef,
+}
 
-OF_NUMBERS: dict[str, Score] = {"spearman": spearman, "pearson": pearson}
+NUMBER_METRICS: dict[str, Metric] = {
+    "spearman": partial(correlation, spearmanr),
+    "pearson": partial(correlation, pearsonr),
+}
 
-OF_ENTITIES: dict[str, Score] = {"f1": entity_f1}
+ENTITY_METRICS: dict[str, Metric] = {"f1": lambda gold, predicted: entity_scores(gold, predicted)["f1"]}
 
-OF_QUESTIONS: dict[str, Score] = {"f1a": answer_f1, "em": question_em}
+QUESTION_METRICS: dict[str, Metric] = {"f1a": answer_f1, "em": question_em}
 
-OF_TEXTS: dict[str, Score] = {"f1": text_f1, "em": text_em}
-
-
-def metric(name: str, metrics: dict[str, Score], task: str) -> Score:
-    """The metric called `name`, of those that fit a task."""
-    if name not in metrics:
-        raise SptError(f"unknown metric {name!r} for {task}: {nearest(name, metrics)}")
-    return metrics[name]
+TEXT_METRICS: dict[str, Metric] = {"f1": text_f1, "em": text_em}

@@ -1,26 +1,26 @@
 """The SuperGLUE tasks that need more than a template: WSC, MultiRC, ReCoRD."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
 import numpy as np
 from scipy.special import softmax
-from transformers import DataCollatorWithPadding, PreTrainedTokenizerBase
 
 from spt.errors import SptError
-from spt.tasks.base import Example, Split, Task, is_truncated, model_inputs
+from spt.tasks.base import Names, Task
 from spt.tasks.file_readers import Row
-from spt.tasks.metrics import OF_QUESTIONS, OF_TEXTS, Scores
+from spt.tasks.metrics import QUESTION_METRICS, TEXT_METRICS, Scores
+from spt.tasks.model_inputs import Example, Split, Tokenize, input_columns
 from spt.tasks.text_classification import SentenceTask
 
 
 @dataclass(kw_only=True)
 class WinogradTask(SentenceTask):
-    """WSC: beside the row's own fields, a template may name {marked}, the text with *span 2's word* in asterisks."""
+    """WSC. Templates may also name {marked}: the text with the word at span2_index in *asterisks*."""
 
-    def unfold(self, row: Row) -> list[Row]:
+    def flat_rows(self, row: Row) -> list[Row]:
         target = row.get("target")
         return [row | target if isinstance(target, dict) else row]
 
@@ -30,46 +30,44 @@ class WinogradTask(SentenceTask):
     def example_input(self) -> Row:
         return {"text": "Ann met Bea and she sat.", "span1_text": "Bea", "span2_text": "she", "span2_index": 4}
 
-    def unlabelled(self, row: Row) -> Example:
+    def unlabelled_example(self, row: Row) -> Example:
         words = str(row.get("text", "")).split()
         index = row.get("span2_index")
         if not isinstance(index, int) or not 0 <= index < len(words):
-            raise SptError(f"span2_index {index!r} is no word of the text")
+            raise SptError(f"span2_index {index!r} is not the index of a word of the text")
         words[index] = f"*{words[index]}*"
-        return super().unlabelled(row | {"marked": " ".join(words)}) | {"text": row["text"]}
+        return super().unlabelled_example(row | {"marked": " ".join(words)}) | {"text": row["text"]}
 
-    def passage(self, example: Example) -> str:
+    def shared_text(self, example: Example) -> str:
         return example["text"]
 
 
 @dataclass(kw_only=True)
 class MultiRCTask(SentenceTask):
-    """MultiRC: each answer to each question on a paragraph is right or wrong. An example is an answer.
+    """MultiRC: is an answer to a question on a paragraph right? An example is an answer, with its question's id.
 
-    Files hold a paragraph a row, with its questions and their answers; the hub has an answer a row.
+    Files have a row for each paragraph, with its questions and their answers; the hub has a row for each answer.
     """
 
-    known_metrics = OF_QUESTIONS
+    known_metrics = QUESTION_METRICS
 
-    def unfold(self, row: Row) -> list[Row]:
+    def flat_rows(self, row: Row) -> list[Row]:
         if "passage" not in row:
             return [row]
-        passage, paragraph = _parts(row, "row", "passage", "idx")
-        text, questions = _parts(passage, "passage", "text", "questions")
-        answers = []
-        for question in questions:
-            asked, number, options = _parts(question, "question", "question", "idx", "answers")
-            for option in options:
-                (answer,) = _parts(option, "answer", "text")
-                idx = {"paragraph": paragraph, "question": number} | _only(option, "idx", called="answer")
-                answers.append(
-                    {"paragraph": text, "question": asked, "answer": answer, "idx": idx} | _only(option, "label")
-                )
-        return answers
+        passage, paragraph_idx = _values(row, "row", "passage", "idx")
+        paragraph, questions = _values(passage, "passage", "text", "questions")
+        rows = []
+        for item in questions:
+            question, question_idx, answers = _values(item, "question", "question", "idx", "answers")
+            for answer in answers:
+                (text,) = _values(answer, "answer", "text")
+                idx = {"paragraph": paragraph_idx, "question": question_idx, "answer": answer.get("idx")}
+                flat = {"paragraph": paragraph, "question": question, "answer": text, "idx": idx}
+                rows.append(flat | ({"label": answer["label"]} if "label" in answer else {}))
+        return rows
 
-    def names(self, row: Row) -> list[tuple[str, Any]]:
-        paragraph, question = _parts(self.value(row, "idx"), "idx", "paragraph", "question")
-        return [(f"question {paragraph}-{question}", (row.get("paragraph"), row.get("question")))]
+    def group(self, row: Row) -> tuple[str, Any]:
+        return f"question {self._question_id(row)}", (row.get("paragraph"), row.get("question"))
 
     def fields(self) -> list[str]:
         return [*super().fields(), "idx"]
@@ -77,51 +75,49 @@ class MultiRCTask(SentenceTask):
     def example_input(self) -> Row:
         return dict.fromkeys(super().fields(), "A text.") | {"idx": {"paragraph": 0, "question": 0}}
 
-    def unlabelled(self, row: Row) -> Example:
-        paragraph, question = _parts(self.value(row, "idx"), "idx", "paragraph", "question")
-        return super().unlabelled(row) | {"question": f"{paragraph}-{question}"}
+    def unlabelled_example(self, row: Row) -> Example:
+        return super().unlabelled_example(row) | {"question": self._question_id(row)}
+
+    def _question_id(self, row: Row) -> str:
+        paragraph, question = _values(self.value(row, "idx"), "idx", "paragraph", "question")
+        return f"{paragraph}-{question}"
 
     def gold(self, examples: list[Example]) -> list[tuple[str, int]]:
         return [(example["question"], example["label"]) for example in examples]
 
-    def outcomes(self, predictions: list[int], examples: list[Example]) -> list[int]:
-        return [int(a == example["label"]) for a, example in zip(predictions, examples, strict=True)]
-
 
 @dataclass(kw_only=True)
 class RecordTask(Task):
-    """ReCoRD: which entity of the passage stands for "@placeholder" in the query. An example is a query.
+    """ReCoRD: which entity of a passage does "@placeholder" stand for in a query? An example is a query.
 
-    The model is given the passage and the query with each entity in its place, and tells right from wrong; the entity
-    it is surest of is its answer. Files hold a passage a row, with its queries; the hub has a query a row.
+    The model classifies the query with each entity in the place of "@placeholder" as right or wrong; the entity with
+    the largest margin of right over wrong is the answer. Files have a row for each passage, with its queries; the hub
+    has a row for each query.
     """
 
-    labels: list[str] = field(default_factory=lambda: ["0", "1"])
+    labels: Names = field(default_factory=lambda: ["0", "1"])
 
     task_type = "sentence"
-    known_metrics = OF_TEXTS
+    known_metrics = TEXT_METRICS
     target = "answers"
 
-    def unfold(self, row: Row) -> list[Row]:
+    def flat_rows(self, row: Row) -> list[Row]:
         if "qas" not in row:
             return [row]
-        text, spans = _parts(row["passage"], "passage", "text", "entities")
+        passage, spans = _values(row["passage"], "passage", "text", "entities")
         entities = []
         for span in spans:
-            start, end = _parts(span, "entity", "start", "end")
-            if not 0 <= start <= end < len(text):
-                raise SptError(f"entity {start}-{end} lies outside a passage of {len(text)} characters")
-            entities.append(text[start : end + 1])
+            start, end = _values(span, "entity", "start", "end")
+            if not 0 <= start <= end < len(passage):
+                raise SptError(f"entity {start}-{end} lies outside a passage of {len(passage)} characters")
+            entities.append(passage[start : end + 1])
         rows = []
         for item in row["qas"]:
-            (query,) = _parts(item, "query", "query")
-            answers = [answer for found in item.get("answers", []) for answer in _parts(found, "answer", "text")]
+            (query,) = _values(item, "query", "query")
+            answers = [text for answer in item.get("answers", []) for text in _values(answer, "answer", "text")]
             idx = {"passage": row.get("idx"), "query": item.get("idx")}
-            rows.append({"passage": text, "query": query, "entities": entities, "answers": answers, "idx": idx})
+            rows.append({"passage": passage, "query": query, "entities": entities, "answers": answers, "idx": idx})
         return rows
-
-    def is_unlabelled(self, row: Row) -> bool:
-        return not row.get("answers")
 
     def fields(self) -> list[str]:
         return ["passage", "query", "entities"]
@@ -129,7 +125,10 @@ class RecordTask(Task):
     def example_input(self) -> Row:
         return {"passage": "Ann met Bea.", "query": "@placeholder met Bea.", "entities": ["Ann", "Bea"]}
 
-    def unlabelled(self, row: Row) -> Example:
+    def is_unlabelled(self, row: Row) -> bool:
+        return not row.get("answers")
+
+    def unlabelled_example(self, row: Row) -> Example:
         query, entities = self.text(row, "query"), list(dict.fromkeys(self.value(row, "entities")))
         if "@placeholder" not in query:
             raise SptError(f"no @placeholder in the query {query!r}")
@@ -138,72 +137,60 @@ class RecordTask(Task):
         passage = self.text(row, "passage").replace("@highlight\n", "- ")
         return {"passage": passage, "query": query, "entities": entities}
 
-    def example(self, row: Row) -> Example:
-        return self.unlabelled(row) | {"answers": list(dict.fromkeys(row["answers"]))}
+    def target_of(self, row: Row) -> list[str]:
+        return list(dict.fromkeys(row["answers"]))
 
-    def _columns(
-        self, examples: list[Example], tokenizer: PreTrainedTokenizerBase, limit: int | None
-    ) -> dict[str, list]:
-        pairs = [(example, entity) for example in examples for entity in example["entities"]]
-        passages = [example["passage"] for example, _ in pairs]
-        queries = [example["query"].replace("@placeholder", entity) for example, entity in pairs]
-        encoded = tokenizer(passages, queries, truncation=True, max_length=limit)
-        columns = model_inputs(encoded, tokenizer)
-        columns["length"] = [len(ids) for ids in encoded["input_ids"]]
-        if self.target in examples[0]:
-            columns["labels"] = [int(entity in example["answers"]) for example, entity in pairs]
-        groups = _by_query(is_truncated(encoded), examples)
-        return columns | {"truncated": [n for group in groups for n in (int(any(group)), *[0] * (len(group) - 1))]}
-
-    def collator(self, tokenizer: PreTrainedTokenizerBase) -> Callable[[list[dict]], dict]:
-        return DataCollatorWithPadding(tokenizer)
-
-    def predictions(self, logits: np.ndarray, split: Split) -> list[int]:
-        """The place of each query's answer among its entities: where the right class leads the wrong one by most."""
-        leads = (logits[:, 1] - logits[:, 0]).tolist()
-        return [int(np.argmax(group)) for group in _by_query(leads, split.examples)]
-
-    def describe(self, logits: np.ndarray, split: Split) -> list[dict[str, Any]]:
-        right = softmax(logits.astype(float), axis=-1)[:, 1].tolist()
-        chosen = zip(split.examples, self.predictions(logits, split), _by_query(right, split.examples), strict=True)
-        return [
-            {"answer": e["entities"][best], "probabilities": dict(zip(e["entities"], group, strict=True))}
-            for e, best, group in chosen
-        ]
-
-    def passage(self, example: Example) -> str:
+    def shared_text(self, example: Example) -> str:
         return example["passage"]
 
+    def _tokenized(self, examples: list[Example], tokenize: Tokenize) -> dict[str, list]:
+        """As in `Task`, with a row for each entity. The first row of a query says whether any of them is truncated."""
+        pairs = [(e["passage"], e["query"].replace("@placeholder", name)) for e in examples for name in e["entities"]]
+        columns = input_columns(tokenize(pairs))
+        queries = _by_query(columns["truncated"], examples)
+        return columns | {"truncated": [n for query in queries for n in (max(query), *[0] * (len(query) - 1))]}
+
+    def _label_column(self, examples: list[Example], columns: dict[str, list]) -> list[int]:
+        return [int(entity in example["answers"]) for example in examples for entity in example["entities"]]
+
+    def predictions(self, logits: np.ndarray, split: Split) -> list[int]:
+        """The index of the answer to each query among its entities; `logits` are [entities of all queries, 2]."""
+        margins = (logits[:, 1] - logits[:, 0]).tolist()
+        return [int(np.argmax(query)) for query in _by_query(margins, split.examples)]
+
+    def describe(self, logits: np.ndarray, split: Split) -> list[dict[str, Any]]:
+        answers = _answers(self.predictions(logits, split), split.examples)
+        queries = _by_query(softmax(logits.astype(float), axis=-1)[:, 1].tolist(), split.examples)
+        return [
+            {"answer": answer, "probabilities": dict(zip(example["entities"], query, strict=True))}
+            for example, answer, query in zip(split.examples, answers, queries, strict=True)
+        ]
+
     def score(self, predictions: list[int], examples: list[Example]) -> Scores:
-        return super().score(self._answers(predictions, examples), examples)
+        return super().score(_answers(predictions, examples), examples)
 
     def outcomes(self, predictions: list[int], examples: list[Example]) -> list[float]:
-        """Each query's headline score: the outcomes' mean is the split's."""
-        score, pairs = OF_TEXTS[self.metrics[0]], zip(examples, self._answers(predictions, examples), strict=True)
-        return [round(score([e[self.target]], [answer])[self.metrics[0]], 6) for e, answer in pairs]
-
-    def _answers(self, predictions: list[int], examples: list[Example]) -> list[str]:
-        return [example["entities"][best] for example, best in zip(examples, predictions, strict=True)]
+        """The headline score of each query."""
+        metric, answers = TEXT_METRICS[self.metrics[0]], _answers(predictions, examples)
+        return [round(float(metric([e["answers"]], [answer])), 6) for e, answer in zip(examples, answers, strict=True)]
 
     def only_class(self, predictions: list[int]) -> str | None:
-        kinds = set(predictions)
-        return f"entity {kinds.pop()}" if len(kinds) == 1 else None
+        return f"entity {predictions[0]}" if len(set(predictions)) == 1 else None
+
+
+def _answers(predictions: list[int], examples: list[Example]) -> list[str]:
+    return [example["entities"][best] for example, best in zip(examples, predictions, strict=True)]
 
 
 def _by_query(values: Iterable, examples: list[Example]) -> list[list]:
-    """One value an entity, in lists of one a query."""
+    """Values of all entities, in a list for each query."""
     values = iter(values)
     return [list(islice(values, len(example["entities"]))) for example in examples]
 
 
-def _parts(item: Any, what: str, *names: str) -> list[Any]:
-    """The named fields of a nested object."""
+def _values(item: Any, what: str, *names: str) -> list[Any]:
+    """The values of a nested JSON object, which must have all of `names`."""
     if not isinstance(item, dict) or not all(name in item for name in names):
         found = sorted(item) if isinstance(item, dict) else type(item).__name__
         raise SptError(f"{what} must be an object with {', '.join(names)}, not {found}")
     return [item[name] for name in names]
-
-
-def _only(item: Row, name: str, called: str | None = None) -> Row:
-    """A field of an object, where it has it, by another name where one is given."""
-    return {called or name: item[name]} if name in item else {}

@@ -1,4 +1,4 @@
-"""A split's model inputs, tokenised once: other runs and seeds find them in the cache of `datasets`."""
+"""Model inputs of large splits, tokenised once and kept in the cache of `datasets` for other runs."""
 
 import hashlib
 import inspect
@@ -14,43 +14,42 @@ from datasets.exceptions import DatasetGenerationError
 from transformers import PreTrainedTokenizerBase
 
 from spt.errors import cannot_write
-from spt.tasks.base import CHUNK, Example, Split, Task, data_fingerprint
+from spt.tasks.base import CHUNK, Task, data_fingerprint
+from spt.tasks.model_inputs import Example, Split
 
-NOT_ENCODED = ("data_dir", "hub", "files", "sizes", "held_out")  # settings that say where the examples are from
+NOT_ENCODED = ("data_dir", "hub", "files", "sizes", "held_out")  # settings that only say where the examples come from
 
 
 def encoded(task: Task, examples: list[Example], tokenizer: PreTrainedTokenizerBase, limit: int | None) -> Split:
-    """What `task.encode` returns, from the cache where it is there; a split of one chunk is tokenised each time.
+    """`task.encode`, but a split of more than CHUNK examples is read from the cache, or written to it.
 
     Raises:
-        SptError: where the cache cannot be written.
+        SptError: if the cache cannot be written.
     """
     if len(examples) <= CHUNK:
         return task.encode(examples, tokenizer, limit)
     first = next(task.encoded(examples[:1], tokenizer, limit))
 
     def rows() -> Iterator[dict[str, Any]]:
-        for part in task.encoded(examples, tokenizer, limit):
-            yield from part
+        for chunk in task.encoded(examples, tokenizer, limit):
+            yield from chunk
 
     datasets.disable_progress_bars()
+    key = fingerprint(task, examples, tokenizer, limit)
     try:
-        inputs = Dataset.from_generator(
-            rows, features=first.features, fingerprint=fingerprint(task, examples, tokenizer, limit)
-        )
+        return Split(examples, Dataset.from_generator(rows, features=first.features, fingerprint=key))
     except (DatasetGenerationError, OSError) as error:
-        cause = error.__cause__ if isinstance(error, DatasetGenerationError) else error
-        if isinstance(cause, OSError):
-            where = datasets.config.HF_DATASETS_CACHE
-            remedy = "or set HF_DATASETS_CACHE to a folder that can be written"
-            raise cannot_write(f"the tokenised data in {where}", cause, remedy) from error
-        raise (cause or error) from error
-    return Split(examples, inputs)
+        cause = (error.__cause__ or error) if isinstance(error, DatasetGenerationError) else error
+        if not isinstance(cause, OSError):
+            raise cause from error
+        where = f"the tokenised data in {datasets.config.HF_DATASETS_CACHE}"
+        raise cannot_write(where, cause, "or set HF_DATASETS_CACHE to a folder that can be written") from error
 
 
 def fingerprint(task: Task, examples: list[Example], tokenizer: PreTrainedTokenizerBase, limit: int | None) -> str:
-    """A hash of all that the inputs depend on: data, tokenizer, the task's settings, and the code of tasks."""
-    code = {inspect.getsource(sys.modules[kind.__module__]) for kind in type(task).__mro__ if kind is not object}
+    """A hash of all that model inputs depend on: examples, tokenizer, the task's settings and the code of its class."""
+    classes = (*type(task).__mro__[:-1], Split)  # without object
+    code = {inspect.getsource(sys.modules[kind.__module__]) for kind in classes}
     settings = {name: value for name, value in asdict(task).items() if name not in NOT_ENCODED}
     parts = [
         data_fingerprint({"": examples}),

@@ -1,153 +1,196 @@
-"""A run between its inputs and its record: train, keep the best epoch, score further splits, say what happened."""
+"""One run, from config to record: train, keep the best epoch, score further splits, write down what happened."""
 
+import atexit
 import logging
-import math
 import shutil
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
-from spt import distributed as processes
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from omegaconf import DictConfig
+
+from spt import distributed
 from spt.adapters.format import load_adapter, read_adapter, save_adapter
 from spt.adapters.model_card import write_card
-from spt.console import Bar
+from spt.console import Bar, logged, show_start
 from spt.errors import SptError
 from spt.files import flush, written
-from spt.methods import Penalty
-from spt.modeling.pretrained_encoder import commit_of, weights_hash
+from spt.modeling.position_shift import longest_input
+from spt.modeling.pretrained_encoder import commit_of, load_backbone, weights_hash
 from spt.modeling.task_model import TaskModel
 from spt.modeling.trainable_parameters import backbone_size, parameter_groups
-from spt.recipes import recipes
-from spt.records.provenance import PeakMemory, versions
-from spt.records.run_folder import Run
-from spt.tasks.base import REQUIRED, Split, Task, data_fingerprint, describe_task
-from spt.training import preemption as preemption
-from spt.training.checkpoint import Checkpoint
+from spt.records.provenance import PeakMemory, origin, versions
+from spt.records.run_folder import RunFolder
+from spt.records.schema import CHECKPOINT, LOG
+from spt.sweeps.gpu_assignment import take_one_gpu
+from spt.targets import instantiate
+from spt.tasks.base import REQUIRED, Task, data_fingerprint, describe_task
+from spt.tasks.tokenized_cache import encoded
+from spt.training import preemption, process_group
+from spt.training.checkpoint import Checkpoint, Within, read_checkpoint, training_state
+from spt.training.describe_run import describe_run
 from spt.training.loggers import RunFolderOnly
-from spt.training.loop import Diverged, Epoch, TaskTrainer, training_arguments
+from spt.training.loop import Diverged, Epoch, TrainingLoop
+from spt.training.process_group import from_main
+from spt.training.settings import TrainerSettings, trainer_settings
 
 log = logging.getLogger(__name__)
+Show = Callable[[dict[str, Any], str | None], None]
 
 
-@dataclass
+def run_experiment(
+    config: DictConfig, show: Show = lambda record, note: None, group: str | None = None
+) -> dict[str, Any]:
+    """Train what a resolved config describes, or read the record of the same run where it is finished.
+
+    Args:
+        config: of `spt.train`.
+        show: called with the record, and a note where the run was finished before, while the run's log is open.
+        group: the sweep that the run belongs to, for the experiment tracker.
+
+    Returns:
+        The run's record.
+
+    Raises:
+        Diverged: where its loss became infinite or NaN, once the record is written.
+        SptError: where the config or what it names is wrong.
+    """
+    run = RunFolder(config)
+    settings = trainer_settings(run.config["trainer"])
+    take_one_gpu(config.runs_per_gpu)
+    accelerator = process_group.join(settings)
+    note: str | None = f"finished before in {run.folder} (force=true repeats it)"
+    try:
+        if (record := _finished(run)) is not None:
+            with logged():
+                show(record, note)
+        else:
+            with preemption.handling_signals(), run.locked(), logged(run.folder / LOG):
+                if (record := _finished(run)) is None:  # nor did another process finish it meanwhile
+                    record, note = _train(run, config, settings, accelerator, group), None
+                show(record, note)
+    except BaseException:
+        atexit.unregister(process_group.leave)  # which would wait for processes that are gone
+        raise
+    if record["status"] == "diverged":
+        raise Diverged(record["warnings"][0])
+    return record
+
+
+def _finished(run: RunFolder) -> dict[str, Any] | None:
+    """The record of a finished run that is not to be repeated."""
+    return from_main(run.record if distributed.is_main() and not run.config["force"] else None)
+
+
+def _train(
+    run: RunFolder, config: DictConfig, settings: TrainerSettings, accelerator: Accelerator, group: str | None
+) -> dict[str, Any]:
+    """Assemble task, model, method and tracker, train, and write the record."""
+    origin()
+    run.start()
+    checkpoint = _checkpoint_of(run)
+    set_seed(config.seed)
+    task: Task = instantiate(config.task, _convert_="all")
+    data = task.load()
+    backbone = {name: value for name, value in run.config["model"].items() if name not in ("name", "pooling")}
+    encoder, tokenizer = load_backbone(**backbone, split_into_words=task.task_type == "token")
+    model = TaskModel(encoder, task.task_type, len(task.classes), config.model.pooling)
+    penalty = instantiate(config.method, model)
+    limit = longest_input(encoder)
+    splits = {name: encoded(task, examples, tokenizer, limit) for name, examples in data.items()}
+    tracker = instantiate(config.logger) if distributed.is_main() else RunFolderOnly()
+
+    loop = TrainingLoop(model, task, splits, tokenizer, settings, config.seed, accelerator, penalty)
+    experiment = Experiment(run, loop, tracker, checkpoint)
+    show_start(describe_run(run, task, splits, model))
+    tracker.start(run.config, run.folder, group)
+    try:
+        record = run.write_record(experiment.fit())
+    except BaseException:
+        tracker.fail()
+        raise
+    tracker.finish(record, run.adapter)
+    return from_main(record)
+
+
+def _checkpoint_of(run: RunFolder) -> Checkpoint | None:
+    """The checkpoint that an interrupted run resumes from; None where the run starts anew."""
+    path = run.folder / CHECKPOINT
+    checkpoint = None
+    if distributed.is_main() and path.exists() and not run.config["force"]:
+        try:
+            checkpoint = read_checkpoint(path, run.fingerprint)
+        except SptError as error:
+            log.warning("%s: the run starts anew", error)
+    if from_main(checkpoint is not None) and not distributed.is_main():
+        return read_checkpoint(path, run.fingerprint)
+    return checkpoint
+
+
 class Experiment:
-    """All that a run is made of. It goes on from `checkpoint`, where that is of the same data and parameters."""
+    """A training loop with what it leaves in the run's folder. It resumes where a checkpoint fits data and model."""
 
-    run: Run
-    task: Task
-    splits: dict[str, Split]
-    model: TaskModel
-    tokenizer: Any
-    penalty: Penalty | None
-    tracker: RunFolderOnly
-    checkpoint: Checkpoint | None = None
-
-    def __post_init__(self) -> None:
-        model = self.run.config["model"]
-        self.revision = commit_of(model["name_or_path"], model["revision"])
+    def __init__(
+        self, run: RunFolder, loop: TrainingLoop, tracker: RunFolderOnly, checkpoint: Checkpoint | None = None
+    ) -> None:
+        self.run, self.loop, self.tracker = run, loop, tracker
+        self.task, self.splits, self.model = loop.task, loop.splits, loop.model
+        self.metric = self.task.metrics[0]
+        self.epochs: list[Epoch] = []
         self.fingerprints = {name: data_fingerprint({name: split.examples}) for name, split in self.splits.items()}
-        if self.checkpoint is not None:
+        self.checkpoint = checkpoint
+        if checkpoint is not None:
             try:
-                self._check(self.checkpoint)
+                self._check(checkpoint)
             except SptError as error:
                 log.warning("%s: the run starts anew", error)
                 self.checkpoint = None
 
     @property
-    def metric(self) -> str:
-        """The task's headline metric."""
-        return self.task.metrics[0]
+    def best(self) -> Epoch | None:
+        """The best epoch so far, the first of equals."""
+        return max(self.epochs, key=lambda epoch: epoch.dev.scores[self.metric], default=None)
 
     def fit(self) -> dict[str, Any]:
-        """Train, evaluating after every epoch; keep the adapter of the best epoch (the first of equals).
-
-        Splits beside train and validation (test, ...) are scored once, at that epoch.
+        """Train, keep the adapter of the best epoch, and score the splits beside train and validation with it.
 
         Returns:
-            The run's results, as the record holds them. `status` is "finished", or "diverged" where the loss left the
-            finite numbers.
+            The results of the run, as its record holds them. `status` is "finished", or "diverged" where the loss
+            became infinite or NaN.
         """
-        started, memory = time.perf_counter(), PeakMemory()
+        self.started, self.memory = time.perf_counter(), PeakMemory()
         parameters = parameter_groups(self.model)
-        config = self.run.config
-        model = config["model"]
-        arguments, schedule = training_arguments(config["trainer"], config["seed"], self.run.folder)
         if self.checkpoint is None:
             self.run.clear()
-        resume, epochs = self.checkpoint, self.take_up()
+        else:
+            self.resume(self.checkpoint)
+        diverged = None
+        with Bar(self.metric, self.loop.max_steps) as bar:
 
-        def spent() -> dict[str, Any]:
-            return {
-                "resumed": 0 if resume is None else resume.resumed + 1,
-                "seconds": time.perf_counter() - started + (resume.seconds if resume else 0),
-                "peak_memory_bytes": max(memory.bytes(), resume.peak_memory_bytes if resume else 0),
-            }
+            def on_epoch(epoch: Epoch) -> None:
+                self.keep(epoch)
+                self.tracker.epoch(epoch.row)
+                bar.epoch(epoch.row, self.best is epoch)
 
-        def keep(within: dict[str, Any] | None = None) -> None:
-            facts, tensors = trainer.parts.state()
-            self.run.keep(
-                Checkpoint(
-                    fingerprint=self.run.fingerprint,
-                    data=self.fingerprints,
-                    step=trainer.state.global_step,
-                    max_steps=trainer.state.max_steps,
-                    within=within,
-                    history=[epoch.row for epoch in epochs],
-                    outcomes={str(kept.epoch): kept.dev.outcomes for kept in (self.best(epochs), *epochs[-1:]) if kept},
-                    **spent(),
-                    facts=facts,
-                    tensors=tensors,
-                )
-            )
-
-        def on_epoch(epoch: Epoch) -> None:
-            epochs.append(epoch)
-            self.run.append(epoch.row)
-            keep()
-            is_best = self.best(epochs) is epoch
-            if is_best:
-                self.keep_adapter(epoch)
-            self.tracker.epoch(epoch.row)
-            bar.epoch(epoch.row, is_best)
-
-        per_step = arguments.train_batch_size * arguments.gradient_accumulation_steps * processes.count()
-        steps = math.ceil(arguments.num_train_epochs * math.ceil(len(self.splits["train"].inputs) / per_step))
-        with Bar(self.metric, arguments.max_steps if arguments.max_steps > 0 else steps) as bar:
-            trainer = TaskTrainer(
-                self.model,
-                self.task,
-                self.splits,
-                self.tokenizer,
-                arguments,
-                schedule,
-                self.penalty,
-                lambda step, steps, loss: bar.step(step, loss),
-                on_epoch,
-                keep,
-                resume,
-            )
-            diverged = None
             try:
                 with preemption.deferred():
-                    trainer.train()
+                    self.loop.run(on_epoch, self.write_checkpoint, bar.step, self.checkpoint)
             except Diverged as error:
                 diverged = str(error)
-        best, last = self.best(epochs), epochs[-1] if epochs else None
-        further = [name for name in self.splits if name not in REQUIRED]
-        scores = {
-            "best_dev": best and best.dev.scores,
-            "last_dev": last and last.dev.scores,
-            **dict.fromkeys([*further, "test"]),
-        }
+        from_main(None)  # the main process has written the adapter
+        best, last = self.best, self.epochs[-1] if self.epochs else None
         dev = {"best_dev": best, "last_dev": last}
-        outcomes = {name: epoch.dev.outcomes if epoch else None for name, epoch in dev.items()}
-        processes.from_main(None)  # until it has written the adapter
-        if best is not None and further and diverged is None:
+        further = [name for name in self.splits if name not in REQUIRED]
+        scores = {name: epoch and epoch.dev.scores for name, epoch in dev.items()} | dict.fromkeys([*further, "test"])
+        outcomes = {name: epoch and epoch.dev.outcomes for name, epoch in dev.items()}
+        if best is not None and diverged is None:
             load_adapter(self.model, self.run.adapter)
-            found = {name: trainer.examine(self.splits[name]) for name in further}
-            scores |= {name: evaluation.scores for name, evaluation in found.items()}
-            outcomes |= {name: evaluation.outcomes for name, evaluation in found.items()}
-        self.run.keep_outcomes(outcomes)
+            for name in further:
+                evaluation = self.loop.evaluate(name)
+                scores[name], outcomes[name] = evaluation.scores, evaluation.outcomes
+        self.run.write_outcomes(outcomes)
         collapsed = None if best is None else best.dev.only_class
         warnings = [diverged] if diverged else []
         if collapsed is not None:
@@ -155,26 +198,26 @@ class Experiment:
                 f"collapsed: at its best epoch the model gives {collapsed!r} to every dev example, "
                 "so its score shows nothing learned"
             )
-        took = spent()
+        config, spent = self.run.config["model"], self._spent()
         return {
             "status": "diverged" if diverged else "finished",
             "metric": self.metric,
-            "metrics": {name: found and found[self.metric] for name, found in scores.items()},
+            "metrics": {name: of and of[self.metric] for name, of in scores.items()},
             "scores": scores,
             "best_epoch": best and best.epoch,
             "epochs": last.epoch if last else 0,
-            "steps": trainer.state.global_step,
+            "steps": self.loop.step,
             "collapsed": collapsed is not None,
             "warnings": warnings,
             "trainable_parameters": sum(parameters.values()),
             "trainable_by_group": parameters,
             "backbone_parameters": backbone_size(self.model),
-            "model_revision": self.revision,
-            "model_sha256": weights_hash(model["name_or_path"]),
+            "model_revision": commit_of(config["name_or_path"], config["revision"]),
+            "model_sha256": weights_hash(config["name_or_path"]),
             "adapter_bytes": sum(f.stat().st_size for f in self.run.adapter.glob("*")) if best else None,
-            "resumed": took["resumed"],
-            "wall_seconds": took["seconds"],
-            "peak_memory_bytes": took["peak_memory_bytes"],
+            "resumed": spent["resumed"],
+            "wall_seconds": spent["seconds"],
+            "peak_memory_bytes": spent["peak_memory_bytes"],
             "data": {
                 "revision": self.task.commit(),
                 "fingerprint": data_fingerprint({name: split.examples for name, split in self.splits.items()}),
@@ -189,65 +232,102 @@ class Experiment:
             },
         }
 
-    def best(self, epochs: list[Epoch]) -> Epoch | None:
-        """The best epoch, the first of equals."""
-        return max(epochs, key=lambda epoch: epoch.dev.scores[self.metric], default=None)
+    def keep(self, epoch: Epoch) -> None:
+        """Write an epoch's history row, the checkpoint after it, and its adapter where it is the best so far."""
+        self.epochs.append(epoch)
+        self.run.append_history(epoch.row)
+        self.write_checkpoint()
+        if self.best is epoch:
+            self.write_adapter(epoch)
 
-    @processes.main_only
-    def keep_adapter(self, epoch: Epoch) -> None:
-        """Save what is trained as the adapter of `epoch`."""
-        with written(self.run.adapter):
-            save_adapter(self.model, self.run.adapter, self.about(epoch))
-            write_card(self.run.adapter)
-            for path in (*self.run.adapter.iterdir(), self.run.adapter):
+    def write_checkpoint(self, within: Within | None = None) -> None:
+        """Write the checkpoint after the last epoch, or where `within` is given, within the present one."""
+        loop = self.loop
+        state = training_state(self.model, loop.optimizer, loop.scheduler, loop.scaler)  # of all processes
+        if not distributed.is_main():
+            return
+        kept = [epoch for epoch in (self.best, *self.epochs[-1:]) if epoch is not None]
+        checkpoint = Checkpoint(
+            fingerprint=self.run.fingerprint,
+            data=self.fingerprints,
+            step=loop.step,
+            max_steps=loop.max_steps,
+            processes=distributed.count(),
+            within=within,
+            history=[epoch.row for epoch in self.epochs],
+            outcomes={str(epoch.epoch): epoch.dev.outcomes for epoch in kept},
+            **self._spent(),
+            **state,
+        )
+        with self.run.writing_checkpoint() as path:
+            checkpoint.save(path)
+
+    @distributed.main_only
+    def write_adapter(self, epoch: Epoch) -> None:
+        """Write what is trained as the adapter of `epoch`."""
+        folder = self.run.adapter
+        with written(folder):
+            save_adapter(self.model, folder, self._about(epoch))
+            write_card(folder)
+            for path in (*folder.iterdir(), folder):
                 flush(path)
 
-    def take_up(self) -> list[Epoch]:
-        """Bring model, adapter and tracker to where an interrupted run was, and return its epochs, none without."""
-        if self.checkpoint is None:
-            return []
-        outcomes = self.checkpoint.outcomes
-        epochs = [Epoch.from_row(row, outcomes.get(str(row["epoch"]), [])) for row in self.checkpoint.history]
+    def resume(self, checkpoint: Checkpoint) -> None:
+        """Bring model, history, adapter and tracker to where the interrupted run was."""
+        self.epochs = _epochs(checkpoint)
         log.info(
-            "goes on after epoch %d%s (interrupted before; force=true starts anew)",
-            len(epochs),
-            f" and {self.checkpoint.step - self.checkpoint.begin} steps" if self.checkpoint.within else "",
+            "resumes after epoch %d%s (interrupted before; force=true starts anew)",
+            len(self.epochs),
+            f" and {checkpoint.step - checkpoint.epoch_start} steps" if checkpoint.within else "",
         )
-        self.checkpoint.load_weights(self.model)
-        if processes.is_main() and self._has_weights_of_best(self.checkpoint, epochs):
-            shutil.rmtree(self.run.adapter, ignore_errors=True)  # it may not have become whole
-            self.keep_adapter(epochs[-1])
-        for epoch in epochs:
+        checkpoint.load_weights(self.model)
+        self.run.write_history(checkpoint.history)
+        if distributed.is_main() and self._holds_best(checkpoint):
+            shutil.rmtree(self.run.adapter, ignore_errors=True)  # it may be incomplete
+            self.write_adapter(self.epochs[-1])
+        for epoch in self.epochs:
             self.tracker.epoch(epoch.row)
-        return epochs
 
     def _check(self, checkpoint: Checkpoint) -> None:
-        """Whether the run can go on from `checkpoint`."""
+        """Refuse a checkpoint that the run cannot resume from."""
         if checkpoint.data != self.fingerprints:
             raise SptError("the interrupted run had other data")
         if not checkpoint.fits(self.model):
             raise SptError("the interrupted run trained other parameters")
         try:
-            epochs = [Epoch.from_row(row, []) for row in checkpoint.history]
-            best = self.best(epochs)
+            self.epochs = _epochs(checkpoint)
+            best = self.best
         except (AttributeError, KeyError, TypeError) as error:
-            raise SptError(f"the interrupted run's history is damaged ({error!r})") from error
-        if best is not None and not self._has_weights_of_best(checkpoint, epochs):
-            kept = read_adapter(self.run.adapter).about.get("training", {}).get("epoch")
-            if kept != best.epoch:
-                raise SptError(f"{self.run.adapter} is of epoch {kept}, not of the best one, {best.epoch}")
+            raise SptError(f"the history of the interrupted run is damaged ({error!r})") from error
+        else:
+            if best is not None and not self._holds_best(checkpoint):
+                kept = read_adapter(self.run.adapter).about.get("training", {}).get("epoch")
+                if kept != best.epoch:
+                    raise SptError(f"{self.run.adapter} is of epoch {kept}, not of the best one, {best.epoch}")
+        finally:
+            self.epochs = []
 
-    def _has_weights_of_best(self, checkpoint: Checkpoint, epochs: list[Epoch]) -> bool:
-        """Whether the checkpoint is of the end of the best epoch."""
-        return bool(epochs) and checkpoint.within is None and self.best(epochs) is epochs[-1]
+    def _holds_best(self, checkpoint: Checkpoint) -> bool:
+        """Whether the checkpoint holds the weights of the best epoch: it was written at that epoch's end."""
+        return bool(self.epochs) and checkpoint.within is None and self.best is self.epochs[-1]
 
-    def about(self, epoch: Epoch) -> dict[str, Any]:
-        """What the adapter of an epoch says of itself: enough to use it, and to make it again."""
+    def _spent(self) -> dict[str, Any]:
+        """Time and memory that the run has taken, before it was interrupted included."""
+        before = self.checkpoint
+        return {
+            "resumed": before.resumed + 1 if before else 0,
+            "seconds": time.perf_counter() - self.started + (before.seconds if before else 0.0),
+            "peak_memory_bytes": max(self.memory.bytes(), before.peak_memory_bytes if before else 0),
+        }
+
+    def _about(self, epoch: Epoch) -> dict[str, Any]:
+        """What an adapter says of itself: enough to use it, and to train it again."""
         config = self.run.config
+        revision = commit_of(config["model"]["name_or_path"], config["model"]["revision"])
         return {
             "task": describe_task(self.task),
             "input": self.task.example_input(),
-            "model": config["model"] | ({"revision": self.revision} if self.revision else {}),
+            "model": config["model"] | ({"revision": revision} if revision else {}),
             "method": config["method"],
             "training": {
                 "command": self.run.command,
@@ -264,59 +344,6 @@ class Experiment:
             },
         }
 
-    def facts(self) -> dict[str, str]:
-        """What the run is, for people."""
-        config, task = self.run.config, self.task
-        method = {k: v for k, v in config["method"].items() if not k.startswith("_") and k != "name"}
-        trainer = config["trainer"]
-        groups = parameter_groups(self.model)
-        whole = backbone_size(self.model) + sum(groups[name] for name in ("prefix", "lora", "head"))
-        classes = "" if task.task_type == "regression" else f", {len(task.classes)} classes ({_names(task.labels)})"
-        source = task.data_dir or (task.hub and task.hub["path"])
-        return {
-            "task": f"{task.name}, {task.task_type}{classes}, from {source}",
-            "splits": ", ".join(_describe(name, split) for name, split in self.splits.items()),
-            "model": f"{config['model']['name']} ({config['model']['name_or_path']})",
-            "method": " ".join([config["method"]["name"], *(f"{name}={value}" for name, value in method.items())]),
-            "recipe": _describe_recipe(config),
-            "training": (
-                f"{_length(trainer)}, batches of {trainer['per_device_train_batch_size']} x "
-                f"{trainer['gradient_accumulation_steps']}{_processes()}, learning rate {trainer['learning_rate']} "
-                f"({trainer['lr_scheduler_type']}), seed {config['seed']}"
-            ),
-            "trainable": ", ".join(f"{name} {count:,}" for name, count in groups.items())
-            + f": {sum(groups.values()):,} of {whole:,} ({sum(groups.values()) / whole:.3%})",
-            "folder": str(self.run.folder),
-        }
 
-
-def _names(labels: list[str]) -> str:
-    """Labels, as far as a line has room for them."""
-    return ", ".join(labels[:10]) + (", ..." if len(labels) > 10 else "")
-
-
-def _processes() -> str:
-    return f" on each of {processes.count()} processes" if processes.count() > 1 else ""
-
-
-def _length(trainer: dict[str, Any]) -> str:
-    return f"{trainer['max_steps']} steps" if trainer["max_steps"] != -1 else f"{trainer['num_train_epochs']} epochs"
-
-
-def _describe(name: str, split: Split) -> str:
-    notes = []
-    if split.truncated:
-        notes.append(f"{split.truncated} truncated")
-    if split.lost_words:
-        notes.append(f"{split.lost_words} words without a token")
-    return f"{len(split.examples)} {name}" + (f" ({', '.join(notes)})" if notes else "")
-
-
-def _describe_recipe(config: dict[str, Any]) -> str:
-    recipe = config["recipe"]
-    if recipe is None:
-        cell = "/".join(config[group]["name"] for group in ("method", "task", "model"))
-        why = "left out" if cell in recipes() else "none for this cell"
-        return f"{why}: the defaults of conf/method and conf/trainer apply"
-    note = f" ({recipe['note']})" if recipe["note"] else ""
-    return f"{recipe['name']}, {recipe['source']}{note}"
+def _epochs(checkpoint: Checkpoint) -> list[Epoch]:
+    return [Epoch.from_row(row, checkpoint.outcomes.get(str(row["epoch"]), [])) for row in checkpoint.history]

@@ -1,6 +1,7 @@
-"""Signals by which a scheduler asks for the machine back: a run keeps where it is, and its command ends with a code of
-its own. They are SIGTERM, SIGUSR1, and the signal upon which submitit queues its job again, which it then does. Ctrl-C
-is one more of them, and a second Ctrl-C ends the command at once.
+"""Signals by which a scheduler preempts a job: the run writes a checkpoint, and the command exits with its own code.
+
+SIGTERM and SIGUSR1 preempt, and so does the signal upon which submitit requeues its job, which it then does. Ctrl-C
+writes a checkpoint, too; a second Ctrl-C exits at once.
 """
 
 import os
@@ -11,111 +12,107 @@ from contextlib import contextmanager
 from multiprocessing import parent_process
 from typing import Any
 
-EXIT_CODE = 75  # EX_TEMPFAIL of sysexits.h: the same command later will do
-
-INTERRUPTED = 130  # as shells have it: 128 and the signal's number
-
+EXIT_CODE = 75  # EX_TEMPFAIL of sysexits.h: the same command succeeds later
+INTERRUPTED = 130  # the shells' code for Ctrl-C: 128 and the signal's number
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
-
-OF_SUBMITIT = signal.SIGUSR2
+SUBMITIT_SIGNAL = signal.SIGUSR2
 
 
 class Preempted(SystemExit):
-    """The end of a command that was asked for the machine."""
+    """The exit of a command that was preempted, or interrupted by Ctrl-C."""
 
     def __init__(self, number: int):
         super().__init__(INTERRUPTED if number == signal.SIGINT else EXIT_CODE)
         self.number = number
 
     def __str__(self) -> str:
-        why = f"{signal.Signals(self.number).name}: the machine is wanted back"
-        return f"{'interrupted' if self.number == signal.SIGINT else why}; the same command goes on"
+        what = "interrupted" if self.number == signal.SIGINT else f"preempted by {signal.Signals(self.number).name}"
+        return f"{what}: the same command resumes"
 
 
-_asked = 0
-
-_trainings = 0
+_signal = 0
+_loops = 0
 
 
 @contextmanager
-def listening() -> Iterator[None]:
-    """Have the signals that come meanwhile end in `Preempted`: at once, or where a run trains, once it says so.
+def handling_signals() -> Iterator[None]:
+    """End in `Preempted` upon a signal: at once, or inside `deferred` when the code there asks for it.
 
-    Only the main thread can listen; in another one this does nothing.
+    Only the main thread can handle signals; in another one this does nothing.
     """
-    global _asked
+    global _signal
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.getsignal(number) for number in (*SIGNALS, OF_SUBMITIT, signal.SIGINT)}
-    ours = [number for number in SIGNALS if before[number] == signal.SIG_DFL]
-    ours += [OF_SUBMITIT] * callable(before[OF_SUBMITIT])
-    ours += [signal.SIGINT] * (before[signal.SIGINT] == signal.default_int_handler)
-    for number in ours:
-        signal.signal(number, _on_signal)
+    before = {number: signal.getsignal(number) for number in (*SIGNALS, SUBMITIT_SIGNAL, signal.SIGINT)}
+    handled = [number for number in SIGNALS if before[number] == signal.SIG_DFL]
+    handled += [SUBMITIT_SIGNAL] * callable(before[SUBMITIT_SIGNAL])
+    handled += [signal.SIGINT] * (before[signal.SIGINT] == signal.default_int_handler)
+    for number in handled:
+        signal.signal(number, _handle)
     try:
         yield
     except Preempted:
-        queue_again = before[OF_SUBMITIT]
-        if _asked == OF_SUBMITIT and callable(queue_again):
-            queue_again(OF_SUBMITIT, None)
+        requeue = before[SUBMITIT_SIGNAL]
+        if _signal == SUBMITIT_SIGNAL and callable(requeue):
+            requeue(SUBMITIT_SIGNAL, None)
         raise
     finally:
-        for number in ours:
+        for number in handled:
             signal.signal(number, before[number])
-        if ours:
-            _asked = 0
+        if handled:
+            _signal = 0
 
 
 @contextmanager
 def deferred() -> Iterator[None]:
-    """Leave it to what runs meanwhile to look whether it is `asked` to end."""
-    global _trainings
-    _trainings += 1
+    """Let the training loop decide when to exit: it looks for a signal after every step."""
+    global _loops
+    _loops += 1
     try:
         yield
     finally:
-        _trainings -= 1
+        _loops -= 1
 
 
-def asked() -> int:
-    """The signal that came; 0 where none did."""
-    return _asked
+def requested() -> int:
+    """The signal that was received; 0 where none was."""
+    return _signal
 
 
-def give_way() -> None:
-    """End where a signal came.
+def exit_if_requested() -> None:
+    """Exit where a signal was received.
 
     Raises:
         Preempted: then.
     """
-    if _asked:
-        raise Preempted(_asked)
+    if _signal:
+        raise Preempted(_signal)
 
 
-def not_to_workers(worker: int) -> None:
-    """What a DataLoader's worker begins with: signals that come to all processes of a job are the run's, not its.
+def ignore_signals_in_worker(worker: int) -> None:
+    """Leave signals that a scheduler sends to all processes of a job to the run: for DataLoader's `worker_init_fn`.
 
-    The run itself ends it by one, though, and waits for that.
+    The run itself ends a worker by SIGTERM, which only the run's process may send.
     """
     run = parent_process()
     assert run is not None
-    for number in (signal.SIGUSR1, OF_SUBMITIT, signal.SIGINT):
+    for number in (signal.SIGUSR1, SUBMITIT_SIGNAL, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
-    threading.Thread(target=_end_when_told_by, args=(run.pid,), daemon=True).start()
+    threading.Thread(target=_exit_upon_sigterm_from, args=(run.pid,), daemon=True).start()
 
 
-def _end_when_told_by(run: int) -> None:
+def _exit_upon_sigterm_from(run: int) -> None:
     while signal.sigwaitinfo([signal.SIGTERM]).si_pid != run:
         pass
     os._exit(0)
 
 
-def _on_signal(number: int, frame: Any) -> None:
-    global _asked
-    if number == _asked == signal.SIGINT:
+def _handle(number: int, frame: Any) -> None:
+    global _signal
+    if number == _signal == signal.SIGINT:
         raise KeyboardInterrupt
-    _asked = number
-    if not _trainings:
-        give_way()
+    _signal = number
+    if not _loops:
+        exit_if_requested()

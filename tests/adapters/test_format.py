@@ -1,4 +1,4 @@
-"""Adapters: saved, loaded, and refused where they do not fit."""
+"""Adapters are saved and loaded, and refused if they do not fit the model."""
 
 import json
 
@@ -29,7 +29,7 @@ def model(task_type="sentence", num_labels=3, config=None, seed=0, **encoder):
 @pytest.mark.parametrize("attached_before", [False, True])
 @pytest.mark.parametrize("kind", CONFIGS)
 @pytest.mark.parametrize("task_type", ["sentence", "choice", "token"])
-def test_loaded_is_saved(kind, task_type, attached_before, tmp_path):
+def test_a_loaded_adapter_computes_what_was_saved(kind, task_type, attached_before, tmp_path):
     saved = model(task_type, config=CONFIGS[kind], seed=1)
     for parameter in saved.parameters():
         if parameter.requires_grad:
@@ -39,14 +39,14 @@ def test_loaded_is_saved(kind, task_type, attached_before, tmp_path):
     inputs = batch(choices=2 if task_type == "choice" else None)
     spt.load_adapter(loaded, tmp_path / "adapter")
     torch.testing.assert_close(loaded(**inputs).logits, saved(**inputs).logits)
-    if kind != "projection":  # whose prefixes come back free
+    if kind != "projection":  # its prefixes are loaded without the projection
         assert {n for n, p in loaded.named_parameters() if p.requires_grad} == {
             n for n, p in saved.named_parameters() if p.requires_grad
         }
 
 
 @pytest.mark.parametrize("method", ["lora", "bitfit"])
-def test_other_methods_have_adapters_too(method, tmp_path):
+def test_lora_and_bitfit_are_saved_and_loaded(method, tmp_path):
     saved = model()
     instantiate(composed(f"method={method}").method, saved, _convert_="all")
     for parameter in saved.parameters():
@@ -77,7 +77,7 @@ def test_other_weights_of_the_same_architecture_are_refused(tmp_path):
     assert spt.attached(spt.load_adapter(half, tmp_path)) == CONFIGS["spt"]
 
 
-def test_a_refused_adapter_leaves_lora_where_it_was(tmp_path):
+def test_a_refused_adapter_leaves_lora_in_place(tmp_path):
     spt.save_adapter(model(num_labels=4, config=CONFIGS["spt"]), tmp_path / "wrong")
     tuned = model()
     instantiate(composed("method=lora").method, tuned, _convert_="all")
@@ -91,7 +91,7 @@ def test_a_refused_adapter_leaves_lora_where_it_was(tmp_path):
         assert {name for name, _ in tuned.named_parameters()} == before
 
 
-def test_an_adapter_is_prefixes_and_head(tmp_path):
+def test_an_adapter_holds_prefixes_and_head_only(tmp_path):
     for kind in ("spt", "projection"):
         spt.save_adapter(model(config=CONFIGS[kind]), tmp_path / kind)
         weights = load_file(tmp_path / kind / "adapter.safetensors")
@@ -99,7 +99,7 @@ def test_an_adapter_is_prefixes_and_head(tmp_path):
     assert {path.name for path in (tmp_path / "spt").iterdir()} == {"adapter.safetensors", "adapter.json"}
 
 
-def test_a_bare_encoder_has_adapters_too(tmp_path):
+def test_the_adapter_of_a_bare_encoder(tmp_path):
     encoder = spt.attach(tiny_encoder(), CONFIGS["spt"]).eval()
     spt.save_adapter(encoder, tmp_path)
     loaded = spt.load_adapter(tiny_encoder(), tmp_path).eval()
@@ -118,7 +118,7 @@ def test_a_bare_encoder_has_adapters_too(tmp_path):
         ({"hidden_act": "relu"}, "hidden_act"),
     ],
 )
-def test_another_model_is_refused_and_left_as_it_was(other, message, tmp_path):
+def test_a_model_that_does_not_fit_is_refused_and_unchanged(other, message, tmp_path):
     spt.save_adapter(model(config=CONFIGS["spt"]), tmp_path)
     wrong = model(config=spt.PrefixConfig(prefix_length=3), **other)
     before = {name: tensor.clone() for name, tensor in wrong.state_dict().items()}
@@ -150,23 +150,23 @@ def damaged(folder, how):
 @pytest.mark.parametrize(
     "how", ["no weights", "truncated", "not json", "unknown format", "unknown prefix field", "no head"]
 )
-def test_a_damaged_adapter_is_named(how, tmp_path):
+def test_the_error_names_a_damaged_adapter(how, tmp_path):
     spt.save_adapter(model(config=CONFIGS["spt"]), tmp_path)
     damaged(tmp_path, how)
     with pytest.raises(spt.SptError, match=str(tmp_path)):
         spt.load_adapter(model(), tmp_path)
 
 
-def test_a_fine_tuned_backbone_takes_no_other_adapter(tmp_path):
+def test_a_fine_tuned_backbone_refuses_other_adapters(tmp_path):
     spt.save_adapter(model(), tmp_path / "fine_tuned")
     spt.save_adapter(model(config=CONFIGS["spt"]), tmp_path / "spt")
     loaded = spt.load_adapter(model(), tmp_path / "fine_tuned")
-    with pytest.raises(spt.SptError, match="load the base model anew"):
+    with pytest.raises(spt.SptError, match="load the base model again"):
         spt.load_adapter(loaded, tmp_path / "spt")
     spt.load_adapter(loaded, tmp_path / "fine_tuned")
 
 
-def test_a_model_frozen_for_use_is_saved_whole(tmp_path):
+def test_a_frozen_model_is_saved_completely(tmp_path):
     frozen = model(config=CONFIGS["spt"])
     frozen.requires_grad_(False)
     spt.save_adapter(frozen, tmp_path)

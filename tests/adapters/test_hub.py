@@ -1,4 +1,4 @@
-"""The hub's reader on folders in the hub's own layout: parquet files with their features."""
+"""Data sets of the hub, read from folders in the hub's layout: parquet files with their features."""
 
 import pytest
 from datasets import ClassLabel, Dataset, Features, List, Value
@@ -13,11 +13,11 @@ TAGS = ["O", "B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC", "B-MISC", "I-
 
 @pytest.fixture
 def published(tmp_path, monkeypatch):
-    """Make a folder of parquet files, and a task that loads it from there."""
+    """Makes a folder of parquet files and a task that loads it."""
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
 
     def make(name, rows, features, splits=("train", "validation", "test")):
-        """Each split has the same rows, or those of its own."""
+        """`rows` are the rows of every split, or a dict of rows by split."""
         for split in splits:
             data = Dataset.from_list(rows[split] if isinstance(rows, dict) else rows, features=Features(features))
             (tmp_path / "data").mkdir(exist_ok=True)
@@ -40,20 +40,20 @@ def test_superglue(published):
     assert task.load() == {"train": [example], "validation": [example]}
 
 
-def test_conll03_and_its_numbered_tags(published):
+def test_conll03_with_numbered_tags(published):
     rows = [{"id": "0", "tokens": ["Ann", "Lee", "in", "Rome"], "ner_tags": [1, 2, 0, 5]}]
     features = {"id": Value("string"), "tokens": List(Value("string")), "ner_tags": List(ClassLabel(names=TAGS))}
     data = published("conll03", rows, features).load()
     assert data["test"] == [{"tokens": ["Ann", "Lee", "in", "Rome"], "tags": ["B-PER", "I-PER", "O", "B-LOC"]}]
 
 
-def test_tags_must_be_as_many_as_tokens(published):
+def test_a_different_number_of_tags_and_tokens_is_refused(published):
     features = {"tokens": List(Value("string")), "ner_tags": List(ClassLabel(names=TAGS))}
     with pytest.raises(SptError, match="train, example 0: 2 tokens and 0 tags"):
         published("conll03", [{"tokens": ["a", "b"], "ner_tags": []}], features).load()
 
 
-def test_conll04_and_its_spans(published):
+def test_conll04_with_spans(published):
     spans = [{"start": 0, "end": 2, "type": "Peop"}, {"start": 3, "end": 4, "type": "Loc"}]
     span = {"start": Value("int64"), "end": Value("int64"), "type": Value("string")}
     features = {"tokens": List(Value("string")), "entities": List(span)}
@@ -72,7 +72,7 @@ def test_the_copy_of_rte_in_glue(published):
     assert data["train"] == [{"texts": ["P", "H"], "label": 1}]
 
 
-def test_stsb_and_its_numbers(published):
+def test_stsb_with_numbers(published):
     text = Value("string")
     rows = [{"sentence1": "A", "sentence2": "B", "label": 3.75}]
     hidden = [row | {"label": -1.0} for row in rows]
@@ -81,19 +81,19 @@ def test_stsb_and_its_numbers(published):
     assert data == {split: [{"texts": ["A", "B"], "label": 3.75}] for split in ("train", "validation")}
 
 
-def test_mnli_and_the_names_of_its_splits(published):
+def test_mnli_with_split_names_of_its_own(published):
     text, label = Value("string"), ClassLabel(names=["entailment", "neutral", "contradiction"])
     features = {"premise": text, "hypothesis": text, "label": label}
     rows = [{"premise": "P", "hypothesis": "H", "label": 1}]
-    there = {"train": 0, "validation_matched": 1, "validation_mismatched": 2, "test_matched": -1}
-    splits = {name: [row | {"label": number} for row in rows] for name, number in there.items()}
-    data = published("mnli", splits, features, splits=there).load()
+    labels = {"train": 0, "validation_matched": 1, "validation_mismatched": 2, "test_matched": -1}
+    splits = {name: [row | {"label": number} for row in rows] for name, number in labels.items()}
+    data = published("mnli", splits, features, splits=labels).load()
     assert {split: examples[0]["label"] for split, examples in data.items()} == {
         "train": 0, "validation": 1, "validation_mismatched": 2
     }  # fmt: skip
 
 
-def test_wnut17_in_the_layout_of_converted_data_sets(published, tmp_path):
+def test_wnut17_in_the_layout_of_a_converted_data_set(published, tmp_path):
     names = ["O", *(f"{prefix}-{kind}" for kind in ("corporation", "creative-work") for prefix in "BI")]
     features = {"tokens": List(Value("string")), "ner_tags": List(ClassLabel(names=names))}
     task = published("wnut17", [{"tokens": ["a", "b", "c"], "ner_tags": [3, 4, 0]}], features)
@@ -104,7 +104,7 @@ def test_wnut17_in_the_layout_of_converted_data_sets(published, tmp_path):
     assert data["test"] == [{"tokens": ["a", "b", "c"], "tags": ["B-creative-work", "I-creative-work", "O"]}]
 
 
-def test_multirc_and_its_indices(published):
+def test_multirc_with_indices(published):
     text, number = Value("string"), Value("int32")
     idx = {"paragraph": number, "question": number, "answer": number}
     features = {"paragraph": text, "question": text, "answer": text, "idx": idx, "label": ClassLabel(num_classes=2)}
@@ -113,7 +113,7 @@ def test_multirc_and_its_indices(published):
     assert data["train"] == [{"texts": ["P", "Q? A"], "question": "3-4", "label": 1}]
 
 
-def test_record_and_its_lists(published):
+def test_record_with_lists(published):
     text, texts = Value("string"), List(Value("string"))
     features = {"passage": text, "query": text, "entities": texts, "answers": texts}
     rows = [{"passage": "P\n@highlight\nh", "query": "@placeholder?", "entities": ["a", "b"], "answers": ["b"]}]
@@ -123,7 +123,7 @@ def test_record_and_its_lists(published):
     assert data["train"] == [rows[0] | {"passage": "P\n- h"}]
 
 
-def test_a_wrong_column_is_named(published):
+def test_a_missing_column_is_named(published):
     task = published("cb", [{"sentence1": "P", "label": 0}], {"sentence1": Value("string"), "label": Value("int64")})
     with pytest.raises(SptError, match="train, example 0: no field 'premise'"):
         task.load()
@@ -135,7 +135,7 @@ def test_a_missing_tag_column_is_named(published):
         task.load()
 
 
-def test_a_missing_split_is_said(published):
+def test_a_missing_split_is_named(published):
     text = Value("string")
     rows = [{"premise": "P", "hypothesis": "H", "label": 0}]
     features = {"premise": text, "hypothesis": text, "label": Value("int64")}

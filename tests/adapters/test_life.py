@@ -1,4 +1,4 @@
-"""An adapter's life after its run: evaluated, predicting, shared, damaged, on the hub; through the real commands."""
+"""Adapters after training, through the commands: evaluate, predict, share a backbone, damage, push."""
 
 import io
 import itertools
@@ -34,7 +34,7 @@ PAIR = ("a child pulled the old apple", "the apple was old")
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory) -> dict[tuple[str, str], Path]:
-    """Runs of a few steps, by task and method: all shapes and methods, a projection, and a regression on own data."""
+    """Runs of a few steps by (task, method): all shapes and methods, a projection, and a custom regression task."""
     folder = tmp_path_factory.mktemp("life")
     rows = "".join(f"the apple {'broke ' * i},the child,{i}.5\n" for i in range(6))
     (folder / "own.csv").write_text(f"one,two,score\n{rows}")
@@ -53,7 +53,7 @@ def runs(tmp_path_factory) -> dict[tuple[str, str], Path]:
 
 @pytest.fixture
 def command(monkeypatch, capsys):
-    """A command in this process: returns (exit code, standard output, standard error)."""
+    """Runs a command in this process; returns (exit code, standard output, standard error)."""
     from spt import evaluate, predict, push
 
     def call(name: str, *arguments: str) -> tuple[int, str, str]:
@@ -82,7 +82,7 @@ def lines(text: str) -> list[dict]:
 # --- evaluate
 
 
-def test_the_recorded_scores_come_again_exactly(runs):
+def test_evaluate_reproduces_the_recorded_scores_exactly(runs):
     assert len(runs) == len(TASKS) * len(METHODS) + 2
     for (task, method), folder in runs.items():
         predictor, record = spt.load(folder), record_of(folder)
@@ -92,7 +92,7 @@ def test_the_recorded_scores_come_again_exactly(runs):
                 assert scores == record["scores"][name], (task, method, split)
 
 
-def test_a_fresh_process_says_so(runs, tmp_path):
+def test_evaluate_in_a_new_process(runs, tmp_path):
     folder = runs["demo_ner", "spt"]
     done = run("-m", "spt.evaluate", f"run={folder}/adapter", f"output={tmp_path}/new/scores.json")
     assert done.returncode == 0 and "the recorded scores exactly" in done.stdout, done.stderr
@@ -100,7 +100,7 @@ def test_a_fresh_process_says_so(runs, tmp_path):
     assert scores["scores"] == scores["recorded"] == record_of(folder)["scores"]["best_dev"]
 
 
-def test_other_data_other_splits_and_other_batches(runs, command, tmp_path):
+def test_evaluate_other_data_splits_and_batch_sizes(runs, command, tmp_path):
     folder = runs["demo_ner", "spt"]
     shutil.copytree(local_path("pkg://spt/demo/ner"), tmp_path / "data")
     code, out, err = command("evaluate", f"run={folder}", f"data_dir={tmp_path}/data", "batch_size=7")
@@ -124,17 +124,17 @@ def test_other_data_other_splits_and_other_batches(runs, command, tmp_path):
 # --- predict
 
 
-def test_a_pair_of_texts(runs, command):
+def test_predict_a_pair_of_texts(runs, command):
     folder = runs["demo_pair", "spt"]
     code, out, err = command("predict", f"run={folder}", f"text={PAIR[0]}", f"text_pair={PAIR[1]}")
-    (said,) = lines(out)
-    assert code == 0 and said["input"] == 1, err
-    assert sum(said["probabilities"].values()) == pytest.approx(1.0)
-    assert said["label"] == max(said["probabilities"], key=said["probabilities"].get)
-    assert list(spt.load(folder).predict([PAIR])) == [{k: said[k] for k in ("label", "probabilities")}]
+    (predicted,) = lines(out)
+    assert code == 0 and predicted["input"] == 1, err
+    assert sum(predicted["probabilities"].values()) == pytest.approx(1.0)
+    assert predicted["label"] == max(predicted["probabilities"], key=predicted["probabilities"].get)
+    assert list(spt.load(folder).predict([PAIR])) == [{k: predicted[k] for k in ("label", "probabilities")}]
 
 
-def test_files_of_every_kind_and_standard_input(runs, command, tmp_path, monkeypatch):
+def test_predict_files_of_every_format_and_standard_input(runs, command, tmp_path, monkeypatch):
     folder = runs["demo_pair", "spt"]
     source = local_path("pkg://spt/demo/pair") / "val.jsonl"
     rows = lines(source.read_text())[:5]
@@ -147,60 +147,62 @@ def test_files_of_every_kind_and_standard_input(runs, command, tmp_path, monkeyp
         "rows.tsv": "\t".join(fields) + "\n" + "".join(f"{r[fields[0]]}\t{r[fields[1]]}\n" for r in rows),
         "rows.txt": "".join(f"{r[fields[0]]}\t{r[fields[1]]}\n" for r in rows),
     }
-    said = []
+    predicted = []
     for name, text in files.items():
         (tmp_path / name).write_text(text)
         code, out, err = command("predict", f"run={folder}", f"input={tmp_path / name}", "batch_size=2")
         assert code == 0, err
-        said.append([(line["input"], line["label"]) for line in lines(out)])
+        predicted.append([(line["input"], line["label"]) for line in lines(out)])
     for text in (files["rows.jsonl"], files["rows.txt"]):
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
         code, out, err = command("predict", f"run={folder}", "input=-")
         assert code == 0, err
-        said.append([(line["input"], line["label"]) for line in lines(out)])
-    assert all(each == said[0] for each in said) and [number for number, _ in said[0]] == [1, 2, 3, 4, 5]
+        predicted.append([(line["input"], line["label"]) for line in lines(out)])
+    assert all(each == predicted[0] for each in predicted) and [number for number, _ in predicted[0]] == [1, 2, 3, 4, 5]
 
 
-def test_lines_of_standard_input_are_all_accounted_for(runs, command, monkeypatch):
-    def said(text: str) -> tuple[int, str, str]:
+def test_every_line_of_standard_input_is_predicted_counted_or_refused(runs, command, monkeypatch):
+    def predict(text: str) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
         return command("predict", f"run={runs['demo_pair', 'spt']}", "input=-")
 
-    code, out, err = said("a b\tc\n\n  \nd\te f")
-    assert code == 0 and len(lines(out)) == 2 and "standard input: 2 blank lines passed over" in err, err
+    code, out, err = predict("a b\tc\n\n  \nd\te f")
+    assert code == 0 and len(lines(out)) == 2 and "standard input: 2 blank lines skipped" in err, err
     for text, message in (
         ("", "standard input holds no input"),
         ("a\tb\tc\n", "line 1: expected a text, or two with a tab between them, found 3"),
-        ('{"premise": "a", "hypothesis": "b", "id": Infinity}\n', "line 1: an id is no number that JSON has"),
+        ('{"premise": "a", "hypothesis": "b", "id": Infinity}\n', "line 1: id and idx cannot be NaN or Infinity"),
     ):
-        code, out, err = said(text)
+        code, out, err = predict(text)
         assert code == 1 and message in err and err.count("error:") == 1 and out == "", err
 
 
 @pytest.mark.parametrize("task", ["demo_pair", "demo_choice"])
-def test_predictions_are_those_that_were_scored(task, runs, command):
+def test_predictions_give_the_recorded_score(task, runs, command):
     folder = runs[task, "lora"]
     path = local_path(f"pkg://spt/demo/{task.removeprefix('demo_')}/val.jsonl")
     _, out, _ = command("predict", f"run={folder}", f"input={path}", "batch_size=13")
     trained = spt.load(folder).task
-    said = [line["choice"] if task == "demo_choice" else trained.labels.index(line["label"]) for line in lines(out)]
+    predicted = [
+        line["choice"] if task == "demo_choice" else trained.labels.index(line["label"]) for line in lines(out)
+    ]
     gold = [example["label"] for example in trained.read("validation")]
-    right = sum(a == b for a, b in zip(said, gold, strict=True)) / len(gold)
+    right = sum(a == b for a, b in zip(predicted, gold, strict=True)) / len(gold)
     assert right == pytest.approx(record_of(folder)["metrics"]["best_dev"])
 
 
-def test_entities_have_their_place_in_the_text(runs, command, tmp_path):
+def test_entities_name_their_span_of_the_text(runs, command, tmp_path):
     predictor = spt.load(runs["demo_ner", "p_tuning_v2"])
     text = "mr kalorba,  went — to mirimso's «dolor» 🎉 and zuba."
-    (said,) = predictor.predict([text])
-    assert said["entities"], "the demo finds some"
-    for entity in said["entities"]:
+    (predicted,) = predictor.predict([text])
+    assert predicted["entities"], "no entities"
+    for entity in predicted["entities"]:
         assert text[entity["start"] : entity["end"]] == entity["text"] and entity["text"].strip() == entity["text"]
         assert 0 < entity["probability"] <= 1 and entity["type"] in predictor.task.labels
     (words,) = predictor.predict([["mr", "kalorba", "went", "to", "mirimso"]])
     for entity in words["entities"]:
         assert entity["text"] == " ".join(["mr", "kalorba", "went", "to", "mirimso"][entity["start"] : entity["end"]])
-    assert list(predictor.predict([{"text": text}])) == [said]
+    assert list(predictor.predict([{"text": text}])) == [predicted]
     (tmp_path / "conll.txt").write_text("mr O\nkalorba O\nwent O\nto O\nmirimso O\n")
     _, out, _ = command("predict", f"run={runs['demo_ner', 'p_tuning_v2']}", f"input={tmp_path}/conll.txt")
     assert lines(out) == [{"input": 1, **words}]
@@ -208,18 +210,18 @@ def test_entities_have_their_place_in_the_text(runs, command, tmp_path):
 
 @settings(max_examples=60)
 @given(text=st.text(st.characters(exclude_categories=["Cs"]), max_size=40))
-def test_words_of_any_text_are_where_they_are(text):
+def test_words_of_any_text_have_the_right_spans(text):
     from spt.adapters.predictor import words_of
 
-    found = words_of(text)
-    assert all(text[start:end] == word and not any(map(str.isspace, word)) for word, (start, end) in found)
-    assert all(a[1][1] <= b[1][0] for a, b in itertools.pairwise(found))
-    covered = {place for _, (start, end) in found for place in range(start, end)}
+    words = words_of(text)
+    assert all(text[start:end] == word and not any(map(str.isspace, word)) for word, (start, end) in words)
+    assert all(a[1][1] <= b[1][0] for a, b in itertools.pairwise(words))
+    covered = {place for _, (start, end) in words for place in range(start, end)}
     assert all(place in covered for place, sign in enumerate(text) if sign.isalnum())
     assert all(unicodedata.category(text[place])[0] in "ZC" or place in covered for place in range(len(text)))
 
 
-def test_it_streams(runs):
+def test_predict_reads_one_batch_at_a_time(runs):
     predictor = spt.load(runs["demo_pair", "spt"])
     read = []
 
@@ -228,11 +230,11 @@ def test_it_streams(runs):
             read.append(number)
             yield PAIR
 
-    said = predictor.predict(endless(), batch_size=4)
-    assert next(said)["label"] in predictor.task.labels and len(read) == 4
+    predicted = predictor.predict(endless(), batch_size=4)
+    assert next(predicted)["label"] in predictor.task.labels and len(read) == 4
 
 
-def test_a_bad_line_leaves_what_was_said_before_it(runs, command, tmp_path):
+def test_predictions_before_a_bad_line_are_kept(runs, command, tmp_path):
     folder, out = runs["demo_pair", "spt"], tmp_path / "out.jsonl"
     fields = spt.load(folder).task.fields()
     good = json.dumps(dict(zip(fields, PAIR, strict=True)))
@@ -255,12 +257,12 @@ def test_a_bad_line_leaves_what_was_said_before_it(runs, command, tmp_path):
         ("demo_pair", ["text="], "text is empty"),
         ("demo_pair", ["input=/no/such/file.jsonl"], "no file '/no/such/file.jsonl'"),
         ("demo_pair", ["text=a", "text_pair=b", "batch_size=0"], "batch_size must be"),
-        ("demo_choice", ["text=a"], "takes rows, as a file has them"),
+        ("demo_choice", ["text=a"], "takes rows, as in a data file"),
         ("demo_ner", ["text=a", "text_pair=b"], "not plain texts"),
-        ("demo_pair", ["text=a", "text_pair=b", "base_model=/no/such/model"], "is no folder with a model"),
+        ("demo_pair", ["text=a", "text_pair=b", "base_model=/no/such/model"], "is not a folder with a model"),
     ],
 )
-def test_a_mistake_in_predicting(task, arguments, message, runs, command):
+def test_predict_refuses_wrong_arguments(task, arguments, message, runs, command):
     code, out, err = command("predict", f"run={runs[task, 'spt']}", *arguments)
     assert code == 1 and message in err and err.count("error:") == 1 and "Traceback" not in err, err
     assert out == ""
@@ -268,7 +270,7 @@ def test_a_mistake_in_predicting(task, arguments, message, runs, command):
 
 @settings(max_examples=200)
 @given(text=st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), max_size=30))
-def test_any_text_goes_unharmed_through_the_command_line(text):
+def test_any_text_passes_the_command_line_unchanged(text):
     (override,) = OverridesParser.create().parse_overrides([quoted(f"text={text}", ("text",))])
     config = OmegaConf.create({"text": None})
     OmegaConf.update(config, "text", override.value())
@@ -280,13 +282,13 @@ def test_truncated_inputs_are_counted(runs, command):
     folder = runs["demo_pair", "spt"]
     long = "the apple broke " * 60
     code, out, err = command("predict", f"run={folder}", f"text={long}", f"text_pair={PAIR[1]}")
-    assert code == 0 and "1 inputs were cut" in err and len(lines(out)) == 1
+    assert code == 0 and "1 inputs were truncated" in err and len(lines(out)) == 1
 
 
 # --- several adapters on one backbone
 
 
-def test_adapters_share_a_backbone_and_take_turns(runs):
+def test_adapters_share_a_backbone(runs):
     chosen = [("demo_pair", "spt"), ("demo_ner", "lora"), ("demo_pair", "bitfit"), ("demo_choice", "p_tuning_v2")]
     chosen += [("demo_ner", "prefix_tuning"), ("demo_pair", "linear_probe")]
     inputs = {
@@ -300,7 +302,7 @@ def test_adapters_share_a_backbone_and_take_turns(runs):
     first = spt.load(runs[chosen[0]])
     together = {chosen[0]: first} | {key: spt.load(runs[key], share=first) for key in chosen[1:]}
     assert all(predictor.model.encoder is first.model.encoder for predictor in together.values())
-    with pytest.raises(spt.SptError, match="holds a whole backbone"):
+    with pytest.raises(spt.SptError, match="replaces the whole backbone"):
         spt.load(runs["demo_pair", "fine_tuning"], share=first)
     order = torch.randperm(3 * len(chosen), generator=torch.Generator().manual_seed(0)).tolist()
     for number in order:
@@ -308,19 +310,19 @@ def test_adapters_share_a_backbone_and_take_turns(runs):
         assert list(together[key].predict(inputs[key[0]])) == alone[key], key
         with pytest.raises(spt.SptError):
             list(together[key].predict([3]))
-    together[chosen[1]].wear()
-    together[chosen[1]].take_off()
+    together[chosen[1]].activate()
+    together[chosen[1]].deactivate()
     base = spt.load(runs["demo_pair", "linear_probe"]).model.encoder.state_dict()
     own = first.model.encoder.state_dict()
     assert own.keys() == base.keys() and all(torch.equal(own[name], base[name]) for name in base)
 
 
-# --- what does not fit
+# --- damaged and unfitting adapters
 
 
 @contextmanager
 def copied(folder: Path, to: Path):
-    """A copy of an adapter, and its description to change."""
+    """Copies an adapter; yields its description, to be changed."""
     shutil.copytree(folder / "adapter", to, dirs_exist_ok=True)
     description = json.loads((to / "adapter.json").read_text())
     yield description
@@ -341,7 +343,7 @@ DAMAGES = {
     "no format": lambda d: d.pop("format"),
     "a prefix of another length": lambda d: d["prefix"].update(prefix_length=7),
     "an unknown prefix setting": lambda d: d["prefix"].update(tau=7),
-    "a sample that is none": lambda d: d["sample"].update(dict.fromkeys(d["sample"], "x")),
+    "a sample of texts": lambda d: d["sample"].update(dict.fromkeys(d["sample"], "x")),
     "another checksum": lambda d: d.update(sha256="0" * 64),
     **{
         f"no {name}": lambda d, name=name: d.pop(name) for name in ("base_model", "backbone", "sample", "head", "about")
@@ -355,7 +357,7 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_description_ends_in_one_message(damage, runs, command, tmp_path):
+def test_a_damaged_description_gives_one_message(damage, runs, command, tmp_path):
     with copied(runs["demo_pair", "spt"], tmp_path / "adapter") as description:
         DAMAGES[damage](description)
     code, out, err = command("predict", f"run={tmp_path}/adapter", f"text={PAIR[0]}", f"text_pair={PAIR[1]}")
@@ -363,8 +365,16 @@ def test_a_damaged_description_ends_in_one_message(damage, runs, command, tmp_pa
     assert "(unexpected;" not in err and len(err.strip().splitlines()) == 1, err
 
 
+def test_an_adapter_without_its_training_predicts_and_is_not_evaluated(runs, command, tmp_path):
+    with copied(runs["demo_pair", "spt"], tmp_path / "adapter") as description:
+        del description["about"]["training"]
+    assert len(list(spt.load(tmp_path / "adapter").predict([PAIR]))) == 1
+    code, _, err = command("evaluate", f"run={tmp_path}/adapter")
+    assert code == 1 and "about.training is missing" in err and err.count("error:") == 1, err
+
+
 @pytest.mark.parametrize("damage", ["cut", "another", "empty", "missing", "pickle"])
-def test_damaged_weights_end_in_one_message(damage, runs, command, tmp_path):
+def test_damaged_weights_give_one_message(damage, runs, command, tmp_path):
     with copied(runs["demo_pair", "spt"], tmp_path / "adapter"):
         file = tmp_path / "adapter/adapter.safetensors"
     if damage == "cut":
@@ -394,18 +404,18 @@ def test_another_base_model_is_refused(runs, command, tmp_path):
     assert code == 1 and "num_attention_heads is" in err, err
 
 
-def test_what_is_no_adapter_is_named(command, tmp_path):
+def test_a_source_without_an_adapter_is_refused(command, tmp_path):
     for source in (str(tmp_path), "nowhere", "/no/such/folder"):
         code, _, err = command("evaluate", f"run={source}")
-        assert code == 1 and "is no folder of a run or an adapter" in err, err
+        assert code == 1 and "is not the folder of a run or an adapter" in err, err
     code, _, err = command("evaluate", "run=user/nothing")
-    assert code == 1 and "neither a folder nor to be had from the hub" in err and err.count("error:") == 1, err
+    assert code == 1 and "is not a folder, and cannot be loaded from the hub" in err and err.count("error:") == 1, err
 
 
-# --- the card, the hub
+# --- model card and hub
 
 
-def test_the_card_says_what_was_done(runs):
+def test_the_card_describes_the_run(runs):
     from huggingface_hub import ModelCard
 
     for (task, method), folder in runs.items():
@@ -414,7 +424,7 @@ def test_the_card_says_what_was_done(runs):
         assert card.data.eval_results[0].metric_value == record["scores"]["best_dev"][name]
         assert f"| {name} | {100 * record['scores']['best_dev'][name]:.2f} |" in card.text
         assert record["command"] in card.text and "base_model" not in card.data.to_dict()
-        assert ("take the place of the base model's own" in card.text) == (method == "fine_tuning")
+        assert ("replace the base model's own" in card.text) == (method == "fine_tuning")
         use = re.search(r"```python\n(.*?)```", card.text, re.DOTALL)[1]
         assert f'spt.load("{folder}/adapter")' in use
         if (task, method) in {("demo_choice", "spt"), ("demo_ner", "lora")}:
@@ -423,7 +433,7 @@ def test_the_card_says_what_was_done(runs):
 
 
 @pytest.mark.slow
-def test_an_adapter_goes_to_the_hub_and_comes_back(tmp_path):
+def test_an_adapter_is_pushed_and_loaded_from_the_hub(tmp_path):
     done = run("-m", "spt.train", *DEMO, "task=demo_pair", "trainer.max_steps=3", f"output_dir={tmp_path}/runs")
     assert done.returncode == 0, done.stderr
     (folder,) = (tmp_path / "runs").iterdir()
@@ -431,10 +441,12 @@ def test_an_adapter_goes_to_the_hub_and_comes_back(tmp_path):
     text = (f"text={PAIR[0]}", f"text_pair={PAIR[1]}")
     kept = {key: value for key, value in os.environ.items() if key not in ("HF_HUB_OFFLINE", "HF_TOKEN")}
     with hub.serving():
-        there = kept | {"HF_ENDPOINT": hub.url, "HF_HUB_DISABLE_XET": "1", "HF_TOKEN": "hf_secret"}
-        sent = run("-m", "spt.push", f"run={folder}", "repository=user/nli", env=there | {"HF_HOME": f"{tmp_path}/a"})
+        environment = kept | {"HF_ENDPOINT": hub.url, "HF_HUB_DISABLE_XET": "1", "HF_TOKEN": "hf_secret"}
+        sent = run(
+            "-m", "spt.push", f"run={folder}", "repository=user/nli", env=environment | {"HF_HOME": f"{tmp_path}/a"}
+        )
         assert sent.returncode == 0 and "user/nli" in sent.stdout, sent.stderr
-        again = run("-m", "spt.predict", "run=user/nli", *text, env=there | {"HF_HOME": f"{tmp_path}/b"})
+        again = run("-m", "spt.predict", "run=user/nli", *text, env=environment | {"HF_HOME": f"{tmp_path}/b"})
     assert again.returncode == 0, again.stderr
     here = run("-m", "spt.predict", f"run={folder}", *text)
     assert again.stdout == here.stdout and len(lines(here.stdout)) == 1
@@ -449,22 +461,22 @@ def test_an_adapter_goes_to_the_hub_and_comes_back(tmp_path):
     assert 'spt.load("user/nli")' in card
 
 
-# --- the commands' configs
+# --- configs of the commands
 
 
-def test_a_missing_option_is_called_missing(command):
+def test_a_missing_option_is_named(command):
     for name, option in (("evaluate", "run"), ("predict", "run"), ("push", "run")):
         code, _, err = command(name, *(["text=a"] if name == "predict" else []))
         assert code == 1 and f"{option} is missing: add {option}=..." in err, err
 
 
-def test_one_text_is_no_list_of_inputs(runs):
+def test_predict_refuses_a_single_string(runs):
     with pytest.raises(spt.SptError, match="give a list of inputs"):
         next(spt.load(runs["demo_pair", "spt"]).predict("a text"))
 
 
 @pytest.mark.parametrize("name", ["evaluate", "predict", "push"])
-def test_the_commands_compose_and_answer_without_torch(name):
+def test_the_commands_show_their_config_without_torch(name):
     with initialize_config_dir(str(CONF), version_base="1.3"):
         assert "run" in compose(name, ["run=x"])
     code = f"import sys; sys.argv = ['spt.{name}', '--cfg', 'job']; import spt.{name}; spt.{name}.main()"

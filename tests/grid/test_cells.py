@@ -4,10 +4,12 @@ import itertools
 
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
 from spt.errors import SptError
-from spt.grid.cells import Composer, Job, cells, identity
+from spt.grid.cells import Cell, Job, cells
+from spt.grid.configs import Composer, identity
 from spt.grid.match_records import Finished, Records, Result, choose
 from spt.paths import CONF
 from spt.records.identity import fingerprint
@@ -60,6 +62,44 @@ def test_every_cell_is_a_run(table, profile, composer):
     assert config == OmegaConf.to_container(compose("train", job.overrides), resolve=True)
 
 
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        [],
+        ["method=lora"],
+        ["task=conll03", "method=prefix_tuning"],
+        ["recipe=none"],
+        ["recipe=spt_sl/rte/bert-base-cased", "method=spt"],
+        ["recipe=no/such/one"],
+        ["+trainer.eval_delay=1", "logger=wandb"],
+        ["trainer={max_steps: 3}", "task.labels=[a,b]", "task.hub={path: x}"],
+        ["++model.config.a=2", "output_dir=${task.name}"],
+        ["method=spt_sl", "method.alpha=null", "task.sizes.train=5", "model.revision='a b'"],
+        ["trainer=default", "hydra.verbose=true"],
+    ],
+)
+def test_configs_are_those_that_hydra_composes(overrides, composer):
+    given = {"task": "task=rte", "model": "model=bert-base-cased", "method": "method=spt_sl"}
+    names = [override.partition("=")[0] for override in overrides]
+    overrides = [*(choice for group, choice in given.items() if group not in names), *overrides]
+    cell = Cell("table", "profile", "rte", "bert-base-cased", "row", None, tuple(overrides), (11,), ())
+    expected = OmegaConf.to_container(compose("train", [*overrides, "seed=11"]), resolve=True)
+    assert composer.config(Job(cell, 11, None)) == expected
+
+
+@pytest.mark.parametrize("override", ["method.nonsense=1", "task=nope", "method.alpha=1,2", "~task.nonsense"])
+def test_an_override_that_hydra_refuses_ends_in_its_message(override, composer):
+    overrides = [
+        o for o in ("task=rte", "model=demo", "method=spt") if o.partition("=")[0] != override.partition("=")[0]
+    ]
+    cell = Cell("table", "profile", "rte", "demo", "row", None, (*overrides, override), (11,), ())
+    with pytest.raises(HydraException) as expected:
+        compose("train", [*overrides, override])
+    with pytest.raises(HydraException) as error:
+        composer.config(Job(cell, 11, None))
+    assert str(error.value) == str(expected.value)
+
+
 def test_the_paper_s_recipes_are_taken(composer):
     (cell,) = [c for c in grid("profile=paper", "table=superglue") if c.name == "superglue/rte/bert-base-cased/spt"]
     config = composer.config(cell.jobs(None)[0])
@@ -96,6 +136,7 @@ def test_a_class_may_move_and_committed_records_stay_apart(composer):
         (["+tables.ner.profiles.smoke.rows=[spt,sptt]"], "has no row 'sptt': did you mean 'spt'"),
         (["+tables.ner.rows.odd={methods: spt}"], "row 'odd' of table ner needs method"),
         (["+tables.ner.sweep={a.b: [1], c.d: [2]}"], "a table sweeps one setting"),
+        (["~tables.ner.profiles.smoke"], "tables ner have no part for profile smoke"),
     ],
 )
 def test_a_table_that_says_nonsense_is_refused(overrides, message):

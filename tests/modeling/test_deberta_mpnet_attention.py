@@ -1,14 +1,15 @@
-"""What the bridges are for: prefixes on attentions that transformers does not dispatch."""
+"""Prefixes on the attentions that transformers does not dispatch, and which are replaced."""
 
 import copy
 
 import pytest
 import torch
 import torch.nn.functional as F
+from transformers import Gemma2Config, Gemma2Model
 
 import spt
-from spt.modeling import gated_attention as attention
-from spt.modeling.deberta_mpnet_attention import BRIDGES
+from spt.modeling import gated_attention
+from spt.modeling.deberta_mpnet_attention import REPLACEMENTS
 from spt.modeling.prefix import prefixes
 from tests.conftest import batch
 from tests.families import family
@@ -19,7 +20,7 @@ QUIET = {"key_dropout": 0.0, "score_dropout": 0.0}
 
 def first_query(encoder, name):
     """The first layer's queries [batch, heads, length, d], by the model's own projection, and its number of terms."""
-    module = next(module for module in encoder.modules() if type(module) in BRIDGES.values())
+    module = next(module for module in encoder.modules() if type(module) in REPLACEMENTS.values())
     caught = []
     projection = {"DeBERTa": "in_proj", "DeBERTa-v2/v3": "query_proj", "MPNet": "q"}[name]
     hook = module.get_submodule(projection).register_forward_hook(lambda *call: caught.append(call[2]))
@@ -50,14 +51,14 @@ def test_a_prefix_slot_has_the_content_to_content_score_alone(name, alpha):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_bridge_is_there_only_while_prefixes_are(name):
+def test_attentions_are_replaced_only_while_prefixes_are_on(name):
     encoder = family(name).eval()
     classes = [type(module) for module in encoder.modules()]
     own = encoder(**batch()).last_hidden_state
     spt.attach(encoder, spt.PrefixConfig(prefix_length=5))
     other = copy.deepcopy(encoder)
     with_prefixes = encoder(**batch()).last_hidden_state
-    assert set(map(type, encoder.modules())) & set(BRIDGES.values())
+    assert set(map(type, encoder.modules())) & set(REPLACEMENTS.values())
     spt.detach(encoder)
     assert [type(module) for module in encoder.modules()] == classes
     assert torch.equal(encoder(**batch()).last_hidden_state, own)
@@ -68,7 +69,7 @@ def test_heads_that_are_mixed_are_refused():
     encoder = family("DeBERTa", talking_head=True)
     with pytest.raises(spt.SptError, match="talking_head"):
         spt.attach(encoder, spt.PrefixConfig())
-    assert not set(map(type, encoder.modules())) & set(BRIDGES.values())
+    assert not set(map(type, encoder.modules())) & set(REPLACEMENTS.values())
 
 
 @pytest.mark.parametrize("terms", [[], ["c2p"], ["p2c"], ["c2p", "p2c"]])
@@ -77,14 +78,12 @@ def test_every_kind_of_disentangled_attention_is_reproduced(name, terms, monkeyp
     encoder = family(name, pos_att_type=terms, relative_attention=bool(terms)).eval()
     own = encoder(**batch()).last_hidden_state
     spt.attach(encoder, spt.PrefixConfig(prefix_length=5))
-    monkeypatch.setattr(attention, "_log_gate", lambda scores, *_: torch.full_like(scores, -torch.inf))
+    monkeypatch.setattr(gated_attention, "_log_gate", lambda scores, *_: torch.full_like(scores, -torch.inf))
     text = batch()["attention_mask"].bool()
     torch.testing.assert_close(encoder(**batch()).last_hidden_state[text], own[text], rtol=1e-5, atol=1e-5)
 
 
-def test_an_attention_that_does_more_is_refused():
-    from transformers import Gemma2Config, Gemma2Model
-
+def test_an_attention_with_soft_capping_is_refused():
     sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
     config = Gemma2Config(**sizes, num_key_value_heads=2, head_dim=8, vocab_size=100, attn_logit_softcapping=0.5)
     with pytest.raises(spt.SptError, match="Gemma2Model adds softcap"):

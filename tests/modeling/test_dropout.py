@@ -1,75 +1,98 @@
-"""Dropout from 16 random bits."""
+"""The dropouts on prefixes, on the scores inside the gate and on the weights: where they act, and how often."""
+
+import math
 
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
 
-from spt.modeling import dropout as module
-from spt.modeling.dropout import Dropout, dropout, use_in
+import spt
+from spt.modeling import cpu_attention
+from spt.modeling.prefix import prefixes
+from tests.conftest import batch, tiny_encoder
+from tests.modeling.test_gated_attention import attention, tensors
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("shape", [(), (1,), (5, 7), (3, 200, 211), (64, 8192)])
-def test_entries_are_dropped_or_scaled_and_so_are_gradients(shape, dtype):
+def test_each_example_has_its_own_prefix_dropout():
+    config = spt.PrefixConfig(prefix_length=50, key_dropout=0.5, value_dropout=0.25)
+    encoder = spt.attach(tiny_encoder(), config).train()
+    key, value = prefixes(encoder)[0](4)
+    assert key.shape == value.shape == (4, 4, 50, 8)
+    assert 0.4 < (key == 0).float().mean() < 0.6 and 0.2 < (value == 0).float().mean() < 0.3
+    assert not torch.equal(key[0] == 0, key[1] == 0)
+    own_key, own_value = prefixes(encoder)[0].vectors()
+    for dropped, own, rate in ((key, own_key, 0.5), (value, own_value, 0.25)):
+        kept = own.view(50, 4, 8).transpose(0, 1) / (1 - rate)
+        torch.testing.assert_close(dropped, torch.where(dropped == 0, 0.0, kept))
+    encoder.eval()
+    key, _ = prefixes(encoder)[0](4)
+    assert (key != 0).all() and torch.equal(key[0], key[1])
+
+
+@pytest.mark.parametrize("attn_implementation", ["eager", "sdpa"])
+def test_evaluation_drops_nothing_and_draws_no_random_numbers(attn_implementation):
+    """With every rate at 0.5, evaluation computes what an encoder without dropouts computes."""
+    rates = {"hidden_dropout_prob": 0.5, "attention_probs_dropout_prob": 0.5}
+    outputs = []
+    for rate, encoder_rates in ((0.5, rates), (0.0, dict.fromkeys(rates, 0.0))):
+        encoder = tiny_encoder(attention=attn_implementation, **encoder_rates)
+        torch.manual_seed(0)
+        model = spt.TaskModel(encoder, "sentence", num_labels=2)
+        spt.attach(model, spt.PrefixConfig(prefix_length=5, key_dropout=rate, value_dropout=rate, score_dropout=rate))
+        state = torch.get_rng_state()
+        outputs.append(model.eval()(**batch()).logits)
+        assert torch.equal(torch.get_rng_state(), state)
+        assert torch.equal(model.train()(**batch()).logits, outputs[-1]) == (rate == 0)
+    assert torch.equal(*outputs)
+
+
+def test_score_dropout_acts_inside_the_sigmoid_only(monkeypatch):
+    t = tensors(5)
+    monkeypatch.setattr(F, "dropout", lambda x, p=0.5, *a, **k: x * 0 if p == 0.3 else x)
+    output, _ = attention(t, score_dropout=0.3)
+    # Every gate is sigmoid(0) = 1/2: the raw scores are kept, less log 2 each.
+    ungated, _ = attention(t, alpha=None)
+    prefix_scores = t["query"] @ t["key_prefix"].transpose(2, 3) - math.log(2)
+    scores = torch.cat([prefix_scores, t["query"] @ t["key"].transpose(2, 3)], dim=-1)
+    values = torch.cat([t["value_prefix"].expand(2, -1, -1, -1), t["value"]], dim=2)
+    torch.testing.assert_close(output, scores.softmax(-1) @ values)
+    assert not torch.allclose(output, ungated)
+
+
+def test_attention_dropout_covers_all_columns():
+    t = tensors(6, prefix=50, text=50, length=50)
     torch.manual_seed(0)
-    x = torch.rand(shape, dtype=dtype).add(1).requires_grad_()
-    y = dropout(x, 0.25)
-    (grad,) = torch.autograd.grad(y.sum(), x)
-    expected = torch.where(y == 0, 0.0, x.detach() / 0.75)
-    torch.testing.assert_close(y, expected.to(dtype), rtol=1e-2 if dtype.itemsize == 2 else 1e-6, atol=0)
-    torch.testing.assert_close(grad, torch.where(y == 0, 0.0, 1 / 0.75).to(dtype))
+    _, weights = attention(t, alpha=1.0, attention_dropout=0.5)
+    for columns in (weights[..., :50], weights[..., 50:]):
+        assert 0.45 < (columns == 0).double().mean() < 0.55
 
 
-def test_the_rate_and_the_independence_of_neighbours():
-    torch.manual_seed(0)
-    dropped = (dropout(torch.ones(1000, 1000), 0.1) == 0).double()
-    assert abs(dropped.mean().item() - 0.1) < 4 * (0.09 / 1e6) ** 0.5
-    for shift in range(1, 9):  # four numbers come from one draw
+def test_the_masks_of_cpu_attention_have_the_rate_and_the_seed():
+    generators = [torch.Generator().manual_seed(seed) for seed in (1, 2, 1)]
+    kept = cpu_attention.keep_mask(torch.empty(3, 11, 97, 89), 0.1, generators)
+    assert set(kept.unique().tolist()) == {0.0, 1.0}
+    expected = 1 - round(0.1 * 2**16) / 2**16
+    assert abs(kept.mean().item() - expected) < 4 * math.sqrt(0.09 / kept.numel())
+    assert torch.equal(kept[0], kept[2])
+    agree = (kept[0] == kept[1]).float().mean().item()  # two independent draws: 0.9² + 0.1²
+    assert abs(agree - 0.82) < 0.01
+
+
+def test_neighbouring_entries_of_a_mask_are_independent():
+    generators = [torch.Generator().manual_seed(seed) for seed in range(10)]
+    dropped = 1 - cpu_attention.keep_mask(torch.empty(10, 100_000, dtype=torch.float64), 0.1, generators)
+    for shift in range(1, 9):  # four entries come from one random number
         together = (dropped[:, shift:] * dropped[:, :-shift]).mean().item()
         assert abs(together - 0.01) < 5 * (0.0099 / 1e6) ** 0.5, shift
 
 
-def test_blocks_differ_and_seeds_repeat(monkeypatch):
-    monkeypatch.setattr(module, "BLOCK", 1000)
-    torch.manual_seed(3)
-    first = dropout(torch.ones(4000), 0.5)
-    second = dropout(torch.ones(4000), 0.5)
-    torch.manual_seed(3)
-    assert torch.equal(dropout(torch.ones(4000), 0.5), first)
-    assert not torch.equal(first, second) and not torch.equal(first[:1000], first[1000:2000])
-
-
-def test_what_is_not_contiguous():
-    torch.manual_seed(0)
-    x = torch.rand(40, 30).add(1).t().requires_grad_()
-    y = dropout(x, 0.5)
-    (grad,) = torch.autograd.grad((y * torch.arange(1.0, 41)).sum(), x)
-    torch.testing.assert_close(grad, torch.where(y == 0, 0.0, 2 * torch.arange(1.0, 41).expand(30, 40)))
-
-
-def test_no_mask_is_kept():
-    kept = []
-    with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x) or x, lambda x: x):
-        dropout(torch.rand(100, 100, requires_grad=True), 0.5).sum()
-    assert not kept
-
-
-def test_outside_training_nothing_is_drawn():
-    torch.manual_seed(0)
-    before = torch.get_rng_state()
-    x = torch.rand(5)
-    torch.set_rng_state(before)
-    model = nn.Sequential(nn.Dropout(0.5), nn.Dropout(0.0))
-    use_in(model)
-    assert all(type(part) is Dropout for part in model)
-    assert model.eval()(x) is x and model[1].train()(x) is x and torch.equal(torch.get_rng_state(), before)
-    assert (model.train()(torch.ones(1000)) == 0).any()
-
-
-def test_under_compile_it_is_torchs(monkeypatch):
-    calls = []
-    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
-    monkeypatch.setattr(F, "dropout", lambda x, p: calls.append(p) or x)
-    dropout(torch.ones(3), 0.25)
-    assert calls == [0.25]
+def test_the_masks_of_cpu_attention_follow_torchs_seed():
+    t = {name: tensor.detach() for name, tensor in tensors(7, length=20, text=20).items()}
+    outputs = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        outputs.append(attention(t, attention_dropout=0.5, fused=True)[0])
+    assert torch.equal(outputs[0], outputs[1])
+    assert not torch.equal(outputs[0], outputs[2])
+    mean = torch.stack([attention(t, attention_dropout=0.3, fused=True)[0] for _ in range(2000)]).mean(0)
+    torch.testing.assert_close(mean, attention(t, fused=True)[0], rtol=0, atol=0.1)

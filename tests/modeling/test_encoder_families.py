@@ -1,6 +1,6 @@
-"""What holds for every family of encoders, and for each of the three task types. README's table is made of this.
+"""What holds for every family of encoders, and for each of the three task types.
 
-`scripts/make_family_table.py` goes by the tests' names and parameters, and shows the reasons of those that are skipped.
+`scripts/make_family_table.py` makes README's table of the results, by test name, parameters and reason of a skip.
 """
 
 import pytest
@@ -37,7 +37,7 @@ def labels_of(task_type):
 @every_family
 @pytest.mark.parametrize("task_type", TASK_TYPES)
 def test_works(name, task_type, tmp_path):
-    """Every prefix of every layer gets a gradient and moves the output; what is saved comes back."""
+    """Every prefix of every layer gets a gradient and moves the output; a saved adapter loads with the same output."""
     model, inputs = task_model(name, task_type), inputs_of(task_type)
     layers = prefixes(model)
     assert len(layers) == model.encoder.config.num_hidden_layers
@@ -50,7 +50,7 @@ def test_works(name, task_type, tmp_path):
             parameter.data += 1.0
             assert not torch.allclose(model(**inputs).logits, before, rtol=1e-4, atol=1e-5)
             parameter.data = kept
-    assert all(is_ours == p.requires_grad for n, p in model.named_parameters() for is_ours in [is_trained(n)])
+    assert all(is_trained(n) == p.requires_grad for n, p in model.named_parameters())
     loaded = spt.TaskModel(family(name), task_type, num_labels=3, pooling=FAMILIES[name][1])
     spt.load_adapter(loaded, spt.save_adapter(model, tmp_path))
     assert torch.equal(loaded.eval()(**inputs).logits, before)
@@ -77,7 +77,7 @@ def test_padding_changes_nothing(name, task_type):
 @every_family
 @pytest.mark.parametrize("alpha", [None, 8.0])
 def test_fused(name, alpha):
-    """The fused path is the formula as it reads, where the model has one."""
+    """Fused attention computes what eager attention does, where the family has it."""
     prefix = spt.PrefixConfig(prefix_length=5, alpha=alpha, **QUIET)
     if name in EAGER_ONLY:
         with pytest.raises(ValueError, match="scaled_dot_product_attention"):
@@ -124,16 +124,16 @@ def test_bf16(name):
 @pytest.mark.parametrize("reentrant", [False, True])
 @pytest.mark.parametrize("attentions", ["eager", "sdpa"])
 def test_checkpointing(name, attentions, reentrant):
-    """Recomputing the layers keeps every prefix's gradient, or transformers refuses it."""
+    """Gradient checkpointing keeps every prefix's gradient, or is refused where transformers does not support it."""
     still = {rate: 0.0 for rate in RATES if hasattr(family(name).config, rate)}
     chosen = "eager" if name in EAGER_ONLY else attentions
     if name in NOT_CHECKPOINTED:
-        with pytest.raises(spt.SptError, match="recomputes no layers"):
-            task_model(name, attention=chosen).activation_checkpointing_enable()
+        with pytest.raises(spt.SptError, match="has no gradient checkpointing for"):
+            task_model(name, attention=chosen).gradient_checkpointing_enable()
         pytest.skip("refused: transformers does not checkpoint it")
     for task_type in TASK_TYPES:
         models = [task_model(name, task_type, attention=chosen, **still).train() for _ in range(2)]
-        models[1].activation_checkpointing_enable({"use_reentrant": reentrant})
+        models[1].gradient_checkpointing_enable({"use_reentrant": reentrant})
         for model in models:
             model.dropout.p = 0.0
             model(**inputs_of(task_type), labels=labels_of(task_type)).loss.backward()
@@ -160,7 +160,7 @@ def test_the_longest_input_runs(name):
 
 @every_family
 def test_shifted_positions(name):
-    """They move the output, and the longest input with them; or there is none to shift, and attach says so."""
+    """They move the output and shorten the longest input; families without such positions are refused."""
     shifted = spt.PrefixConfig(prefix_length=5, alpha=None, shift_positions=True, **QUIET)
     if name in {"MPNet", "DeBERTa", "DeBERTa-v2/v3"}:
         with pytest.raises(spt.SptError, match="no positions that could be shifted"):

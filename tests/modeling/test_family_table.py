@@ -1,4 +1,4 @@
-"""README's tables of the families of encoders are what their script makes of the committed measurements."""
+"""The tables in docs/encoders.md are those that their script makes of the committed measurements."""
 
 import json
 
@@ -9,8 +9,8 @@ from tests.families import FAMILIES
 
 
 @pytest.fixture
-def ours():
-    return json.loads(script.OURS.read_text())
+def measured():
+    return json.loads(script.MEASURED.read_text())
 
 
 @pytest.fixture
@@ -18,30 +18,30 @@ def elsewhere():
     return json.loads(script.ELSEWHERE.read_text())
 
 
-def test_the_readme_has_what_the_script_makes(ours, elsewhere):
-    readme = script.README.read_text()
-    assert script.with_tables(readme, script.tables(ours, elsewhere)) == readme
+def test_the_page_has_the_tables_of_the_script(measured, elsewhere):
+    page = script.PAGE.read_text()
+    assert script.with_tables(page, script.tables(measured, elsewhere)) == page
 
 
-def test_every_family_is_there_and_nothing_fails(ours, elsewhere):
-    assert ours["git"]["dirty"] is False
-    assert list(ours["results"]) == list(FAMILIES)
+def test_every_family_was_measured_and_nothing_fails(measured, elsewhere):
+    assert measured["git"]["dirty"] is False
+    assert list(measured["results"]) == list(FAMILIES)
     assert all(library["results"].keys() == FAMILIES.keys() for library in elsewhere)
-    for said in ours["results"].values():
-        assert said.keys() == script.COLUMNS.keys()
-        assert "fails" not in said.values()
-        assert all(said[head] == "works" for head in script.HEADS)
+    for entries in measured["results"].values():
+        assert entries.keys() == script.COLUMNS.keys()
+        assert "fails" not in entries.values()
+        assert all(entries[head] == "works" for head in script.HEADS)
 
 
-def test_a_column_takes_all_of_its_tests():
+def test_a_column_needs_all_of_its_tests():
     works, padding = "test_works[token-BERT]", "test_padding_changes_nothing[token-BERT]"
-    assert script.holds("token", "BERT", {works: "passed", padding: "passed"}) == "works"
-    assert script.holds("token", "BERT", {works: "passed", padding: "failed"}) == "fails"
+    assert script.column_entry("token", "BERT", {works: "passed", padding: "passed"}) == "works"
+    assert script.column_entry("token", "BERT", {works: "passed", padding: "failed"}) == "fails"
     with pytest.raises(KeyError):
-        script.holds("token", "BERT", {works: "passed"})
+        script.column_entry("token", "BERT", {works: "passed"})
 
 
-def test_a_readme_without_the_comments_is_refused():
+def test_a_page_without_the_comments_is_refused():
     with pytest.raises(SystemExit, match="families: start"):
         script.with_tables("# spt\n", "a table")
 
@@ -63,7 +63,7 @@ def test_a_readme_without_the_comments_is_refused():
     ],
 )
 def test_a_measured_outcome_in_a_cell(outcome, cell, notes):
-    found = script.Notes()
+    footnotes = script.Notes()
     family = {"sentence": {"forward": outcome}}
-    assert script.their_cell(script.their_outcome(family, "sentence"), found) == cell
-    assert found == notes
+    assert script.library_cell(script.library_outcome(family, "sentence"), footnotes) == cell
+    assert footnotes == notes

@@ -1,4 +1,4 @@
-"""Numbers of our own making, in the repository: the maths is pinned without the authors' golden ones."""
+"""The numbers of an independent implementation (tests/reference.py), which pin the maths without the authors' files."""
 
 import pytest
 import torch
@@ -41,7 +41,7 @@ def build(case, fixture, attention):
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
 @pytest.mark.parametrize("case", CASES)
-def test_ours_is_the_reference(case, attention):
+def test_the_model_computes_what_the_reference_does(case, attention):
     fixture = load_file(FIXTURES / f"{case}.safetensors")
     model = build(case, fixture, attention)
     data = {n.removeprefix("input."): t for n, t in fixture.items() if n.startswith("input.")}

@@ -1,4 +1,4 @@
-"""The authors' own numbers, reproduced through the public API. Skipped where ../shared/golden is not there."""
+"""The authors' own numbers, reproduced through the public API. Skipped if ../shared/golden is missing."""
 
 import json
 from pathlib import Path
@@ -9,8 +9,7 @@ from safetensors.torch import load_file
 from transformers import BertConfig, BertModel, RobertaConfig, RobertaModel, get_linear_schedule_with_warmup
 
 import spt
-from spt.modeling import blockwise_attention as blockwise
-from spt.modeling import dropout as dropout
+from spt.modeling import cpu_attention
 
 GOLDEN = Path(__file__).resolve().parents[3] / "shared" / "golden"
 FAMILIES = {"bert": (BertConfig, BertModel), "roberta": (RobertaConfig, RobertaModel)}
@@ -37,7 +36,7 @@ def read(case):
 
 
 def build(meta, tensors, prefix, attention, state="state."):
-    """A TaskModel with the case's weights, and our names for the authors'."""
+    """A TaskModel with the case's weights, renamed from the authors' names, and the case's inputs."""
     arch = meta["arch"]
     config_class, model_class = FAMILIES[arch]
     names = (
@@ -49,14 +48,14 @@ def build(meta, tensors, prefix, attention, state="state."):
     head = tensors[f"{state}classifier.weight"]
     model = spt.TaskModel(encoder, TASK_TYPES[meta["head"]], num_labels=len(head))
     spt.attach(model, prefix)
-    ours = {}
+    weights = {}
     for name, tensor in tensors.items():
         if name.startswith(state):
             name = name.removeprefix(state).replace(f"{arch}.", "encoder.", 1)
             name = name.replace("pseudo_prefix_encoder.", "prefix.").replace("_prefix.weight", "_prefix")
-            ours[name] = tensor
-    missing, _ = model.load_state_dict(ours, strict=False)
-    # Token models have no pooler in the authors' code, and ours do not read it.
+            weights[name] = tensor
+    missing, _ = model.load_state_dict(weights, strict=False)
+    # The authors' token models have no pooler, and TaskModel does not use it for tokens.
     assert all("pooler" in n or "prefix" in n for n in missing), missing
     inputs = {n.removeprefix("input."): t for n, t in tensors.items() if n.startswith("input.")}
     return model, inputs
@@ -125,7 +124,7 @@ def test_dropouts_act_where_the_authors_do(attention, monkeypatch):
         assert (p, list(input.shape)) == (call["p"], call["shape"]), call["module"]
         return input * tensors[f"mask.{call['module']}"]
 
-    drawn = {}  # the blockwise attention draws each mask twice, the second time in its backward pass
+    drawn = {}  # cpu_attention draws each mask again in its backward pass
 
     def replay_kept(like, rate, generators):
         call = generators[0].initial_seed(), like.shape
@@ -134,8 +133,7 @@ def test_dropouts_act_where_the_authors_do(attention, monkeypatch):
         return (drawn[call] != 0).to(like.dtype)
 
     monkeypatch.setattr(torch.nn.functional, "dropout", replay)
-    monkeypatch.setattr(dropout, "dropout", replay)
-    monkeypatch.setattr(blockwise, "keep_mask", replay_kept)
+    monkeypatch.setattr(cpu_attention, "keep_mask", replay_kept)
     model.train()
     out = model(**inputs, output_attentions=attention == "eager")
     assert next(calls, None) is None
@@ -185,22 +183,22 @@ def test_p_tuning_v2(case, attention):
         projection=config["prefix_hidden_size"] if meta["projection"] else None,
     )
     model, inputs = build(meta, tensors, prefix, attention)
-    theirs = {n.removeprefix("state.prefix_encoder."): t for n, t in tensors.items() if ".prefix_encoder." in n}
+    published = {n.removeprefix("state.prefix_encoder."): t for n, t in tensors.items() if ".prefix_encoder." in n}
     if meta["projection"]:
         projection = model.encoder.prefix_projection
-        ours = {
+        parameters = {
             "embedding.weight": projection.embedding,
             "trans.0.weight": projection.hidden.weight,
             "trans.0.bias": projection.hidden.bias,
             "trans.2.weight": projection.output.weight,
             "trans.2.bias": projection.output.bias,
         }
-        for name, parameter in ours.items():
-            parameter.data.copy_(theirs[name])
+        for name, parameter in parameters.items():
+            parameter.data.copy_(published[name])
     else:
-        ours = {n: p for n, p in model.named_parameters() if n.endswith("_prefix")}
-        blocks = theirs["embedding.weight"].chunk(len(ours), dim=1)
-        for parameter, block in zip(ours.values(), blocks, strict=True):
+        parameters = {n: p for n, p in model.named_parameters() if n.endswith("_prefix")}
+        blocks = published["embedding.weight"].chunk(len(parameters), dim=1)
+        for parameter, block in zip(parameters.values(), blocks, strict=True):
             parameter.data.copy_(block)
     model.eval()
     out = model(**inputs)
@@ -210,10 +208,10 @@ def test_p_tuning_v2(case, attention):
     for name in ("weight", "bias"):
         close(model.classifier.get_parameter(name).grad, tensors[f"eval.grad.classifier.{name}"])
     if meta["projection"]:
-        for name, parameter in ours.items():
+        for name, parameter in parameters.items():
             close(parameter.grad, tensors[f"eval.grad.prefix_encoder.{name}"])
     else:
-        together = torch.cat([parameter.grad for parameter in ours.values()], dim=1)
+        together = torch.cat([parameter.grad for parameter in parameters.values()], dim=1)
         close(together, tensors["eval.grad.prefix_encoder.embedding.weight"])
     out = model(**inputs, output_attentions=True, output_hidden_states=True)
     for layer in range(config["num_hidden_layers"]):

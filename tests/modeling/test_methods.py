@@ -1,12 +1,14 @@
-"""The methods beside the paper's: what trains, on every family, and what is refused."""
+"""The methods other than the paper's: what trains, on every family, and what is refused."""
 
+import peft
 import pytest
 import torch
 from hydra.utils import instantiate
 
 import spt
+from spt.explain_error import explain
 from spt.methods import bitfit
-from spt.modeling.lora import is_lora, take_off_lora
+from spt.modeling.lora import is_lora, remove_lora
 from spt.modeling.trainable_parameters import parameter_groups
 from tests.conftest import batch, tiny_encoder
 from tests.families import FAMILIES, family
@@ -22,7 +24,7 @@ def lora(model, **settings):
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_lora_stands_beside_queries_and_values_of_every_family(name):
+def test_lora_acts_on_queries_and_values_of_every_family(name):
     encoder = family(name).eval()
     own = encoder(**batch()).last_hidden_state
     model = lora(spt.TaskModel(encoder, "sentence", num_labels=2, pooling=FAMILIES[name][1])).eval()
@@ -34,22 +36,20 @@ def test_lora_stands_beside_queries_and_values_of_every_family(name):
     for product in products.values():
         product.data.normal_()
     assert not torch.allclose(encoder(**batch()).last_hidden_state, own, atol=1e-3)
-    take_off_lora(encoder)
+    remove_lora(encoder)
     assert torch.equal(encoder(**batch()).last_hidden_state, own)
 
 
-def test_lora_is_pefts():
-    import peft
-
-    ours = lora(spt.TaskModel(tiny_encoder(), "sentence", num_labels=2)).eval()
+def test_lora_computes_what_peft_does():
+    model = lora(spt.TaskModel(tiny_encoder(), "sentence", num_labels=2)).eval()
     config = peft.LoraConfig(r=8, lora_alpha=16, target_modules=["query", "value"])
-    theirs = peft.get_peft_model(tiny_encoder(), config).eval()
-    weights = dict(theirs.named_parameters())
-    for name, parameter in ours.encoder.named_parameters():
+    expected = peft.get_peft_model(tiny_encoder(), config).eval()
+    weights = dict(expected.named_parameters())
+    for name, parameter in model.encoder.named_parameters():
         if is_lora(name):
             parameter.data.normal_()
             weights[f"base_model.model.{name}"].data.copy_(parameter)
-    torch.testing.assert_close(ours.encoder(**batch()).last_hidden_state, theirs(**batch()).last_hidden_state)
+    torch.testing.assert_close(model.encoder(**batch()).last_hidden_state, expected(**batch()).last_hidden_state)
 
 
 @pytest.mark.parametrize(
@@ -58,12 +58,10 @@ def test_lora_is_pefts():
         ({"r": 0}, "r must be"),
         ({"lora_alpha": -1}, "lora_alpha must be"),
         ({"lora_dropout": 1.0}, "lora_dropout is a rate"),
-        ({"target_modules": "[nothing]"}, "linear maps are called dense, key, query, value"),
+        ({"target_modules": "[nothing]"}, "linear modules are called dense, key, query, value"),
     ],
 )
-def test_a_lora_that_makes_no_sense_is_named(settings, message):
-    from spt.explain_error import explain
-
+def test_invalid_lora_settings_are_named(settings, message):
     with pytest.raises(Exception) as error:
         lora(spt.TaskModel(tiny_encoder(), "sentence", num_labels=2), **settings)
     assert message in explain(error.value)

@@ -1,4 +1,4 @@
-"""Encoders and tokenizers as they come out of a folder."""
+"""Loading encoders and tokenizers from a folder."""
 
 import pytest
 from tokenizers import ByteLevelBPETokenizer
@@ -11,7 +11,7 @@ from tests.families import family
 
 @pytest.fixture
 def decoder(tmp_path):
-    """A tiny GPT-2 with a byte-level tokenizer that has no padding and separates nothing, as the real one."""
+    """A tiny GPT-2 whose byte-level tokenizer has no padding token and does not separate pairs, like GPT-2's own."""
     trained = ByteLevelBPETokenizer()
     trained.train_from_iterator(["ann saw bea in rome"] * 5, vocab_size=300, special_tokens=["<|endoftext|>"])
     trained.save_model(str(tmp_path))
@@ -20,7 +20,7 @@ def decoder(tmp_path):
     return str(tmp_path)
 
 
-def test_a_decoders_pairs_are_kept_apart_and_padded_on_the_right(decoder):
+def test_a_decoders_pairs_are_separated_and_padded_on_the_right(decoder):
     encoder, tokenizer = load_backbone(decoder)
     batch = tokenizer(["ann saw", "bea"], ["bea", "rome"], padding=True, return_tensors="pt")
     assert tokenizer.decode(batch["input_ids"][0]) == "ann saw<|endoftext|>bea"
@@ -30,7 +30,7 @@ def test_a_decoders_pairs_are_kept_apart_and_padded_on_the_right(decoder):
     assert model(**batch).logits.shape == (2, 2)
 
 
-def test_a_decoders_words_keep_their_places(decoder):
+def test_a_decoders_words_keep_their_positions(decoder):
     _, tokenizer = load_backbone(decoder, split_into_words=True)
     encoded = tokenizer([["ann", "saw", "rome"]], is_split_into_words=True)
     assert tokenizer.decode(encoded["input_ids"][0]) == " ann saw rome"

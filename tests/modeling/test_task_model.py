@@ -37,8 +37,8 @@ def test_the_side_of_the_padding_changes_nothing(pooling):
     if pooling == "first":
         model = spt.TaskModel(tiny_encoder(), "token", num_labels=3).eval()
         rows = zip(model(**left).logits, model(**right).logits, lengths, strict=True)
-        for ours, theirs, length in rows:
-            torch.testing.assert_close(ours[10 - length :], theirs[:length])
+        for padded_left, padded_right, length in rows:
+            torch.testing.assert_close(padded_left[10 - length :], padded_right[:length])
         embedded = {
             "attention_mask": left["attention_mask"],
             "inputs_embeds": model.encoder.embeddings.word_embeddings(left["input_ids"]),
@@ -53,7 +53,7 @@ def test_fine_tuning_trains_what_the_head_reads():
     model = spt.TaskModel(tiny_encoder(), "token", num_labels=3)
     fine_tuning(model, "fine_tuning")
     frozen = {n.removeprefix("encoder.") for n, p in model.named_parameters() if not p.requires_grad}
-    assert frozen == model.unread == {"pooler.dense.weight", "pooler.dense.bias"}
+    assert frozen == model.unused_parameters == {"pooler.dense.weight", "pooler.dense.bias"}
 
 
 def test_choices_need_three_dimensions():

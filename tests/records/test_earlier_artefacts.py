@@ -17,8 +17,8 @@ SCORED = {"demo_ner": "f1 35.52", "demo_choice": "accuracy 0.00", "wsc": "accura
 
 @pytest.fixture
 def runs(tmp_path, monkeypatch):
-    """A copy of the runs: the commands write beside them."""
-    monkeypatch.chdir(REPO)  # the data of one of them is named relative to it
+    """A copy of the runs, because commands write into their folder."""
+    monkeypatch.chdir(REPO)  # one of them names its data relative to the repository
     shutil.copytree(BEFORE / "runs", tmp_path / "runs")
     return tmp_path / "runs"
 
@@ -34,14 +34,14 @@ def test_an_adapter_predicts_and_scores_as_recorded(task, runs):
     assert "the recorded scores exactly" in done.stdout
 
 
-def test_an_adapter_goes_on_a_model_made_by_hand(runs):
+def test_an_adapter_is_loaded_into_a_model_built_by_hand(runs):
     folder = runs / RUNS["demo_ner"].name / "adapter"
     predictor = spt.load(folder)
     model = spt.TaskModel(spt.detach(predictor.model.encoder), "token", len(predictor.task.classes))
     assert spt.attached(spt.load_adapter(model, folder)).prefix_length == 20
 
 
-def test_records_are_read_and_listed(runs):
+def test_records_are_migrated_and_listed(runs):
     for task in SCORED:
         record = read_record(runs / RUNS[task].name / "record.json")
         assert record["schema"] == SCHEMA and record["numerics"] == 0 != NUMERICS and record["status"] == "finished"
@@ -50,7 +50,7 @@ def test_records_are_read_and_listed(runs):
     assert done.returncode == 0 and all(task in done.stdout for task in SCORED), done.stderr
 
 
-def test_an_interrupted_run_starts_anew_and_says_so(runs):
+def test_an_interrupted_run_of_an_earlier_version_starts_again(runs):
     folder = runs / RUNS["demo_pair"].name
     fingerprint = folder.name.rpartition(".")[2]
     settings = ("task=demo_pair", "model=demo", "method=spt", "trainer.num_train_epochs=1")

@@ -1,4 +1,4 @@
-"""A folder is one process's at a time, and not a dead one's."""
+"""The folder lock: one process at a time, and never one that is dead."""
 
 import json
 import multiprocessing
@@ -20,22 +20,22 @@ import sys, time
 from pathlib import Path
 from spt.records.folder_lock import locked
 with locked(Path(sys.argv[1])):
-    print("has it", flush=True)
+    print("locked", flush=True)
     time.sleep(60)
 """
 
 
 @pytest.fixture
 def owner(tmp_path):
-    """A process that has the folder."""
+    """A process that holds the lock."""
     process = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], cwd=REPO, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None and process.stdout.readline() == "has it\n"
+    assert process.stdout is not None and process.stdout.readline() == "locked\n"
     yield process
     process.kill()
     process.wait()
 
 
-def test_one_at_a_time(tmp_path):
+def test_a_second_lock_is_refused_and_names_the_owner(tmp_path):
     with locked(tmp_path):
         owner = json.loads((tmp_path / LOCK).read_text())
         assert (owner["process"], owner["host"]) == (os.getpid(), socket.gethostname())
@@ -50,10 +50,17 @@ def test_one_at_a_time(tmp_path):
         pass
 
 
-def test_a_stopped_owner_has_it_and_a_dead_one_does_not(owner, tmp_path):
+def test_a_stopped_owner_keeps_the_lock_and_a_dead_one_loses_it(owner, tmp_path, monkeypatch):
+    monkeypatch.setattr(lock, "EXPIRY", 0.2)
     owner.send_signal(signal.SIGSTOP)
     with pytest.raises(Busy, match=f"process {owner.pid} on"), locked(tmp_path):
         pass
+    waiting = multiprocessing.get_context("fork").Process(target=count_up, args=(tmp_path, 1))
+    waiting.start()
+    waiting.join(1.0)
+    assert waiting.is_alive(), "it took the lock of a process that lives but sends no heartbeat"
+    waiting.kill()
+    waiting.join()
     owner.kill()
     owner.wait()
     assert (tmp_path / LOCK).exists()
@@ -62,7 +69,7 @@ def test_a_stopped_owner_has_it_and_a_dead_one_does_not(owner, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_who_waits_gets_it_in_the_end(owner, tmp_path):
+def test_waiting_ends_when_the_owner_is_killed(owner, tmp_path):
     os.kill(owner.pid, signal.SIGKILL)
     await_one([tmp_path])
     with locked(tmp_path, wait=True):
@@ -71,20 +78,20 @@ def test_who_waits_gets_it_in_the_end(owner, tmp_path):
 
 
 @pytest.fixture
-def elsewhere(tmp_path, monkeypatch):
-    """A lock of a machine whose system's locks are not seen here."""
-    monkeypatch.setattr(lock, "PATIENCE", 1.0)
+def remote_owner(tmp_path, monkeypatch):
+    """Writes the lock file of a process on another machine, whose flock this one does not see."""
+    monkeypatch.setattr(lock, "EXPIRY", 1.0)
 
-    def write(beat: int) -> None:
-        (tmp_path / LOCK).write_text(json.dumps({"process": 1, "host": "another", "since": "then", "beat": beat}))
+    def write() -> None:
+        (tmp_path / LOCK).write_text(json.dumps({"process": 1, "host": "another", "since": "then"}))
 
-    write(0)
+    write()
     return write
 
 
-def test_an_owner_elsewhere_lives_while_its_heart_beats(elsewhere, tmp_path, caplog):
+def test_a_remote_owner_keeps_the_lock_while_it_sends_heartbeats(remote_owner, tmp_path, caplog):
     process = multiprocessing.get_context("fork").Process(
-        target=lambda: [elsewhere(n) or time.sleep(0.2) for n in range(50)]
+        target=lambda: [remote_owner() or time.sleep(0.2) for _ in range(50)]
     )
     process.start()
     try:
@@ -93,18 +100,20 @@ def test_an_owner_elsewhere_lives_while_its_heart_beats(elsewhere, tmp_path, cap
     finally:
         process.kill()
         process.join()
+    remote_owner()
     began = time.monotonic()
     with locked(tmp_path):
         assert time.monotonic() - began > 0.9
-    assert caplog.messages.count(f"{tmp_path / LOCK} is of a process not to be seen from here: 1 s for a sign of life")
+    message = f"{tmp_path / LOCK}: waiting up to 1 s for a heartbeat of its owner (process 1 on another, since then)"
+    assert message in caplog.messages
 
 
-def test_the_heart_beats(tmp_path, monkeypatch):
-    monkeypatch.setattr(lock, "BEAT", 0.05)
+def test_the_owner_sends_heartbeats(tmp_path, monkeypatch):
+    monkeypatch.setattr(lock, "HEARTBEAT", 0.05)
     with locked(tmp_path):
-        said = set()
-        while len(said) < 3:
-            said.add((tmp_path / LOCK).read_text())
+        times: set[int] = set()
+        while len(times) < 3:
+            times.add((tmp_path / LOCK).stat().st_mtime_ns)
 
 
 def count_up(folder, times):
@@ -114,10 +123,13 @@ def count_up(folder, times):
             (folder / "number").write_text(str(number + 1))
 
 
-def test_many_want_it_and_each_has_it_alone(tmp_path):
+@pytest.mark.parametrize("has_flock", [True, False])
+def test_many_processes_never_share_the_lock(has_flock, tmp_path, monkeypatch):
+    if not has_flock:
+        monkeypatch.setattr(lock, "_acquire_flock", lambda descriptor: False)
     (tmp_path / "number").write_text("0")
     context = multiprocessing.get_context("fork")
-    processes = [context.Process(target=count_up, args=(tmp_path, 10)) for _ in range(8)]
+    processes = [context.Process(target=count_up, args=(tmp_path, 5)) for _ in range(16)]
     for process in processes:
         process.start()
     for process in processes:
@@ -126,8 +138,21 @@ def test_many_want_it_and_each_has_it_alone(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["number"]
 
 
-def test_a_lock_that_says_nothing_is_nobodys_in_the_end(tmp_path, monkeypatch):
-    monkeypatch.setattr(lock, "PATIENCE", 0.2)
+def test_an_unreadable_lock_file_expires(tmp_path, monkeypatch):
+    monkeypatch.setattr(lock, "EXPIRY", 0.2)
     (tmp_path / LOCK).write_bytes(b"\0[")
     with locked(tmp_path):
         pass
+
+
+def test_a_forked_worker_that_outlives_the_lock_does_not_hold_it(tmp_path):
+    worker = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+    with locked(tmp_path):
+        worker.start()
+    try:
+        with locked(tmp_path):
+            pass
+        assert not list(tmp_path.iterdir())
+    finally:
+        worker.kill()
+        worker.join()

@@ -1,4 +1,4 @@
-"""Records: what is one, what is none, and those of earlier schemas."""
+"""The schema of records: earlier ones are migrated, invalid ones refused by name."""
 
 import json
 
@@ -18,7 +18,7 @@ EARLIER = {
 }  # fmt: skip
 
 
-def test_an_earlier_record_is_brought_to_the_present_schema(tmp_path):
+def test_earlier_schemas_are_migrated(tmp_path):
     path = tmp_path / "record.json"
     path.write_text(json.dumps(EARLIER))
     record = read_record(path)
@@ -30,30 +30,51 @@ def test_an_earlier_record_is_brought_to_the_present_schema(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (json.dumps(EARLIER | {"schema": SCHEMA + 1}), f"it says {SCHEMA + 1}.: it is damaged, or of a later version"),
-        (json.dumps(EARLIER | {"schema": "1"}), "it says '1'"),
-        (json.dumps({"schema": 1, "task": "rte"}), "is a record without a proper model, method, fingerprint"),
-        (json.dumps(EARLIER | {"metrics": {"best_dev": "0.5", "last_dev": None}}), "without a proper metrics"),
-        (json.dumps(EARLIER | {"metrics": {"last_dev": 0.5}}), "without a proper metrics"),
-        (json.dumps(EARLIER | {"status": "[bold]done"}), "without a proper status"),
-        (json.dumps(EARLIER | {"status": "diverged"}), "without a proper warnings"),
-        (json.dumps(EARLIER | {"wall_seconds": float("nan"), "seed": True}), "without a proper seed, wall_seconds"),
-        (json.dumps(EARLIER | {"epochs": -1}), "without a proper epochs"),
-        (json.dumps(EARLIER | {"processes": "2"}), "without a proper processes"),
-        (json.dumps(EARLIER | {"git": {}}), "without a proper git"),
-        ("[]", "it says None"),
-        ("{", "no readable record"),
-        (b"\xff\xfe", "no readable record"),
+        (
+            json.dumps(EARLIER | {"schema": SCHEMA + 1}),
+            "schema: Input should be 3; .*it is damaged or of another version of spt",
+        ),
+        (json.dumps(EARLIER | {"schema": "1"}), "schema: Input should be 3"),
+        (
+            json.dumps({"schema": 1, "task": "rte"}),
+            "is not a valid record .model: Field required; method: Field required; .*; and [0-9]+ more.",
+        ),
+        (json.dumps(EARLIER | {"metrics": {"best_dev": "0.5", "last_dev": None}}), "metrics.best_dev: Input should be"),
+        (json.dumps(EARLIER | {"metrics": {"last_dev": 0.5}}), "metrics.best_dev: Field required"),
+        (json.dumps(EARLIER | {"status": "[bold]done"}), "status: Input should be 'finished' or 'diverged'"),
+        (json.dumps(EARLIER | {"status": "diverged"}), "warnings must say why a run diverged"),
+        (
+            json.dumps(EARLIER | {"wall_seconds": float("nan"), "seed": True}),
+            "seed: Input .* integer; wall_seconds: Input .* finite",
+        ),
+        (json.dumps(EARLIER | {"epochs": -1}), "epochs: Input should be greater than or equal to 0"),
+        (json.dumps(EARLIER | {"processes": "2"}), "processes: Input should be a valid integer"),
+        (json.dumps(EARLIER | {"git": {}}), "git.commit: Field required; git.dirty: Field required"),
+        (json.dumps(EARLIER | {"metrics": {"best_dev": 0.5, "last_dev": 0.5, "test": "1"}}), "metrics.test: Input"),
+        (json.dumps(EARLIER | {"config": {"task": {}, "model": {}, "method": {}}}), "config.trainer: Field required"),
+        ("[]", "Input should be a valid dictionary"),
+        ("{", "is not a valid record .Expecting"),
+        (b"\xff\xfe", "is not a valid record .*utf-8"),
     ],
 )
-def test_what_is_no_record_is_told(content, message, tmp_path):
+def test_an_invalid_record_is_refused(content, message, tmp_path):
     path = tmp_path / "record.json"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(SptError, match=message) as error:
         read_record(path)
-    assert str(path) in str(error.value) and "the run can be repeated" in str(error.value)
+    assert str(path) in str(error.value) and "repeat the run" in str(error.value) and "\n" not in str(error.value)
 
 
-def test_the_committed_records_are_read():
+def test_the_committed_records_are_valid():
     paths = sorted((REPO / "results" / "records").glob("*/record.json"))
     assert paths and all(read_record(path)["schema"] == SCHEMA for path in paths)
+
+
+def test_a_failed_run_has_its_own_schema_and_unknown_keys_are_kept(tmp_path):
+    path = tmp_path / "failure.json"
+    path.write_text(json.dumps(EARLIER | {"error": "out of memory", "selection": {"seeds": 5}}))
+    record = read_record(path)
+    assert record["error"] == "out of memory" and record["selection"] == {"seeds": 5}
+    path.write_text(json.dumps(EARLIER))
+    with pytest.raises(SptError, match="error: Field required"):
+        read_record(path)

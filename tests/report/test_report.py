@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import re
 import shutil
 import sys
@@ -16,16 +17,22 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from spt.errors import SptError
-from spt.grid.cells import Composer, Job, cells, identity
-from spt.grid.match_records import Finished, Records, collect, find_changed, publish, withdraw
+from spt.grid.cells import Job, cells
+from spt.grid.configs import Composer, identity
+from spt.grid.match_records import Finished, Records, Result, collect, find_changed
+from spt.grid.publish_records import publish, withdraw
 from spt.numerics import NUMERICS
 from spt.paths import CONF
 from spt.records.schema import read_record
-from spt.report import build as report
 from spt.report.__main__ import main
-from spt.report.markup import Column, Section, Table, csv_text, latex, markdown
+from spt.report.build import report, write_report
+from spt.report.document import Column, Section, Table
+from spt.report.frame import cells_frame, hardware, runs_frame
+from spt.report.latex import latex
+from spt.report.markdown import markdown
 from spt.report.published import COLUMNS, CURVES, NUMBERS, curve, published, read_numbers
-from spt.report.significance import summary
+from spt.report.trace import trace
+from spt.reproduce import data_fingerprint
 from tests.conftest import REPO, SHARED, run
 
 SMOKE = "superglue/demo_pair/demo/fine_tuning"
@@ -102,8 +109,14 @@ class Made:
         """The texts of the report that is written, by file name."""
         with initialize_config_dir(str(CONF), version_base="1.3"):
             results = collect(self.cells.values(), Records(self.folder / "records"), self.composer)
-            written = report.write_report(self.config, results, self.folder)
+        written = write(self, results)
         return {str(path.relative_to(self.folder)): path.read_text() for path in written if path.suffix != ".png"}
+
+
+def write(made: Made, results: list[Result]) -> list[Path]:
+    """Write the report of some results; returns its files."""
+    runs = runs_frame(results)
+    return write_report(made.config, cells_frame(results, runs), runs, made.folder)
 
 
 def outcomes(right: int, of: int = 277) -> list[int]:
@@ -143,13 +156,15 @@ def row(text: str, start: str, column: str) -> str:
 
 def test_the_tables_have_numbers_where_there_are_some_and_words_elsewhere(texts):
     text = texts["tables/superglue.md"]
-    ours = summary([100 * right / 277 for right in (200, 204, 206)])
+    scores = [100 * right / 277 for right in (200, 204, 206)]
+    mean, std = np.mean(scores), np.std(scores, ddof=1)
     assert row(text, "spt_sl", "rte published") == "74.37 [2]"
-    assert row(text, "spt_sl", "rte ours") == f"{ours.mean:.2f} ± {ours.std:.2f} (3 of 5)"
-    assert row(text, "spt_sl", "rte Δ").startswith(f"−{74.37 - ours.mean:.2f} (within ±")
+    assert row(text, "spt_sl", "rte ours") == f"{mean:.2f} ± {std:.2f} (3 of 5)"
+    assert row(text, "spt_sl", "rte Δ").startswith(f"−{74.37 - mean:.2f} (within ±")
     assert row(text, "spt", "rte ours") == "72.20 ± 0.00 (5)"
     assert row(text, "spt", "rte published") == "none" and row(text, "spt", "rte Δ") == "n/a"
-    assert row(text, "prefix_tuning", "rte ours") == "72.20 (1 of 5)†" and "collapsed: one class" in text
+    assert row(text, "prefix_tuning", "rte ours") == "72.20 (1 of 5)†"
+    assert "runs collapsed: they predict the same class" in text
     assert row(text, "fine_tuning", "rte ours") == "failed"
     assert row(text, "spt_sl", "boolq ours") == "published only" and row(text, "spt", "boolq ours") == "not run"
     assert "rte 277 (one = 0.36 points)" in text and "seed 44, released run took 7800 steps" in text
@@ -170,6 +185,7 @@ def test_the_csv_has_every_line_and_where_it_came_from(rte, texts):
     folders = {path.name for path in (rte.folder / "records").iterdir()}
     assert len(line["runs"].split()) == 3 and set(line["runs"].split()) <= folders
     assert line["scores_by_seed"].startswith("11:72.2022 12:")
+    assert line["hardware"] == hardware(rte.record) and "," in line["hardware"]
     missing = by_cell["superglue/wic/roberta-large/spt", "last_dev"]
     assert missing["state"] == "not run" and missing["ours_mean"] == "" and missing["n"] == "0"
     assert by_cell["superglue/wic/roberta-large/spt_sl", "last_dev"]["state"] == "published only"
@@ -202,7 +218,7 @@ def test_runs_of_other_data_are_not_compared_by_example(demo, tmp_path):
     (folder / "record.json").write_text(json.dumps(record))
     text = made.report()["tables/superglue.md"]
     assert row(text, "spt", "rte ours").endswith("‖") != row(text, "spt_sl", "rte ours").endswith("‖")
-    assert "saw other data than most runs of the task" in text
+    assert "used other data than most runs of the task" in text
     assert "+3.61 | n/a | n/a | other data | other data | other data | n/a |" in made.report()["tables/superglue.md"]
 
 
@@ -240,7 +256,8 @@ def test_runs_are_held_against_the_data_that_is_there_now(saw, demo, tmp_path):
     signs = []
     for data_dir in ("null", tmp_path):
         with initialize_config_dir(str(CONF), version_base="1.3"):
-            report.report(compose("report", ["profile=smoke", f"results_dir={tmp_path}", f"data_dir={data_dir}"]))
+            config = compose("report", ["profile=smoke", f"results_dir={tmp_path}", f"data_dir={data_dir}"])
+            report(config, data_fingerprint)
         lines = csv.DictReader((tmp_path / "tables" / "superglue.csv").read_text().splitlines())
         signs.append({line["other_data"] for line in lines if line["state"] == "partly"})
     assert signs == [{"no"}, {"yes" if saw == "other data" else "no"}]
@@ -271,7 +288,7 @@ def test_what_came_of_other_numerics_is_marked(demo, tmp_path):
     assert row(text, "spt_sl", "wic ours").endswith("¶") and "another version of the numerics" in text
     with initialize_config_dir(str(CONF), version_base="1.3"):
         (result,) = collect([made.cells[cell]], Records(tmp_path / "records"), made.composer)
-    assert f"  numerics  version {NUMERICS + 1}, now {NUMERICS}" in report.trace(result)
+    assert f"  numerics  version {NUMERICS + 1}, now {NUMERICS}" in trace(result).splitlines()
 
 
 def test_a_record_whose_config_is_no_cells_any_more_is_told(demo, tmp_path):
@@ -284,7 +301,7 @@ def test_a_record_whose_config_is_no_cells_any_more_is_told(demo, tmp_path):
         records = Records(tmp_path / "records")
         results = collect(made.cells.values(), records, made.composer)
         find_changed(results, records, made.composer)
-        report.write_report(made.config, results, tmp_path)
+    write(made, results)
     texts = {path.name: path.read_text() for path in tmp_path.glob("**/*.md")}
     assert row(texts["superglue.md"], "spt", "rte ours") == "config changed"
     said = " ".join(texts["README.md"].split())
@@ -473,6 +490,35 @@ def test_the_committed_report_is_what_the_command_writes(tmp_path, command):
             assert made[name].read_bytes() == path.read_bytes(), f"{name}: run python -m spt.report"
 
 
+def test_the_frames_have_each_number_once(rte):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        results = collect(rte.cells.values(), Records(rte.folder / "records"), rte.composer)
+    runs = runs_frame(results)
+    cells = cells_frame(results, runs).set_index(["cell", "quantity"])
+    assert not runs.duplicated(["profile", "cell", "seed", "learning_rate", "role"]).any() and cells.index.is_unique
+    assert runs.status.value_counts().to_dict() == {"not run": 60 * 5 - 10, "finished": 9, "failed": 1}
+    own = runs[(runs.cell == "superglue/rte/bert-base-cased/spt_sl") & runs.run.notna()]
+    cell = cells.loc["superglue/rte/bert-base-cased/spt_sl", "best_dev"]
+    assert list(own.seed) == [11, 12, 13] and cell["mean"] == pytest.approx(own.score_best_dev.mean())
+    assert cell["std"] == pytest.approx(np.std(own.score_best_dev, ddof=1)) and cell.n == 3
+    assert (cell["min"], cell["max"]) == (own.score_best_dev.min(), own.score_best_dev.max())
+    assert cell.scores == dict(zip(own.seed, own.score_best_dev, strict=True))
+    single = cells.loc["superglue/rte/bert-base-cased/prefix_tuning", "best_dev"]
+    assert single.n == 1 and math.isnan(single["std"]) and single.marks == "†"
+
+
+def test_report_and_grid_start_without_torch():
+    modules = [
+        f"spt.{path.parent.name}.{path.stem}"
+        for folder in ("grid", "report")
+        for path in (REPO / "spt" / folder).glob("[!_]*.py")
+        if path.stem != "launch_runs"
+    ]
+    heavy = "{'torch', 'transformers', 'datasets'} & sys.modules.keys()"
+    done = run("-c", f"import sys, {', '.join(modules)}; print({heavy})")
+    assert done.returncode == 0 and done.stdout.strip() == "set()", done.stdout + done.stderr
+
+
 def test_latex_and_markdown_show_text_as_it_is():
     table = Table(
         "50 %", [Column("a_b"), Column("x", "cb"), Column("y", "cb")], [["1 ± 2 #|", "−3", "{&}"]], ["x_1 | y"]
@@ -481,7 +527,6 @@ def test_latex_and_markdown_show_text_as_it_is():
     assert r"\caption{A \& B, s: 50 \%}" in text and r"1 $\pm$ 2 \#\textbar{} & $-$3 & \{\&\} \\" in text
     assert r"\multicolumn{2}{c}{cb}" in text and r"\cmidrule(lr){2-3}" in text and r"x\_1 \textbar{} y" in text
     assert r"| 1 ± 2 #\| | −3 | {&} |" in markdown("t", [Section("s", tables=[table])])
-    assert csv_text(["a", "b"], [{"a": 'x, "y"', "b": None}]) == 'a,b\n"x, ""y""",\n'
 
 
 def test_committed_latex_is_ascii_with_its_braces_closed():
@@ -500,7 +545,10 @@ GOOD = {
 
 def numbers(tmp_path: Path, *rows: dict[str, str]) -> Path:
     path = tmp_path / "numbers.csv"
-    path.write_text(csv_text(COLUMNS, rows))
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        writer.writerows(rows)
     return path
 
 
@@ -537,7 +585,8 @@ def test_published_columns_are_checked(tmp_path):
     path.write_text("source,value\npaper,1\n")
     with pytest.raises(SptError, match="line 1: the columns must be source,model"):
         read_numbers(path)
-    path.write_text(csv_text(COLUMNS, [GOOD]) + "one,two\n")
+    numbers(tmp_path, GOOD)
+    path.write_text(path.read_text() + "one,two\n")
     with pytest.raises(SptError, match="line 3: 10 fields are needed"):
         read_numbers(path)
 

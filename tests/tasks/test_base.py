@@ -1,4 +1,4 @@
-"""Tasks: what becomes of a row, of its tokens, and of the logits."""
+"""Tasks: rows to examples, examples to model inputs, logits to predictions and scores."""
 
 import json
 
@@ -99,7 +99,7 @@ def test_an_unlabelled_test_split_is_left_out_and_a_labelled_one_is_kept(tmp_pat
         write_splits(tmp_path, rows, ["test.jsonl"])
         assert len(task("rte", f"task.data_dir={tmp_path}").load()) == splits
     write_splits(tmp_path, [row, bare], ["test.jsonl"])
-    with pytest.raises(SptError, match="1 of the test split's rows have no label"):
+    with pytest.raises(SptError, match="line 2: no field 'label'.*rows without a label: 1"):
         task("rte", f"task.data_dir={tmp_path}").load()
 
 
@@ -108,13 +108,13 @@ def test_an_unlabelled_test_split_is_left_out_and_a_labelled_one_is_kept(tmp_pat
     [
         ("rte", {"label": "entailmnt"}, "line 2: label 'entailmnt' .* did you mean 'entailment'"),
         ("rte", {"label": 2}, "line 2: label 2"),
-        ("rte", {"label": None}, "1 of the train split's rows have no label"),
+        ("rte", {"label": None}, "line 2: field 'label' holds no label .rows without a label: 1"),
         ("rte", {"premise": None}, "line 2: field 'premise' holds no text but None"),
         ("copa", {"question": "why"}, "line 2: question is 'why'"),
         ("wsc", {"target": {"span1_text": "a", "span2_text": "b", "span2_index": 99}}, "line 2: span2_index 99"),
     ],
 )
-def test_bad_rows_are_named(name, change, message, tmp_path):
+def test_bad_rows_are_refused_by_line(name, change, message, tmp_path):
     row = ROWS[name][0]
     write_splits(tmp_path, [row, row | change])
     with pytest.raises(SptError, match=message):
@@ -126,20 +126,20 @@ def test_bad_rows_are_named(name, change, message, tmp_path):
     [
         (["rte", "task.metrics=[]"], "has no metric"),
         (["rte", "task.metrics=[f1a]"], "unknown metric 'f1a' for rte: did you mean 'f1'"),
-        (["cb", "task.metrics=[f1]"], "f1 is of two classes, and cb has 3: macro_f1"),
+        (["cb", "task.metrics=[f1]"], "f1 needs two classes, and cb has 3: use macro_f1"),
         (["stsb", "task.metrics=[accuracy]"], "unknown metric 'accuracy' for stsb"),
         (["stsb", "+task.labels=[a,b]"], "stsb is a regression and has no classes"),
-        (["stsb", "task.bounds=[5,0]"], "the lesser first"),
+        (["stsb", "task.bounds=[5,0]"], "the lower first"),
         (["rte", "task.labels=[yes,yes]"], "each once"),
         (["conll04", "task.labels=[]"], "at least two classes"),
         (["copa", "task.labels=[a,b,c]"], "2 choices and 3 labels"),
         (["rte", "task.templates=[['{premise}','b','c']]"], "one text or two"),
         (["rte", "task.templates=[['{premise']]"], "template '{premise'"),
         (["rte", "task.templates=[['{premise!r}']]"], "the name of a field and nothing else"),
-        (["rte", "task.max_length=2"], "max_length must be"),
+        (["rte", "task.max_length=2"], "task.max_length must be greater than or equal to 4, not 2"),
     ],
 )
-def test_a_task_that_makes_no_sense_is_named(overrides, message):
+def test_settings_that_do_not_fit_are_refused(overrides, message):
     from spt.explain_error import explain
 
     with pytest.raises(Exception) as error:
@@ -147,18 +147,18 @@ def test_a_task_that_makes_no_sense_is_named(overrides, message):
     assert message in explain(error.value)
 
 
-def test_integer_labels_are_names_where_they_are_named():
-    assert task("rte", "task.labels=[1,0]").label_index(1) == 0
-    assert task("copa").label_index(1) == 1
+def test_an_integer_label_may_be_a_class_name():
+    assert task("rte", "task.labels=[1,0]").target_of({"label": 1}) == 0
+    assert task("copa").target_of({"label": 1}) == 1
 
 
-def test_a_missing_field_names_those_there_are(tmp_path):
+def test_a_missing_field_is_named_with_the_nearest(tmp_path):
     write_splits(tmp_path, [{"premises": "a", "hypothesis": "b", "label": "entailment"}])
     with pytest.raises(SptError, match="line 1: no field 'premise' or 'sentence1': did you mean 'premises'"):
         task("rte", f"task.data_dir={tmp_path}").load()
 
 
-def test_empty_splits_and_other_sizes_are_said(tmp_path, caplog):
+def test_an_empty_split_is_refused_and_an_unpublished_size_logged(tmp_path, caplog):
     write_splits(tmp_path, [ROWS["rte"][0]])
     task("rte", f"task.data_dir={tmp_path}").load()
     assert "rte train has 1 examples, published are 2490" in caplog.text
@@ -167,7 +167,7 @@ def test_empty_splits_and_other_sizes_are_said(tmp_path, caplog):
         task("rte", f"task.data_dir={tmp_path}").load()
 
 
-def test_a_task_on_no_hub_asks_for_a_folder():
+def test_a_task_that_is_not_on_the_hub_asks_for_a_folder():
     with pytest.raises(SptError, match="ontonotes is not on the hub: set task.data_dir"):
         task("ontonotes").load()
 
@@ -210,7 +210,7 @@ NER = [
 
 
 def logits_for(task, split, tags):
-    """Logits that say `tags` on each word's first sub-word, and nonsense elsewhere."""
+    """Logits that predict `tags` at the first sub-word of each word, and B-LOC elsewhere."""
     length = max(split.inputs["length"])
     logits = np.full((len(tags), length, len(task.classes)), -1.0)
     logits[..., task.classes.index("B-LOC")] = 1.0
@@ -239,7 +239,7 @@ def test_perfect_logits_score_one(tokenizer):
     }  # fmt: skip
 
 
-def test_words_lost_to_truncation_are_misses(tokenizer):
+def test_words_cut_off_by_truncation_are_misses(tokenizer):
     split = ner().encode(NER, tokenizer, limit=8)
     assert split.truncated == 1 and split.lost_words == 2  # "mirimso" and the invisible character
     gold = [example["tags"] for example in NER]
@@ -247,7 +247,7 @@ def test_words_lost_to_truncation_are_misses(tokenizer):
     assert scores["precision"] == 1.0 and scores["recall"] == 0.75
 
 
-def test_collapse_is_seen():
+def test_a_single_predicted_class_is_reported():
     assert ner().only_class([["O", "O"], ["O"]]) == "O"
     assert ner().only_class([["O", "B-PER"], ["O"]]) is None
     assert task("cb").only_class([2, 2, 2]) == "neutral"
@@ -263,7 +263,7 @@ def test_scores_are_scikit_learns():
     }
 
 
-def test_a_regression_without_variation_has_collapsed():
+def test_a_constant_regression_is_reported():
     stsb = task("stsb")
     assert stsb.only_class([2.5, 2.5 + 4e-6, 2.5]) == "2.5000" and stsb.only_class([2.5, 2.6]) is None
     assert stsb.predictions(np.array([[1.5], [2.0]]), split=None) == [1.5, 2.0]
@@ -273,10 +273,10 @@ def test_a_regression_without_variation_has_collapsed():
     ("label", "number"),
     [("4.750", 4.75), (0, 0.0), (5.0, 5.0), ("5.1", None), (True, None), ("nan", None), ("a", None)],
 )
-def test_numbers_of_a_regression(label, number):
+def test_labels_of_a_regression(label, number):
     row = {"sentence1": "a", "sentence2": "b", "score": label}
     if number is None:
-        with pytest.raises(SptError, match="is no number from 0 to 5"):
+        with pytest.raises(SptError, match="is not a number from 0 to 5"):
             task("stsb").example(row)
     else:
         assert task("stsb").example(row) == {"texts": ["a", "b"], "label": number}
@@ -291,18 +291,18 @@ def test_numbers_of_a_regression(label, number):
         ("[no,yes]", -2, None), ("[no,yes]", "Yes", None), ("[no,yes]", 1.0, None),
     ],
 )  # fmt: skip
-def test_a_label_is_a_name_or_else_an_index(labels, label, index):
+def test_a_label_is_a_class_name_or_an_index(labels, label, index):
     made = task("cb", f"task.labels={labels}")
     row = {"premise": "a", "hypothesis": "b", "label": label}
     assert not made.is_unlabelled(row)
     if index is None:
-        with pytest.raises(SptError, match="is none of this task's"):
+        with pytest.raises(SptError, match="is not a label of this task"):
             made.example(row)
     else:
         assert made.example(row)["label"] == index
 
 
-SAID = {
+DESCRIBED = {
     "cb": (
         {"premise": "the apple", "hypothesis": "broke"},
         [[0.0, 0.0, np.log(2)]],
@@ -333,17 +333,17 @@ SAID = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", SAID)
+@pytest.mark.parametrize("name", DESCRIBED)
 def test_a_row_without_a_label_is_encoded_and_described(name, tokenizer):
     made = task(name)
-    row, logits, said = SAID[name]
-    example = made.unlabelled(row)
+    row, logits, described = DESCRIBED[name]
+    example = made.unlabelled_example(row)
     assert made.target not in example
     split = made.encode([example], tokenizer, limit=None)
     assert "labels" not in split.inputs.column_names
     collated = made.collator(tokenizer)([{n: split.inputs[0][n] for n in tokenizer.model_input_names}])
     assert collated["input_ids"].shape[-1] == split.inputs["length"][0]
-    assert made.describe(np.array(logits, dtype=np.float32), split) == [said]
+    assert made.describe(np.array(logits, dtype=np.float32), split) == [described]
 
 
 def test_texts_are_encoded_in_chunks_of_compact_types(tokenizer, monkeypatch):
@@ -385,7 +385,7 @@ INVARIANT = {
 
 
 @pytest.mark.parametrize("name", INVARIANT)
-def test_company_in_a_batch_changes_no_prediction(name, tokenizer):
+def test_predictions_do_not_depend_on_the_batch(name, tokenizer):
     """Logits of each input alone, in one batch, and in another order."""
     made, examples = task(name, "task.max_length=40"), INVARIANT[name]
     model = spt.TaskModel(tiny_encoder(vocab_size=len(tokenizer)), made.task_type, len(made.classes))
@@ -395,16 +395,16 @@ def test_company_in_a_batch_changes_no_prediction(name, tokenizer):
     def logits(examples, size):
         rows = made.encode(examples, tokenizer, limit=60).inputs
         kept = rows.select_columns([name for name in rows.column_names if name in tokenizer.model_input_names])
-        found = []
+        rows_of_logits = []
         for start in range(0, len(kept), size):
             items = kept.select(range(start, min(start + size, len(kept)))).to_list()
             with torch.no_grad():
                 out = model(**collate(items)).logits
-            found += [
+            rows_of_logits += [
                 row[:length] if made.task_type == "token" else row
                 for row, length in zip(out, rows["length"][start : start + size], strict=True)
             ]
-        return found
+        return rows_of_logits
 
     alone = logits(examples, 1)
     assert len({tuple(row.flatten().tolist()) for row in alone}) > 2

@@ -1,4 +1,4 @@
-"""Your own data: files of every kind, in every shape, through the command a user gives."""
+"""task=custom: every file format and every shape, from the command line."""
 
 import csv
 import json
@@ -20,7 +20,7 @@ def task(*overrides):
 
 
 def write(path, rows):
-    """Rows in the format that the file's name says."""
+    """Write rows in the format of the file's suffix."""
     kind = path.suffix
     with path.open("w", encoding="utf-8", newline="") as file:
         if kind == ".jsonl":
@@ -42,7 +42,7 @@ def write(path, rows):
 
 @pytest.fixture
 def files(tmp_path):
-    """Write train and dev files, and name them on the command line."""
+    """A function that writes train and dev files and returns the overrides that name them."""
 
     def make(rows, suffix=".csv", dev=None):
         train, dev_file = write(tmp_path / f"train{suffix}", rows), write(tmp_path / f"dev{suffix}", dev or rows)
@@ -120,7 +120,7 @@ def test_every_shape_trains_from_the_command_line(shape, files, train, tmp_path)
     assert record["metrics"]["test"] is not None and record["config"]["task"]["train"] == paths[0].partition("=")[2]
 
 
-def test_labels_are_those_of_the_training_file_numbers_by_size(files):
+def test_labels_are_found_in_the_training_file_in_numeric_order(files):
     text = {"review": "a", "stars": ""}
     rows = [text | {"stars": star} for star in ("10", "9", "-1", "nan", "good", "2.5", "bad")]
     assert task("task.text=[review]", "task.label=stars", *files(rows)).labels == [
@@ -132,11 +132,11 @@ def test_labels_are_those_of_the_training_file_numbers_by_size(files):
     assert task(*files(SENTENCES, ".txt")).labels == ["LOC", "PER"]
 
 
-def test_a_label_that_training_does_not_know_is_named(files):
+def test_a_label_that_is_not_in_the_training_file_is_refused(files):
     made = task(
         "task.text=[review]", "task.label=stars", *files(REVIEWS, dev=[REVIEWS[0], REVIEWS[1] | {"stars": "0"}])
     )
-    with pytest.raises(SptError, match=r"dev.csv, line 3: label '0' is none of this task's.*known: 10, 9"):
+    with pytest.raises(SptError, match=r"dev.csv, line 3: label '0' is not a label of this task.*known: 10, 9"):
         made.load()
     made = task(*files(SENTENCES, ".txt", dev=[{"tokens": ["a"], "tags": ["B-ORG"]}]))
     with pytest.raises(SptError, match=r"dev.txt, line 1: entity type 'ORG'"):
@@ -158,8 +158,8 @@ def test_the_columns_of_a_token_task_have_any_names(files):
             ["task.text=[review]", "task.label=star", "task.shape=regression"],
             "train.csv, line 2: no field 'star': did you mean 'stars'?",
         ),
-        (["task.text=[review]", "task.shape=regression"], "train.csv, line 2: label 'x' is no number"),
-        (["task.text=review"], "task.text must be a list, as in task.text=[review]"),
+        (["task.text=[review]", "task.shape=regression"], "train.csv, line 2: label 'x' is not a number"),
+        (["task.text=review"], "task.text must be a valid list, as in task.text=[review]"),
         (["task.text=[a,b,c]"], "the two of a pair"),
         (["task.text=[review]", "task.shape=sentense"], "did you mean 'sentence'"),
         (["task.text=[review]", "task.shape=sentence", "task.choices=[a,b]"], "belongs to task.shape=choice"),
@@ -172,7 +172,7 @@ def test_the_columns_of_a_token_task_have_any_names(files):
         (["task.shape=token"], "train.csv, line 1: expected 2 columns, token first and tag last"),
     ],
 )
-def test_mistakes_are_named(overrides, message, files):
+def test_settings_and_rows_that_do_not_fit_are_refused(overrides, message, files):
     with pytest.raises(Exception) as error:
         task(*files(REVIEWS), *overrides).load()
     assert message in explain(error.value)
@@ -181,7 +181,7 @@ def test_mistakes_are_named(overrides, message, files):
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"tokens": ["a"], "tags": ["PER"]}, "line 1: 'PER' is no tag: expected O, B-TYPE or I-TYPE"),
+        ({"tokens": ["a"], "tags": ["PER"]}, "line 1: 'PER' is not a tag: expected O, B-TYPE or I-TYPE"),
         ({"tokens": ["a"], "tags": "B-PER"}, "line 1: tags must be a list of tags, not 'B-PER'"),
         ({"tokens": "a b", "tags": ["O", "O"]}, "line 1: tokens must be a list of words, not 'a b'"),
         ({"tokens": ["a", 3], "tags": ["O", "O"]}, "line 1: tokens must be a list of words"),
@@ -195,6 +195,6 @@ def test_rows_of_a_token_task_are_checked(row, message, files):
         task(*made).load()
 
 
-def test_a_name_that_is_no_name_of_a_folder_is_refused(files, train):
+def test_a_name_that_cannot_be_a_folder_is_refused(files, train):
     code, _, err = train("task=custom", *DEMO, *files(REVIEWS), "task.text=[review]", "task.name=a/b")
     assert code == 1 and "task.name is part of a folder's name" in err

@@ -1,4 +1,4 @@
-"""Every task of conf/task, in every format of its files, trains a step on a few rows of the demo's language."""
+"""Every task of conf/task, in every format of its files, trains one step on a few rows of demo text."""
 
 import json
 
@@ -19,7 +19,7 @@ def jsonl(*rows, test=None):
 
 
 def tsv(header, *rows, train="", bom=""):
-    """GLUE's files; test has an index in the place of the label."""
+    """GLUE's files; test has an index instead of a label."""
     text = "".join(line.replace("|", "\t") + "\n" for line in (bom + header, *rows))
     bare = "index\tsentence1\tsentence2\n0\ta\tb\n"
     return {"train.tsv": text + train, "dev.tsv": text, "test.tsv": bare}
@@ -133,7 +133,7 @@ CASES = [(name, place) for name, formats in FILES.items() for place in range(len
 
 @pytest.fixture
 def overrides(tmp_path):
-    """The settings by which a task reads a format's fixture files, with texts that fit the demo's encoder."""
+    """A function that writes the files of a format and returns the overrides with which a task reads them."""
 
     def make(name, place):
         files = FILES[name][place]
@@ -148,7 +148,7 @@ def overrides(tmp_path):
     return make
 
 
-def test_no_task_is_left_out():
+def test_every_task_has_files_here():
     assert {*FILES, "custom"} == set(options("task"))
 
 
@@ -172,7 +172,7 @@ def test_every_format_of_every_task_trains_a_step(name, place, overrides, train,
 
 
 @pytest.mark.parametrize(("name", "place"), [case for case in CASES if FILES[case[0]][case[1]] is not None])
-def test_a_file_of_its_own_and_a_split_are_read_alike(name, place, overrides, tmp_path):
+def test_read_file_and_read_give_the_same_examples(name, place, overrides, tmp_path):
     made = task(*overrides(name, place))
     data = made.load()
     for split in data:
@@ -180,7 +180,7 @@ def test_a_file_of_its_own_and_a_split_are_read_alike(name, place, overrides, tm
         assert made.read_file(path) == made.read(split) == data[split]
 
 
-def test_further_splits_are_in_what_is_said_and_reported(overrides, train, tmp_path):
+def test_further_splits_are_printed_and_listed(overrides, train, tmp_path):
     _, *settings = overrides("mnli", 0)
     _, out, _ = train("task=mnli", *DEMO, *settings, "trainer.max_steps=1")
     assert "3 validation_mismatched" in out and "validation_mismatched 33.33 (at the best dev epoch)" in out

@@ -1,4 +1,4 @@
-"""Files as people have them. A reader drops nothing in silence and names the line it stumbles over."""
+"""File readers: no row is lost silently, and each error names the file and line."""
 
 import csv
 import json
@@ -52,12 +52,12 @@ def test_conll_in_all_its_forms(separator, newline, blank, last, docstart, colum
     assert rows == SENTENCES
 
 
-def test_conll_says_where_a_sentence_stands(tmp_path):
+def test_conll_gives_the_first_line_of_each_sentence(tmp_path):
     path = write(tmp_path, "\n\na O\nb O\n\n\nc O\n")
     assert [where for where, _ in read_conll(path)] == [f"{path}, line 3", f"{path}, line 7"]
 
 
-def test_a_byte_order_mark_is_no_part_of_the_first_word(tmp_path):
+def test_a_byte_order_mark_is_not_part_of_the_first_word(tmp_path):
     path = write(tmp_path, "\ufeffEU B-ORG\n")
     assert next(read_conll(path))[1]["tokens"] == ["EU"]
 
@@ -73,9 +73,9 @@ def test_unusual_spaces_stay_inside_words(tmp_path):
         ("EU\n", "line 1: expected 2 columns"),
         ("a O\n\nb x O\n", "line 3: expected 2 columns"),
         ("a x O\nb O\n", "line 2: expected 3 columns"),
-        ("a O\nb B\n", "line 2, last column: 'B' is no tag"),
-        ("a B-\n", "line 1, last column: 'B-' is no tag"),
-        ("a S-PER\n", "line 1, last column: 'S-PER' is no tag"),
+        ("a O\nb B\n", "line 2, last column: 'B' is not a tag"),
+        ("a B-\n", "line 1, last column: 'B-' is not a tag"),
+        ("a S-PER\n", "line 1, last column: 'S-PER' is not a tag"),
         ("\tO\n", "line 1: expected 2 columns"),
         (b"a O\n\xff O\n", "not UTF-8"),
     ],
@@ -119,13 +119,13 @@ def test_spans_become_tags():
     for wrong in ({"start": 4, "end": 6, "type": "Loc"}, {"start": 2, "end": 2, "type": "Loc"}):
         with pytest.raises(SptError, match="outside"):
             spans_to_tags(5, [wrong])
-    with pytest.raises(SptError, match="is no span: expected start, end and type"):
+    with pytest.raises(SptError, match="is not a span: expected start, end and type"):
         spans_to_tags(5, [{"start": 1, "type": "Loc"}])
     with pytest.raises(SptError, match="overlaps"):
         spans_to_tags(5, [*spans, {"start": 2, "end": 4, "type": "Org"}])
 
 
-def test_jsonl_rows_come_as_they_are(tmp_path):
+def test_jsonl_rows_are_unchanged(tmp_path):
     rows = [{"text": "a\u2028b\rc", "target": {"span1_text": "b"}, "idx": 3}, {"text": "ü"}]
     path = write(tmp_path, "\n".join(json.dumps(row, ensure_ascii=False) for row in rows) + "\n\n")
     assert list(read_jsonl(path)) == [(f"{path}, line {number}", row) for number, row in enumerate(rows, start=1)]
@@ -154,7 +154,7 @@ def test_a_json_list_of_objects(tmp_path):
     ("content", "message"),
     [
         ('{"a": 1}', "expected a JSON list of objects, found dict"),
-        ('{"a": 1}\n{"a": 2}\n', "not JSON .*line 2.*; one object a line goes into a .jsonl file"),
+        ('{"a": 1}\n{"a": 2}\n', "not JSON .*line 2.*; a file with one object a line must be named .jsonl"),
         ('[{"a": 1}, 3]', "object 2: expected a JSON object, found int"),
         (b'[{"a": "\xff"}]', "line 1 or soon after: not UTF-8"),
     ],
@@ -165,7 +165,7 @@ def test_malformed_json(content, message, tmp_path):
 
 
 @pytest.mark.parametrize("newline", ["\n", "\r\n"])
-def test_tsv_takes_everything_but_tabs_and_line_ends_as_text(newline, tmp_path):
+def test_in_tsv_all_but_tabs_and_line_ends_is_text(newline, tmp_path):
     lines = ["\ufeffQuality\t#1 String", '1\tan "open quote', "0\ta\u2028b\rc\x0bd\x85e ", "", '1\t"', "0\t"]
     path = write(tmp_path, newline.join(lines))
     assert list(read_tsv(path)) == [
@@ -183,18 +183,18 @@ def test_tsv_without_a_header(tmp_path):
 
 
 @pytest.mark.parametrize("leave_out_short", [False, True])
-def test_a_tab_too_many_is_refused(leave_out_short, tmp_path):
+def test_a_tsv_row_with_an_extra_tab_is_refused(leave_out_short, tmp_path):
     path = write(tmp_path, "text\tlabel\ngood\tI like\tit\n")
-    with pytest.raises(SptError, match="line 2: expected 2 fields separated by tabs, found 3 .quotes are text here"):
+    with pytest.raises(SptError, match="line 2: expected 2 fields, found 3, separated by tabs .quotes are text"):
         list(read_tsv(path, leave_out_short=leave_out_short))
 
 
 def test_short_tsv_rows_are_refused_or_left_out_and_counted(tmp_path, caplog):
     path = write(tmp_path, "a\tb\n1\t2\n3\n4\t5\n6\n")
-    with pytest.raises(SptError, match="line 3: expected 2 fields separated by tabs, found 1"):
+    with pytest.raises(SptError, match="line 3: expected 2 fields, found 1, separated by tabs"):
         list(read_tsv(path))
     assert [row for _, row in read_tsv(path, leave_out_short=True)] == [{"a": "1", "b": "2"}, {"a": "4", "b": "5"}]
-    assert f"{path}: 2 rows with too few fields left out, the first in {path}, line 3" in caplog.text
+    assert f"2 rows with too few fields are left out, the first in {path}, line 3" in caplog.text
 
 
 def test_csv_is_quoted(tmp_path):
@@ -208,8 +208,8 @@ def test_csv_is_quoted(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("text,label\na, b,1\n", "line 2: expected 2 fields separated by commas, found 3: .*double quotes"),
-        ("text,label\na\n", "line 2: expected 2 fields separated by commas, found 1"),
+        ("text,label\na, b,1\n", "line 2: expected 2 fields, found 3, separated by commas .*double quotes"),
+        ("text,label\na\n", "line 2: expected 2 fields, found 1, separated by commas"),
         ('text,label\na,1\n"b,2\n', "line 3: not CSV .*: is a quote left open"),
         ('text,label\n"a" b,2\n', "line 2: not CSV"),
         ("text,text\na,b\n", "line 1: two columns are called 'text'"),
@@ -221,7 +221,7 @@ def test_malformed_csv(content, message, tmp_path):
         list(read_csv(write(tmp_path, content)))
 
 
-def test_the_reader_follows_from_the_name(tmp_path):
+def test_the_suffix_chooses_the_reader(tmp_path):
     for name, content in (("a.jsonl", '{"a": "1"}'), ("a.JSON", '[{"a": "1"}]'), ("a.csv", "a\n1"), ("a.tsv", "a\n1")):
         assert [row for _, row in read_rows(write(tmp_path, content, name))] == [{"a": "1"}]
     with pytest.raises(SptError, match="a.parquet: no reader .* .jsonl, .json, .csv, .tsv"):
@@ -236,7 +236,7 @@ tables = st.lists(st.fixed_dictionaries({"a": cells, "b": cells}), max_size=6)
 
 
 @given(tables)
-def test_csv_and_jsonl_come_back_as_they_were(tmp_path_factory, rows):
+def test_csv_and_jsonl_round_trip(tmp_path_factory, rows):
     folder = tmp_path_factory.mktemp("tables")
     with (folder / "rows.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, ["a", "b"], quoting=csv.QUOTE_ALL)
@@ -249,7 +249,7 @@ def test_csv_and_jsonl_come_back_as_they_were(tmp_path_factory, rows):
 
 
 @given(tables, st.sampled_from(["\n", "\r\n"]))
-def test_tsv_comes_back_as_it_was(tmp_path_factory, rows, newline):
+def test_tsv_round_trips(tmp_path_factory, rows, newline):
     rows = [{name: text.replace("\t", " ").replace("\n", " ") for name, text in row.items()} for row in rows]
     rows = [row | {"b": row["b"] + "."} for row in rows]  # a carriage return at the end is part of the line's end
     text = newline.join(["a\tb", *(f"{row['a']}\t{row['b']}" for row in rows)])
@@ -262,7 +262,7 @@ words = st.text(
 
 
 @given(st.lists(st.lists(st.tuples(words, st.sampled_from(["O", "B-A", "I-A"])), min_size=1), max_size=5))
-def test_what_is_written_is_read(tmp_path_factory, sentences):
+def test_conll_round_trips(tmp_path_factory, sentences):
     text = "".join("".join(f"{word}\t{tag}\n" for word, tag in sentence) + "\n" for sentence in sentences)
     path = write(tmp_path_factory.mktemp("conll"), text)
     rows = [row["tokens"] for _, row in read_conll(path)]
@@ -273,7 +273,7 @@ def test_what_is_written_is_read(tmp_path_factory, sentences):
 
 
 @given(st.binary(max_size=200))
-def test_any_bytes_end_in_rows_or_in_a_named_error(tmp_path_factory, content):
+def test_any_bytes_give_rows_or_an_error_with_the_path(tmp_path_factory, content):
     path = write(tmp_path_factory.mktemp("bytes"), content)
     for reader in (read_conll, read_jsonl, read_json, read_csv, read_tsv):
         try:
@@ -282,7 +282,7 @@ def test_any_bytes_end_in_rows_or_in_a_named_error(tmp_path_factory, content):
             assert str(path) in str(error)
 
 
-def test_files_are_found_by_their_first_known_name(tmp_path):
+def test_the_first_known_file_name_is_found(tmp_path):
     write(tmp_path, "", "dev.txt")
     assert find_file(str(tmp_path), ["valid.txt", "dev.txt"], required=True) == tmp_path / "dev.txt"
     assert find_file(str(tmp_path), ["test.txt"], required=False) is None

@@ -1,4 +1,4 @@
-"""Files of which some part is anything: they are read, or refused by name; no row is lost on the way."""
+"""Files with arbitrary parts are read without losing a row, or refused with their path."""
 
 import copy
 import json
@@ -26,7 +26,7 @@ paths = st.lists(st.integers(0, 30), min_size=1, max_size=5)
 
 
 def changed(value, path, new):
-    """A copy of nested values in which what stands at a path is another."""
+    """A copy of a nested value with `new` at `path`."""
     value = copy.deepcopy(value)
     inner = value
     for step in path:

@@ -1,4 +1,4 @@
-"""What is left of a run for paired tests: held-out parts of train, and how each example came out."""
+"""The held-out part of train, and the outcome of each example, for paired tests."""
 
 import json
 from collections import Counter
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from spt.errors import SptError
 from spt.tasks.base import HELD_OUT, data_fingerprint
-from spt.tasks.metrics import correlation_terms, entity_counts, entity_f1, pearson, spearman
+from spt.tasks.metrics import NUMBER_METRICS, correlation_terms, entity_counts, entity_scores
 from tests.conftest import DEMO, run
 from tests.tasks.test_base import task
 
@@ -22,7 +22,7 @@ NUMBERS = st.lists(st.tuples(st.integers(-9, 9), st.integers(-9, 9)), min_size=3
 
 @settings(max_examples=15)
 @given(share=st.floats(0.05, 0.9))
-def test_held_out_is_a_part_of_train_that_shares_no_text_with_it(share):
+def test_held_out_examples_share_no_text_with_train(share):
     whole, split = task("demo_pair").load(), task("demo_pair", f"task.held_out={share}").load()
     assert Counter(map(json.dumps, split["train"] + split[HELD_OUT])) == Counter(map(json.dumps, whole["train"]))
     assert split["validation"] == whole["validation"]
@@ -31,7 +31,7 @@ def test_held_out_is_a_part_of_train_that_shares_no_text_with_it(share):
     assert abs(len(split[HELD_OUT]) - share * len(whole["train"])) < 2
 
 
-def test_held_out_is_the_same_however_the_rows_are_ordered():
+def test_held_out_examples_do_not_depend_on_the_order_of_rows():
     made = task("demo_pair", "task.held_out=0.2")
     examples = made._read("train")
     _, held = made._hold_out(examples)
@@ -41,13 +41,20 @@ def test_held_out_is_the_same_however_the_rows_are_ordered():
     assert made.load()[HELD_OUT] == held
 
 
-@pytest.mark.parametrize("share", [1, -0.1, "half", True, "null"])
-def test_a_share_that_is_none_is_refused(share):
-    with pytest.raises(InstantiationException, match=r"task\.held_out must be a share of train"):
+@pytest.mark.parametrize(
+    ("share", "message"),
+    [
+        (1, "less than 1, not 1"), ("nan", "less than 1, not nan"), (-0.1, "greater than or equal to 0, not -0.1"),
+        ("half", "a valid number, not 'half'"), (True, "a valid number, not True"),
+        ("null", "a valid number, not None"),
+    ],
+)  # fmt: skip
+def test_an_invalid_share_is_refused(share, message):
+    with pytest.raises(InstantiationException, match=f"task.held_out must be {message}"):
         task("demo_pair", f"task.held_out={share}")
 
 
-def test_a_share_that_leaves_nothing_is_refused():
+def test_a_share_that_leaves_one_side_empty_is_refused():
     with pytest.raises(SptError, match="leaves one side empty"):
         task("demo_pair", "task.held_out=0.001").load()
     with pytest.raises(SptError, match="no split 'held_out'"):
@@ -55,23 +62,23 @@ def test_a_share_that_leaves_nothing_is_refused():
 
 
 @given(NUMBERS)
-def test_a_correlation_is_the_mean_of_its_terms(pairs):
+def test_a_correlation_is_the_mean_of_its_terms_for_each_example(pairs):
     gold, predicted = map(list, zip(*pairs, strict=True))
-    for name, score in (("pearson", pearson), ("spearman", spearman)):
+    for name, score in NUMBER_METRICS.items():
         terms = correlation_terms(name, gold, predicted)
         assert len(terms) == len(gold)
-        assert np.mean(terms) == pytest.approx(score(gold, predicted)[name], abs=1e-5)
+        assert np.mean(terms) == pytest.approx(score(gold, predicted), abs=1e-5)
 
 
 @given(SENTENCES)
-def test_micro_f1_comes_from_the_counts_of_sentences(sentences):
+def test_micro_f1_follows_from_the_counts_of_each_sentence(sentences):
     gold, predicted = ([[pair[side] for pair in sentence] for sentence in sentences] for side in (0, 1))
-    right, found, there = np.sum([entity_counts(g, p) for g, p in zip(gold, predicted, strict=True)], axis=0)
-    f1 = 2 * right / (found + there) if found + there else 0.0
-    assert f1 == pytest.approx(entity_f1(gold, predicted)["f1"] if there or found else 0.0)
+    correct, n_predicted, n_gold = np.sum([entity_counts(g, p) for g, p in zip(gold, predicted, strict=True)], axis=0)
+    f1 = 2 * correct / (n_predicted + n_gold) if n_predicted + n_gold else 0.0
+    assert f1 == pytest.approx(entity_scores(gold, predicted)["f1"] if n_gold or n_predicted else 0.0)
 
 
-def test_a_run_scores_its_held_out_part_and_keeps_each_example_s_outcome(train, tmp_path):
+def test_a_run_scores_the_held_out_split_and_keeps_the_outcome_of_each_example(train, tmp_path):
     code, _, err = train(*DEMO, "task=demo_pair", "task.held_out=0.25", "method=spt", output_dir=tmp_path)
     assert code == 0, err
     (folder,) = tmp_path.glob("demo_pair*")

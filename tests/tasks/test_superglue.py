@@ -104,7 +104,7 @@ def test_record_encodes_a_query_once_for_each_entity(tokenizer):
     assert short.truncated == 2 and max(short.inputs["length"]) == 16
 
 
-def test_record_takes_the_entity_that_leads_by_most(tokenizer):
+def test_record_answers_with_the_entity_of_the_largest_margin(tokenizer):
     made = task("record", "task.max_length=64")
     split = made.encode(QUERIES, tokenizer, limit=96)
     logits = np.array([[3.0, 2.0], [-9.0, -8.5], [0.0, 1.0], [5.0, 1.0]], dtype=np.float32)
@@ -141,19 +141,19 @@ def test_bad_rows_are_named(name, row, message, tmp_path):
         task(name).read_file(tmp_path / "rows.jsonl")
 
 
-def test_rows_without_labels_are_encoded_without(tokenizer):
-    (row, *_) = task("multirc").unfold(MULTIRC)
+def test_rows_without_labels_are_encoded_without_labels(tokenizer):
+    (row, *_) = task("multirc").flat_rows(MULTIRC)
     del row["label"]
-    for name, item in (("multirc", row), ("record", task("record").unfold(RECORD)[0])):
+    for name, item in (("multirc", row), ("record", task("record").flat_rows(RECORD)[0])):
         made = task(name)
-        example = made.unlabelled(item)
+        example = made.unlabelled_example(item)
         assert made.target not in example
         split = made.encode([example], tokenizer, limit=None)
         assert "labels" not in split.inputs.column_names
 
 
-def test_two_questions_of_one_idx_are_refused(tmp_path):
+def test_two_questions_with_the_same_idx_are_refused(tmp_path):
     other = MULTIRC | {"passage": MULTIRC["passage"] | {"text": "The pear."}}
     write_splits(tmp_path, [MULTIRC, MULTIRC | {"idx": 8}, other])
-    with pytest.raises(SptError, match=r"line 3: question 7-0 is another one than in .*, line 1: each needs an idx of"):
+    with pytest.raises(SptError, match="line 3: question 7-0 differs from the one in .*, line 1: each needs"):
         task("multirc").read_file(tmp_path / "train.jsonl")

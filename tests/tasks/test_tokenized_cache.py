@@ -1,4 +1,4 @@
-"""Tokenised data in the cache of `datasets`."""
+"""The cache of tokenised splits."""
 
 import datasets
 import pytest
@@ -32,7 +32,7 @@ def examples_of(kind, count):
 
 
 @pytest.mark.parametrize("kind", ["sentence", "token"])
-def test_a_second_time_is_the_first_without_tokenising(kind, cache, monkeypatch):
+def test_a_split_is_tokenised_once(kind, cache, monkeypatch):
     tokenizer = load_tokenizer("pkg://spt/demo/encoder", split_into_words=kind == "token")
     task, examples = task_of(kind, max_length=8), examples_of(kind, CHUNK + 3)
     plain = task.encode(examples, tokenizer, 64)
@@ -41,9 +41,9 @@ def test_a_second_time_is_the_first_without_tokenising(kind, cache, monkeypatch)
     def refuse(*_):
         raise AssertionError("tokenised again")
 
-    columns = type(task)._columns
+    tokenized = type(task)._tokenized
     monkeypatch.setattr(
-        type(task), "_columns", lambda self, some, *rest: columns(self, some, *rest) if len(some) == 1 else refuse()
+        type(task), "_tokenized", lambda self, some, *rest: tokenized(self, some, *rest) if len(some) == 1 else refuse()
     )
     second = encoded(task, [dict(example) for example in examples], tokenizer, 64)
     for split in (first, second):
@@ -60,7 +60,7 @@ def test_a_second_time_is_the_first_without_tokenising(kind, cache, monkeypatch)
             encoded(other_task, other_examples, tokenizer, limit)
 
 
-def test_a_small_split_leaves_no_files(cache):
+def test_a_small_split_is_not_cached(cache):
     tokenizer = load_tokenizer("pkg://spt/demo/encoder")
     encoded(task_of("sentence"), examples_of("sentence", CHUNK), tokenizer, 64)
     assert not cache.exists()
@@ -73,7 +73,7 @@ def test_a_cache_that_cannot_be_written(cache):
         encoded(task_of("sentence"), examples_of("sentence", CHUNK + 1), tokenizer, 64)
 
 
-def test_what_is_wrong_with_the_data_is_said_as_ever(cache, monkeypatch):
+def test_an_error_of_encoding_is_not_hidden_by_the_cache(cache, monkeypatch):
     tokenizer = load_tokenizer("pkg://spt/demo/encoder")
     with pytest.raises(SptError, match="no room for a text"):
         encoded(task_of("sentence"), examples_of("sentence", CHUNK + 1), tokenizer, 2)

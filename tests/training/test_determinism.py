@@ -1,4 +1,4 @@
-"""The seed is the only randomness: what is logged, scored, loaded by others or looked at changes no number."""
+"""The seed is the only randomness: logging, scoring and loading by worker processes change no number."""
 
 import json
 import random
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from spt.training.loop import TaskTrainer
+from spt.training.loop import TrainingLoop
 from tests.conftest import SPT_SL, outcome
 
 SAME = {
@@ -40,16 +40,16 @@ def test_the_same_numbers(case, start, straight, monkeypatch, tmp_path):
         assert ours == expected
 
 
-def test_how_often_is_evaluated_changes_no_training(start, straight, monkeypatch, tmp_path):
+def test_more_evaluations_change_no_training(start, straight, monkeypatch, tmp_path):
     """Twice as often, and once more on another split: the same dropouts and order."""
-    expected, evaluate = straight(*SPT_SL), TaskTrainer.evaluate
+    expected, evaluate = straight(*SPT_SL), TrainingLoop.evaluate
 
-    def often(self, *args, **kwargs):
-        self.examine(self.splits["test"])
-        self.examine(self.splits["validation"])
-        return evaluate(self, *args, **kwargs)
+    def often(self, name):
+        evaluate(self, "test")
+        evaluate(self, "validation")
+        return evaluate(self, name)
 
-    monkeypatch.setattr(TaskTrainer, "evaluate", often)
+    monkeypatch.setattr(TrainingLoop, "evaluate", often)
     assert start(*SPT_SL)[0] == 0
     assert outcome(tmp_path / "runs") == expected
 

@@ -42,7 +42,7 @@ def disk(tmp_path):
 
 @pytest.mark.slow
 def test_a_full_disk_at_every_write_of_a_run(disk, start, straight):
-    """With more and more room, until it is enough: each time the same command goes on once there is more."""
+    """With more and more room, until it is enough: each time the same command resumes once there is more."""
     expected, named, room = straight(*SPT_SL), set(), 4
     while True:
         runs = disk.folder / str(room)
@@ -57,7 +57,7 @@ def test_a_full_disk_at_every_write_of_a_run(disk, start, straight):
         disk.has(65536)
         code, out, err = start(*SPT_SL, output_dir=runs)
         assert code == 0 and outcome(runs) == expected, out + err
-        assert resumed(runs) == ("goes on after epoch" in out)
+        assert resumed(runs) == ("resumes after epoch" in out)
         subprocess.run(["rm", "-r", str(runs)], check=True)
         room += 48
     assert {"train.log", "checkpoint.safetensors", "adapter"} <= named, named
@@ -65,7 +65,7 @@ def test_a_full_disk_at_every_write_of_a_run(disk, start, straight):
 
 @pytest.mark.soak
 def test_a_full_disk_elsewhere(disk, tmp_path):
-    """What other commands write: predictions, scores, a report, the records of a grid."""
+    """Files of other commands: predictions, scores, a report, the records of a grid."""
     done = run("-m", "spt.train", *DEMO, "task=demo_pair", f"output_dir={tmp_path}/runs")
     assert done.returncode == 0, done.stderr
     (adapter,) = (tmp_path / "runs").glob("*/adapter")
@@ -84,7 +84,7 @@ def test_a_full_disk_elsewhere(disk, tmp_path):
         assert "No space left on device" in done.stderr and str(disk.folder) in done.stderr, done.stderr
 
 
-def test_a_read_only_folder_is_told_at_the_start(disk, start):
+def test_a_read_only_folder_is_reported_at_the_start(disk, start):
     assert disk.mount("remount", "ro")
     code, out, err = start(*SPT_SL, output_dir=disk.folder / "runs")
     assert code == 1 and "Read-only file system" in err and "Set output_dir to a folder that can be written" in err

@@ -5,65 +5,56 @@ import math
 
 import pytest
 import torch
+from accelerate.utils import set_seed
 from hydra import compose, initialize_config_dir
-from hydra.utils import instantiate
+from omegaconf import OmegaConf
 
 import spt
 from spt.errors import SptError
 from spt.modeling.pretrained_encoder import load_backbone
 from spt.paths import CONF
-from spt.records.run_folder import Run
+from spt.records.run_folder import RunFolder
 from spt.records.schema import read_record
+from spt.targets import instantiate
 from spt.tasks.base import Task
+from spt.training.batches import EPOCHS_PER_SEED, epoch_order
 from spt.training.experiment import Experiment
 from spt.training.loggers import RunFolderOnly
-from spt.training.loop import TaskTrainer, training_arguments
+from spt.training.loop import TrainingLoop
+from spt.training.process_group import join
+from spt.training.settings import trainer_settings
 
 
 def experiment(tmp_path, *overrides, rows=24):
     """A run on the first rows of the demo's data, ready to fit."""
-    torch.manual_seed(0)
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("train", ["model=demo", "task=demo_pair", *overrides, f"output_dir={tmp_path}", "force=true"])
-    run = Run(config)
+    run = RunFolder(config)
     run.start()
+    settings = trainer_settings(run.config["trainer"])
+    set_seed(0)
     task: Task = instantiate(config.task, _convert_="all")
-    encoder, tokenizer = load_backbone(**run.backbone)
+    backbone = {name: value for name, value in run.config["model"].items() if name not in ("name", "pooling")}
+    encoder, tokenizer = load_backbone(**backbone)
     model = spt.TaskModel(encoder, task.task_type, len(task.classes), config.model.pooling)
     penalty = instantiate(config.method, model)
     splits = {name: task.encode(examples[:rows], tokenizer, 64) for name, examples in task.load().items()}
-    return Experiment(run, task, splits, model, tokenizer, penalty, RunFolderOnly())
-
-
-def trainer_of(experiment, on_epoch=lambda epoch: None):
-    config = experiment.run.config
-    arguments, schedule = training_arguments(config["trainer"], config["seed"], experiment.run.folder)
-    return TaskTrainer(
-        experiment.model,
-        experiment.task,
-        experiment.splits,
-        experiment.tokenizer,
-        arguments,
-        schedule,
-        experiment.penalty,
-        lambda *step: None,
-        on_epoch,
-    )
+    loop = TrainingLoop(model, task, splits, tokenizer, settings, config.seed, join(settings), penalty)
+    return Experiment(run, loop, RunFolderOnly())
 
 
 def learning_rates(tmp_path, *overrides):
-    """The learning rate of every optimiser step."""
-    trainer = trainer_of(experiment(tmp_path, *overrides))
+    """The learning rate of every optimizer step."""
+    loop = experiment(tmp_path, *overrides).loop
     rates = []
-    trainer.create_optimizer_and_scheduler(100)
-    step = trainer.optimizer.step
+    step = loop.optimizer.step
 
     def recorded(*args, **kwargs):
-        rates.append(trainer.optimizer.param_groups[0]["lr"])
+        rates.append(loop.optimizer.param_groups[0]["lr"])
         return step(*args, **kwargs)
 
-    trainer.optimizer.step = recorded
-    trainer.train()
+    loop.optimizer.step = recorded
+    loop.run()
     return rates
 
 
@@ -74,6 +65,13 @@ def test_exponential_schedule_steps_once_an_epoch(tmp_path):
     accumulated = ("trainer.per_device_train_batch_size=5", "trainer.gradient_accumulation_steps=2")
     rates = learning_rates(tmp_path, *settings, *accumulated, "+trainer.lr_scheduler_kwargs.gamma=0.5")
     assert rates == pytest.approx([1e-2] * 3 + [0.5e-2] * 3 + [0.25e-2] * 3)
+
+
+def test_warmup_is_a_number_of_steps_or_a_share_of_them(tmp_path):
+    settings = ("trainer.learning_rate=1e-2", "trainer.num_train_epochs=4", "trainer.per_device_train_batch_size=12")
+    for warmup in ("2", "0.25"):
+        rates = learning_rates(tmp_path, *settings, f"trainer.warmup_steps={warmup}")
+        assert rates == pytest.approx([0, 5e-3, 1e-2, *(1e-2 * left / 6 for left in (5, 4, 3, 2, 1))])
 
 
 def test_accumulated_batches_are_one_batch(tmp_path):
@@ -101,10 +99,10 @@ def test_the_penalty_is_in_both_losses(tmp_path):
     """With a weight that dwarfs the task, the losses are the weighted selective loss."""
     made = experiment(tmp_path, "method=spt_sl", "method.sl_weight=1e4", "trainer.num_train_epochs=1")
     epochs = []
-    trainer_of(made, epochs.append).train()
+    made.loop.run(epochs.append)
     (epoch,) = epochs
-    assert epoch.penalty == pytest.approx(1e4 * spt.selective_loss(made.model).item())
-    assert epoch.dev.loss == pytest.approx(epoch.penalty, rel=0.05)
+    assert epoch.dev.penalty == pytest.approx(1e4 * spt.selective_loss(made.model).item())
+    assert epoch.dev.loss == pytest.approx(epoch.dev.penalty, rel=0.05)
     assert epoch.train_loss > 100
 
 
@@ -112,7 +110,7 @@ def test_the_frozen_backbone_does_not_move_and_all_else_does(tmp_path):
     made = experiment(tmp_path, "method=spt_sl", "trainer.num_train_epochs=1")
     before = {name: p.detach().clone() for name, p in made.model.named_parameters()}
     trainable = {name for name, p in made.model.named_parameters() if p.requires_grad}
-    trainer_of(made).train()
+    made.loop.run()
     moved = {name for name, p in made.model.named_parameters() if not torch.equal(p, before[name])}
     assert moved == trainable and len(trainable) == 3 * 2 + 2
 
@@ -167,7 +165,8 @@ def test_the_same_seed_is_the_same_run_and_another_is_not(tmp_path):
         ("trainer.bf16=true",),
         ("model.dtype=bfloat16",),
         ("model.attn_implementation=eager",),
-        ("+trainer.activation_checkpointing=true",),
+        ("+trainer.gradient_checkpointing=true",),
+        ("+trainer.torch_compile_backend=aot_eager",),
         ("trainer.max_steps=2",),
         ("trainer.train_sampling_strategy=random",),
         ("method=prefix_tuning", "method.projection=16"),
@@ -196,19 +195,19 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_a_record(tmp_path):
     results = made.fit()
     assert results["status"] == "diverged" and results["metrics"]["best_dev"] is None
     assert "became nan" in results["warnings"][0] and "learning_rate" in results["warnings"][0]
-    record = made.run.finish(results)
+    record = made.run.write_record(results)
     assert read_record(made.run.folder / "record.json") == record
 
 
 def test_divergence_after_an_epoch_keeps_that_epoch(tmp_path, monkeypatch):
     made = experiment(tmp_path, "task=demo_ner", "trainer.num_train_epochs=3")
-    append = made.run.append
+    append = made.run.append_history
 
     def poison(row):
         append(row)
         made.model.classifier.weight.data.fill_(math.nan)
 
-    monkeypatch.setattr(made.run, "append", poison)
+    monkeypatch.setattr(made.run, "append_history", poison)
     results = made.fit()
     assert results["status"] == "diverged" and results["best_epoch"] == results["epochs"] == 1
     assert results["metrics"]["best_dev"] is not None and results["metrics"]["test"] is None
@@ -227,10 +226,10 @@ def test_divergence_after_an_epoch_keeps_that_epoch(tmp_path, monkeypatch):
         ({"lr_scheduler_type": "exponential", "lr_scheduler_kwargs": {"gamma": 2}}, "gamma must be"),
         ({"lr_scheduler_type": "exponential", "lr_scheduler_kwargs": {"gama": 0.9}}, "did you mean 'gamma'"),
         ({"warmup_stepz": 3}, "did you mean 'warmup_steps'"),
-        ({"optim": "adam_fast"}, "trainer: "),
+        ({"optim": "adam_fast"}, "unknown trainer.optim 'adam_fast': did you mean"),
         ({"fp16": True}, "fp16 needs an accelerator"),
-        ({"save_strategy": "epoch"}, "save_strategy is not for a run to set"),
-        ({"data_seed": 3}, "data_seed is not for a run to set"),
+        ({"save_strategy": "epoch"}, "save_strategy is not a setting of a run"),
+        ({"data_seed": 3}, "data_seed is not a setting of a run"),
         ({"weight_decay": "abc"}, "weight_decay must be of type float"),
         ({"max_grad_norm": None}, "max_grad_norm must be of type float"),
         ({"max_steps": 0}, "max_steps must be at least 1"),
@@ -238,8 +237,31 @@ def test_divergence_after_an_epoch_keeps_that_epoch(tmp_path, monkeypatch):
         ({"lr_scheduler_type": "exponential", "lr_scheduler_kwargs": {"gamma": "x"}}, "gamma must be"),
     ],
 )
-def test_wrong_settings_are_named(wrong, message, tmp_path):
+def test_wrong_settings_are_named(wrong, message):
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        settings = dict(compose("train").trainer)
+        settings = OmegaConf.to_container(compose("train", ["method.name=spt"]).trainer)
     with pytest.raises(SptError, match=message):
-        training_arguments(settings | wrong, 1, tmp_path)
+        trainer_settings(settings | wrong)
+
+
+@pytest.mark.parametrize("strategy", ["group_by_length", "random"])
+def test_the_order_of_examples_is_a_function_of_seed_and_epoch(strategy):
+    lengths = [5, 9, 3, 7, 4, 8, 6, 2] * 8
+
+    def order(seed, epoch):
+        return epoch_order(lengths, strategy, 4, seed, epoch)
+
+    torch.manual_seed(3)
+    first = order(11, 1)
+    state = torch.get_rng_state()
+    assert order(11, 1) == first and torch.equal(torch.get_rng_state(), state)
+    assert sorted(first) == list(range(64)) and EPOCHS_PER_SEED > 10**6
+    assert len({tuple(order(seed, epoch)) for seed in (11, 12) for epoch in (1, 2)}) == 4
+
+
+def test_batches_of_similar_lengths_begin_with_the_longest():
+    lengths = list(range(64))
+    order = epoch_order(lengths, "group_by_length", 4, 11, 1)
+    assert order[0] == 63
+    spread = [max(order[i : i + 4]) - min(order[i : i + 4]) for i in range(4, 64, 4)]
+    assert max(spread) < 63 and sum(spread) / len(spread) < 32

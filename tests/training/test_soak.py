@@ -1,4 +1,4 @@
-"""Real runs killed at random moments, and many processes on one folder: nothing is lost, nothing comes out otherwise.
+"""Real runs killed at random moments, and many processes on one folder: nothing is lost, and all results are the same.
 
 `make soak` does it at length and prints its counts.
 """
@@ -35,7 +35,7 @@ GRID = (
 
 @dataclass
 class Soak:
-    """Kills one run after the other until there were enough; counts what came of it."""
+    """Kill one run after the other until there were enough kills, and count the results."""
 
     command: tuple[str, ...]
     folder: Path
@@ -44,7 +44,7 @@ class Soak:
     counts: Counter = field(default_factory=Counter)
 
     def one_run(self, kills: int) -> None:
-        """A run that is killed so many times, or until it is done."""
+        """A run that is killed up to `kills` times."""
         shutil.rmtree(self.folder, ignore_errors=True)
         for _ in range(kills):
             self.kill_once()
@@ -57,8 +57,8 @@ class Soak:
         self.counts["mismatches"] += outcome(self.folder) != self.straight
 
     def kill_once(self) -> None:
-        """Start the run, and kill it at a random moment, or while it writes a file; a signal that it may heed comes
-        once it listens."""
+        """Start the run, and kill it at a random moment, or while it writes a file; SIGTERM and SIGUSR1 are sent
+        once it handles them."""
         number = self.chance.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGUSR1])
         seconds, writing = self.chance.uniform(0, 6), self.chance.random() < 0.4
         process = subprocess.Popen(
@@ -89,7 +89,7 @@ class Soak:
             self.counts["kills"] += 1
 
     def is_locked_by(self, process: int) -> bool:
-        """Whether the run's folder is this process's."""
+        """Whether this process holds the lock of the run's folder."""
         try:
             return any(json.loads(path.read_text())["process"] == process for path in self.folder.glob("*/lock.json"))
         except FileNotFoundError:  # that of the one before, which it just took away
@@ -97,7 +97,7 @@ class Soak:
 
 
 def soak(which: str, folder: Path, kills: int) -> Counter:
-    """What came of a run that was killed so often."""
+    """The counts of a run that was killed often."""
     command = RUNS[which]
     done = run(*command, f"output_dir={folder}/straight")
     assert done.returncode == 0, done.stderr
@@ -116,7 +116,7 @@ def test_kills_at_random_moments(which, tmp_path):
 
 
 def many(folder: Path, processes: int, *settings: str) -> list[dict]:
-    """The records that so many processes leave that make the same grid at the same time; each must end well."""
+    """The records of several processes that run the same grid at the same time; each must exit with 0."""
     command = [sys.executable, *GRID, *settings, f"output_dir={folder}"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     started = [subprocess.Popen(command, cwd=REPO, **pipes) for _ in range(processes)]  # type: ignore[call-overload]
@@ -156,13 +156,13 @@ def test_sixteen_processes_share_64_cells(tmp_path):
 
 
 def epochs(folder: Path) -> int:
-    """How many a run has told of."""
+    """How many epochs a run has printed."""
     return sum(path.read_text().count("\n") for path in folder.glob("*/history.jsonl"))
 
 
 @pytest.mark.soak
 def test_two_processes_of_a_run_are_killed_together(tmp_path):
-    """Torchrun hands a signal on, and ends with a code of its own."""
+    """torchrun passes a signal on, and exits with a code of its own."""
     settings = (*RUNS["an early epoch is the best"], "trainer.num_train_epochs=12")
     two = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", *settings)
     assert run(*two, f"output_dir={tmp_path}/straight").returncode == 0
@@ -179,6 +179,6 @@ def test_two_processes_of_a_run_are_killed_together(tmp_path):
             each.send_signal(number)
         assert process.wait() != 0 and not list(killed.glob("*/record.json"))
     again = run(*two, f"output_dir={killed}")
-    assert again.returncode == 0 and "goes on after epoch" in again.stdout, again.stderr
+    assert again.returncode == 0 and "resumes after epoch" in again.stdout, again.stderr
     assert outcome(killed) == outcome(tmp_path / "straight") and resumed(killed) >= len(signals) - 1
     print(f"two processes of a run: killed {len(signals)} times, {resumed(killed)} resumes, the same in the end")

@@ -32,7 +32,7 @@ def test_offline_everything_is_kept_in_the_run_folder(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("reason", ["no login", "no network"])
-def test_trouble_is_said_and_the_run_goes_on(reason, tmp_path):
+def test_trouble_with_wandb_is_a_warning_and_the_run_continues(reason, tmp_path):
     environment = {k: v for k, v in os.environ.items() if not k.startswith("WANDB_")}
     environment |= {"HOME": str(tmp_path), "WANDB_MODE": "online"}
     if reason == "no network":

@@ -7,11 +7,20 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pandas import Series
 from scipy.stats import ttest_rel
 
-from spt.report.significance import holm, kind_of, mcnemar, over_examples, over_seeds, summary, tolerance
+from spt.report.frame import tolerance
+from spt.report.paired_tests import example_test, holm, kind_of, mcnemar, seed_test
 
 PERCENT = st.floats(0, 100)
+CASES = [  # standard deviation, number of seeds, weight of one example
+    (math.sqrt(13), 3, math.nan),
+    (0.0, 3, 100 / 277),
+    (math.sqrt(13), 3, 0.1),
+    (math.nan, 1, 1.0),
+    (math.nan, 0, 1.0),
+]
 WRONG_OR_RIGHT = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 1)), min_size=2, max_size=30)
 
 
@@ -22,18 +31,13 @@ def no_warning():
         yield
 
 
-def test_summary():
-    ours = summary([70.0, 72.0, 77.0])
-    assert (ours.mean, ours.n, ours.low, ours.high) == (73.0, 3, 70.0, 77.0)
-    assert ours.std == pytest.approx(math.sqrt(13))  # (9 + 1 + 16) / 2
-    assert summary([70.0]).std is None
-
-
 def test_the_tolerance_is_the_range_of_one_more_run_and_no_less_than_an_example():
-    ours = summary([70.0, 72.0, 77.0])
-    assert tolerance(ours, None) == pytest.approx(4.30265 * math.sqrt(13) * math.sqrt(4 / 3), rel=1e-5)  # t, 2 degrees
-    assert tolerance(summary([70.0, 70.0, 70.0]), 100 / 277) == 100 / 277
-    assert tolerance(summary([70.0]), 1.0) is None
+    std, n, one_example = (Series(values, dtype=float) for values in zip(*CASES, strict=True))
+    found = list(tolerance(std, n, one_example))
+    assert found[0] == pytest.approx(4.30265 * math.sqrt(13) * math.sqrt(4 / 3), rel=1e-5)  # t, 2 degrees of freedom
+    assert found[1] == 100 / 277
+    assert found[2] == found[0]
+    assert math.isnan(found[3]) and math.isnan(found[4])
 
 
 @settings(max_examples=30)
@@ -42,23 +46,23 @@ def test_over_seeds_turns_its_sign_with_its_sides(pairs):
     first, second = ({seed: pair[side] for seed, pair in pairs.items()} for side in (0, 1))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # differences that are all but equal
-        one, other = over_seeds(first, second), over_seeds(second, first)
+        one, other = seed_test(first, second), seed_test(second, first)
     assert one.n == len(pairs) and one.difference == pytest.approx(-other.difference, abs=1e-9)
     assert one.identical == other.identical
     assert one.p == other.p if one.p is None else one.p == pytest.approx(other.p, nan_ok=False)
 
 
 def test_over_seeds_takes_equal_seeds():
-    found = over_seeds({11: 70.0, 12: 72.0, 13: 77.0, 14: 1.0}, {13: 70.0, 12: 71.0, 11: 69.0, 15: 2.0})
+    found = seed_test({11: 70.0, 12: 72.0, 13: 77.0, 14: 1.0}, {13: 70.0, 12: 71.0, 11: 69.0, 15: 2.0})
     assert (found.n, found.difference) == (3, 3.0)
     assert found.p == pytest.approx(ttest_rel([70, 72, 77], [69, 71, 70]).pvalue)
-    assert over_seeds({11: 1.0}, {12: 1.0}).n == 0
+    assert seed_test({11: 1.0}, {12: 1.0}).n == 0
 
 
 def test_over_seeds_has_no_p_where_there_is_no_test():
-    assert over_seeds({11: 70.0}, {11: 69.0}).p is None
-    assert over_seeds({11: 70.0, 12: 71.0}, {11: 69.0, 12: 70.0}).p is None
-    same = over_seeds({11: 70.0, 12: 71.0}, {11: 70.0, 12: 71.0})
+    assert seed_test({11: 70.0}, {11: 69.0}).p is None
+    assert seed_test({11: 70.0, 12: 71.0}, {11: 69.0, 12: 70.0}).p is None
+    same = seed_test({11: 70.0, 12: 71.0}, {11: 70.0, 12: 71.0})
     assert same.identical and (same.difference, same.p) == (0, 1)
 
 
@@ -66,8 +70,8 @@ def test_over_seeds_has_no_p_where_there_is_no_test():
 @given(WRONG_OR_RIGHT)
 def test_over_examples_of_classes(pairs):
     first, second = ([pair[side] for pair in pairs] for side in (0, 1))
-    found, turned = over_examples([first], [second]), over_examples([second], [first])
-    assert found == over_examples([first], [second])  # the same draws each time
+    found, turned = example_test([first], [second]), example_test([second], [first])
+    assert found == example_test([first], [second])  # the same draws each time
     assert found.kind == "accuracy" and found.identical == (first == second)
     assert found.difference == pytest.approx(np.mean(first) - np.mean(second))
     assert found.low <= found.high and 0 < found.p <= 1
@@ -77,7 +81,7 @@ def test_over_examples_of_classes(pairs):
 
 def test_over_examples_averages_over_seeds_and_knows_a_clear_difference():
     first, second = [[1] * 100, [1] * 90 + [0] * 10], [[0] * 50 + [1] * 50, [0] * 50 + [1] * 50]
-    found = over_examples(first, second)
+    found = example_test(first, second)
     assert found.difference == pytest.approx(0.45) and found.p == pytest.approx(2 / 2000)
     spread = np.std(np.mean(first, 0) - np.mean(second, 0)) / 10
     assert found.low == pytest.approx(0.45 - 1.96 * spread, abs=0.02)
@@ -86,14 +90,14 @@ def test_over_examples_averages_over_seeds_and_knows_a_clear_difference():
 
 def test_over_examples_of_entities_is_micro_f1():
     first, second = [[2, 2, 3], [0, 1, 0], [1, 1, 1]], [[1, 1, 3], [0, 0, 0], [0, 2, 1]]
-    found = over_examples([first], [second])
+    found = example_test([first], [second])
     assert found.kind == "f1" and found.difference == pytest.approx(2 * 3 / (4 + 4) - 2 * 1 / (3 + 4))
-    nothing = over_examples([[[0, 0, 0], [0, 0, 1]]], [[[0, 0, 0], [1, 1, 1]]])
+    nothing = example_test([[[0, 0, 0], [0, 0, 1]]], [[[0, 0, 0], [1, 1, 1]]])
     assert nothing.difference == -1 and nothing.low == -1  # no entity at all: F1 is 0, not NaN
 
 
 def test_over_examples_of_terms_is_their_mean():
-    found = over_examples([[0.5, 1.5, -0.2]], [[0.1, 0.9, 0.2]])
+    found = example_test([[0.5, 1.5, -0.2]], [[0.1, 0.9, 0.2]])
     assert found.kind == "mean" and found.difference == pytest.approx(0.2)
     assert kind_of([1.0, 0.0]) == "mean" and kind_of([1, 0]) == "accuracy" and kind_of([[0, 0, 0]]) == "f1"
 

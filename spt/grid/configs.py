@@ -1,0 +1,153 @@
+"""The resolved `spt.train` config of each run of a grid, and the identity by which a record is matched to it."""
+
+import hashlib
+import json
+import re
+from functools import cache
+from typing import Any
+
+from hydra import compose
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, OverrideType
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from spt.errors import is_whole
+from spt.grid.cells import Job
+from spt.paths import CONF
+from spt.records.identity import settings
+
+GROUPS = ("task", "model", "method", "recipe")  # in the order in which conf/train.yaml merges them
+
+# The location of data and weights does not change a result; their hashes are in the record.
+LOCATIONS = {"task": ("data_dir", "hub"), "model": ("name_or_path", "revision")}
+
+
+class Composer:
+    """Composes the config of each run once.
+
+    Hydra takes about 60 ms per config and a grid has hundreds of cells, so the files of `GROUPS` are read once and
+    merged here in Hydra's order. Overrides that do more than choose one of these files or replace a value are left to
+    Hydra.
+    """
+
+    def __init__(self) -> None:
+        self._configs: dict[tuple[str, ...], dict[str, Any]] = {}
+        self._identities: dict[tuple[tuple[str, ...], int, float | None], str] = {}
+        self._base: DictConfig | None = None
+
+    def config(self, job: Job) -> dict[str, Any]:
+        """The resolved config of `spt.train` with the job's overrides."""
+        overrides = job.cell.overrides
+        if overrides not in self._configs:
+            resolved = OmegaConf.to_container(self._compose(overrides), resolve=True)
+            self._configs[overrides] = resolved  # type: ignore[assignment]
+        config = self._configs[overrides]
+        rate = config["trainer"]["learning_rate"] if job.learning_rate is None else job.learning_rate
+        return config | {"seed": job.seed, "trainer": config["trainer"] | {"learning_rate": rate}}
+
+    def identity(self, job: Job) -> str:
+        """The identity of the job's config."""
+        key = (job.cell.overrides, job.seed, job.learning_rate)
+        if key not in self._identities:
+            self._identities[key] = identity(self.config(job))
+        return self._identities[key]
+
+    def _compose(self, overrides: tuple[str, ...]) -> DictConfig:
+        try:
+            return self._merge([_parse(override) for override in overrides])
+        except (LookupError, OSError, OmegaConfBaseException):
+            return compose("train", list(overrides))  # also for Hydra's message where an override is wrong
+
+    def _merge(self, overrides: list[Override]) -> DictConfig:
+        """The config that Hydra would compose.
+
+        Raises:
+            LookupError, OSError, OmegaConfBaseException: if only Hydra can compose it, or if it has an error.
+        """
+        if self._base is None:
+            base = compose("train", ["~task", "~model", "~method", "recipe=none"])
+            self._base = DictConfig(OmegaConf.to_container(base))  # without the struct flag: parts add keys
+        choices = {override.key_or_group: str(override.value()) for override in overrides if _is_group(override)}
+        recipe = choices.pop("recipe", f"{choices['method']}/{choices['task']}/{choices['model']}")
+        parts = [_group_file(group, choices[group]) for group in GROUPS if group != "recipe"]
+        if (CONF / "recipe" / f"{recipe}.yaml").exists():
+            parts.append(_group_file("recipe", recipe))
+        config = OmegaConf.merge(self._base, *parts)
+        OmegaConf.set_struct(config, True)
+        for override in overrides:
+            if not _is_group(override):
+                OmegaConf.update(config, override.key_or_group, override.value(), merge=True)
+        assert isinstance(config, DictConfig)
+        return config
+
+
+@cache
+def _parse(override: str) -> Override:
+    (parsed,) = OverridesParser.create().parse_overrides([override])
+    is_plain = parsed.type is OverrideType.CHANGE and parsed.package is None and not parsed.is_sweep_override()
+    if not is_plain or ((CONF / parsed.key_or_group).is_dir() and parsed.key_or_group not in GROUPS):
+        raise LookupError(f"{override} does more than choose a file of {GROUPS} or replace a value")
+    return parsed
+
+
+def _is_group(override: Override) -> bool:
+    return override.key_or_group in GROUPS
+
+
+@cache
+def _group_file(group: str, name: str) -> DictConfig:
+    """A file of a config group, as part of the whole config.
+
+    Raises:
+        LookupError: if it has a defaults list of its own, or a package other than its group's name or _global_.
+        OSError: if it cannot be read: Hydra may find it in another folder of its search path.
+    """
+    text = (CONF / group / f"{name}.yaml").read_text(encoding="utf-8")
+    content = OmegaConf.create(text)
+    package = re.match(r"#\s*@package\s+(\S+)", text)
+    if "defaults" in content or (package is not None and package[1] not in (group, "_global_")):
+        raise LookupError(f"{group}={name} is composed of other files")
+    assert isinstance(content, DictConfig)
+    return content if package is not None and package[1] == "_global_" else OmegaConf.create({group: content})
+
+
+def identity(config: dict[str, Any]) -> str:
+    """A hash of a resolved config of `spt.train` that does not depend on the location of data and weights."""
+    return hashlib.sha256(json.dumps(comparable(config), sort_keys=True).encode()).hexdigest()
+
+
+def comparable(config: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a resolved config that change a result, wherever data and weights are stored."""
+    kept = settings(config)
+    for group, locations in LOCATIONS.items():
+        kept[group] = {key: value for key, value in kept[group].items() if key not in locations}
+    return _as_floats(kept)
+
+
+def differences(config: dict[str, Any], earlier: dict[str, Any]) -> list[str]:
+    """The settings that change a result in which an earlier config differs from the present one, as text."""
+    now, before = (_flat(comparable(each)) for each in (config, earlier))
+    absent = "none"
+    return [
+        f"{name} was {before.get(name, absent)}, is {now.get(name, absent)}"
+        for name in sorted(now.keys() | before.keys())
+        if now.get(name, absent) != before.get(name, absent)
+    ]
+
+
+def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The settings of nested groups by their dotted names."""
+    values: dict[str, Any] = {}
+    for key, value in config.items():
+        values |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return values
+
+
+def _as_floats(value: Any) -> Any:
+    """A setting with whole numbers as floats, so that `method.sl_weight=0` equals a default of 0.0."""
+    if isinstance(value, dict):
+        return {key: _as_floats(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_as_floats(item) for item in value]
+    return float(value) if is_whole(value) else value

@@ -1,0 +1,40 @@
+"""Copy the records of finished runs to `results_dir`, where the report reads them, and withdraw them."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from spt.files import write_atomically, written
+from spt.grid.match_records import Finished
+from spt.records.schema import FAILURE, HISTORY, OUTCOMES, RECORD
+
+
+def publish(run: Finished, folder: Path, selection: dict[str, Any] | None = None) -> None:
+    """Copy a run's record, history and outcomes (not its weights) to a folder of its name in `folder`.
+
+    Args:
+        run: a finished run, or the note of a failed one.
+        folder: the folder of published records.
+        selection: how its learning rate was chosen, to be added to the record.
+    """
+    target = folder / run.folder.name
+    record = run.record | ({} if selection is None else {"selection": selection})
+    beside = (HISTORY, OUTCOMES) if "metrics" in record else ()
+    files = {name: run.text(name) for name in beside}
+    # Written last: a reader that finds the record finds the other files too.
+    files[RECORD if beside else FAILURE] = json.dumps(record, indent=2) + "\n"
+    with written(target, "or set results_dir"):
+        target.mkdir(parents=True, exist_ok=True)
+        for name, text in files.items():
+            if not (target / name).exists() or (target / name).read_text(encoding="utf-8") != text:
+                write_atomically(target / name, text)
+        if RECORD in files:
+            (target / FAILURE).unlink(missing_ok=True)
+
+
+def withdraw(folder: Path) -> None:
+    """Delete a published run, first the files by which readers find it."""
+    for name in (RECORD, FAILURE):
+        (folder / name).unlink(missing_ok=True)
+    shutil.rmtree(folder)

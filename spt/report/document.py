@@ -1,0 +1,36 @@
+"""A page of tables, before it is written as Markdown or LaTeX."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column's label, and the label of the group of columns that it belongs to."""
+
+    label: str
+    group: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table: its title, its columns, its rows of text, and notes for the reader."""
+
+    title: str
+    columns: Sequence[Column]
+    rows: Sequence[Sequence[str]]
+    notes: Sequence[str] = ()
+
+
+@dataclass
+class Section:
+    """A heading with text and tables."""
+
+    heading: str
+    text: list[str] = field(default_factory=list)
+    tables: list[Table] = field(default_factory=list)
+
+
+def columns(*labels: str, group: str = "") -> list[Column]:
+    """Columns of one group."""
+    return [Column(label, group) for label in labels]

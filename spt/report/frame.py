@@ -1,0 +1,240 @@
+"""Every number of the report, computed once: `runs_frame` has a row per run, `cells_frame` a row per cell and quantity.
+
+Tables, paired tests, figures, CSV files and the README only read these two frames. Scores are in percent. A cell is
+identified by the columns `CELL`; `setting` and
+`value` are the swept setting and its value as text, empty without a sweep.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from pandas import DataFrame, Series
+from scipy.stats import t
+
+from spt.grid.cells import Cell
+from spt.grid.match_records import Finished, Result
+from spt.numerics import NUMERICS
+from spt.recipes import recipe_setting
+from spt.report.published import COMPARES_WITH, headline_metric, published, task_config
+
+DEV = ("best_dev", "last_dev")  # scores on the split that selects the epoch; no other quantity selects anything
+
+CELL = ["profile", "cell"]
+
+# What is marked in the tables if it holds for any run of a cell, and by which sign.
+SIGNS = {"collapsed": "†", "diverged": "‡", "dirty": "§", "outdated": "¶", "other_data": "‖"}
+
+CONFIDENCE = 0.95
+
+SCORE = "score_"  # begins the names of the columns of `runs_frame` with scores
+
+RUN_COLUMNS = (
+    *("cell", "table", "profile", "model", "task", "row", "setting", "value"),
+    *("seed", "learning_rate", "role", "trial", "status", "error", "differences"),
+    *("run", "folder", "record_model", "record_learning_rate", "data", *SIGNS),
+    *("trainable_parameters", "wall_seconds", "peak_memory_bytes", "adapter_bytes", "hardware", "commit"),
+)
+
+
+def runs_frame(results: Iterable[Result]) -> DataFrame:
+    """A row per run of each cell, finished or not. A run that several cells share has a row in each.
+
+    Columns, beside those that name the cell: `seed`; `learning_rate` (NaN: the config's own); `role` ("seed": a run of
+    the cell, "trial": it only tried a learning rate, "changed": its settings are no cell's any more); `trial`
+    (its place among the candidate learning rates, NaN if it tried none); `status` ("finished", "diverged", "failed",
+    "not run"); `error` of a failed run; `differences` of a changed one. The other columns are of finished and diverged
+    runs: `score_<quantity>`, the marks of `SIGNS`, costs, `hardware` and `commit` in words, and `run` itself, for its
+    history and outcomes.
+    """
+    rows = [row for result in results for row in _run_rows(result)]
+    scores = dict.fromkeys([f"{SCORE}{name}" for name in DEV])
+    scores |= dict.fromkeys(name for row in rows for name in row if name.startswith(SCORE))
+    return _with_plain_text(DataFrame(rows, columns=[*RUN_COLUMNS, *scores]))
+
+
+def _run_rows(result: Result) -> list[dict[str, Any]]:
+    rows = []
+    for (seed, rate), run in result.by_job.items():
+        is_seed = result.is_decided and rate == result.learning_rate
+        row = _place(result.cell) | {"seed": seed, "learning_rate": rate, "role": "seed" if is_seed else "trial"}
+        if rate in result.trials and seed == result.cell.seeds[0]:
+            row["trial"] = result.cell.learning_rates.index(rate)
+        if run is None:
+            error = result.failures.get((seed, rate))
+            row |= {"status": "not run" if error is None else "failed", "error": error}
+        rows.append(row if run is None else row | _facts(run, result.usual_data))
+    for run, differences in result.changed:
+        row = _place(result.cell) | {"seed": run.record["seed"], "role": "changed"}
+        rows.append(row | _facts(run, result.usual_data) | {"differences": "; ".join(differences)})
+    return rows
+
+
+def _facts(run: Finished, usual_data: str | None) -> dict[str, Any]:
+    record, git = run.record, run.record["git"]
+    return {
+        "run": run,
+        "folder": run.folder.name,
+        "status": record["status"],
+        "record_model": record["model"],
+        **{SCORE + name: 100 * score for name, score in record["metrics"].items() if score is not None},
+        "record_learning_rate": record["config"]["trainer"]["learning_rate"],
+        "data": record["data"].get("fingerprint"),
+        "collapsed": record["collapsed"],
+        "diverged": record["status"] == "diverged",
+        "dirty": bool(git["dirty"]),
+        "outdated": record["numerics"] != NUMERICS,
+        "other_data": record["data"].get("fingerprint") != usual_data,
+        "trainable_parameters": record["trainable_parameters"],
+        "wall_seconds": record["wall_seconds"],
+        "peak_memory_bytes": record["peak_memory_bytes"],
+        "adapter_bytes": record["adapter_bytes"],
+        "hardware": hardware(record),
+        "commit": f"{(git['commit'] or 'no repository')[:12]}{', uncommitted changes' if git['dirty'] else ''}",
+    }
+
+
+def hardware(record: dict[str, Any]) -> str:
+    """The machine of a run, in words."""
+    machine = record["hardware"]
+    threads = f"{machine['threads']} thread" + ("s" if machine["threads"] != 1 else "")
+    processor = f"{machine['processor'] or 'unknown processor'}, {threads} of {machine['cores']} cores"
+    if machine["accelerator"] is None:
+        return f"{processor}, {machine['system']}"
+    return f"{machine['accelerators']} x {machine['accelerator']} ({processor}, {machine['system']})"
+
+
+def cells_frame(results: Sequence[Result], runs: DataFrame) -> DataFrame:
+    """A row per cell and quantity ("best_dev", "last_dev", or a further split at the best dev epoch), dev first.
+
+    Columns, beside those that name the cell: `quantity`, `metric`, `examples` (of the split), `one_example` (its weight
+    in points); `references` (the published rows it compares with, as a tuple) and `published` (the value of the first);
+    `mean`, `std`, `n`, `min`, `max` and `scores` (by seed) of its runs, `delta`, `tolerance` and `within` beside the
+    published value; `cell_state` (see `Result.state`) and `state` (also "diverged": no score; "published only").
+    The same in each row of a cell: `planned` (number of seeds), `runs` (number of finished ones), `folders`, `marks`
+    and the columns of `SIGNS`, `learning_rate`, and its costs.
+
+    Args:
+        results: the cells.
+        runs: their `runs_frame`.
+    """
+    rows = [row for result in results for row in _cell_rows(result)]
+    done = runs[(runs.role == "seed") & runs.run.notna()]
+    cells = DataFrame(rows).join(_scores(done), on=[*CELL, "quantity"]).join(_of_cell(done), on=CELL)
+    cells["n"] = cells.n.fillna(0).astype(int)
+    cells["runs"] = cells.runs.fillna(0).astype(int)
+    for name in ("folders", "marks"):
+        cells[name] = cells[name].fillna("")
+    cells["delta"] = cells["mean"] - cells.published
+    cells["tolerance"] = tolerance(cells["std"], cells.n, cells.one_example).where(cells.delta.notna())
+    cells["within"] = (cells.delta.abs() <= cells.tolerance).where(cells.tolerance.notna())
+    cells["state"] = cells.cell_state
+    cells.loc[cells.cell_state.isin(["done", "partly"]) & (cells.n == 0), "state"] = "diverged"
+    cells.loc[(cells.cell_state == "not run") & cells.published.notna(), "state"] = "published only"
+    return _with_plain_text(cells)
+
+
+def _with_plain_text(frame: DataFrame) -> DataFrame:
+    """A frame with text as Python strings, which are faster to read row by row than Arrow's."""
+    return frame.astype(dict.fromkeys(frame.select_dtypes("str"), object))
+
+
+def _cell_rows(result: Result) -> Iterable[dict[str, Any]]:
+    cell = result.cell
+    metric = headline_metric(cell.task)
+    references: dict[str, tuple[dict[str, str], ...]] = {}
+    for row in published_for(cell):
+        quantity = COMPARES_WITH[row["split"], row["selection"]]
+        references[quantity] = (*references.get(quantity, ()), row)
+    for quantity in _quantities(result, references):
+        examples = _examples(result, "validation" if quantity in DEV else quantity)
+        known = references.get(quantity, ())
+        yield _place(cell) | {
+            "quantity": quantity,
+            "metric": metric,
+            "examples": examples,
+            "one_example": 100 / examples if metric == "accuracy" and examples else np.nan,
+            "references": known,
+            "published": float(known[0]["value"]) if known else np.nan,
+            "planned": len(cell.seeds),
+            "cell_state": result.state,
+        }
+
+
+def published_for(cell: Cell) -> list[dict[str, str]]:
+    """The published rows of a cell's headline metric. In a sweep, only the point that the published recipe uses."""
+    rows = [row for row in published(cell.task, cell.model, cell.row) if row["metric"] == headline_metric(cell.task)]
+    if cell.point is not None:
+        key, value = cell.point
+        rows = [row for row in rows if recipe_setting(f"{row['method']}/{cell.task}/{cell.model}", key) == value]
+    return rows
+
+
+def _quantities(result: Result, published: Iterable[str]) -> list[str]:
+    """The scores that the runs of a cell have, or would have: dev first, test last."""
+    task = task_config(result.cell.task)
+    further = [name for name in (*published, *task["sizes"]) if name not in (*DEV, "train", "validation")]
+    if task["_target_"].endswith(".TokenTask"):  # other tasks have no public test labels
+        further.append("test")
+    if any(override.startswith("task.held_out=") for override in result.cell.overrides):
+        further.append("held_out")
+    for run in result.done.values():
+        further += [name for name, score in run.record["metrics"].items() if name not in DEV and score is not None]
+    return [*DEV, *sorted(set(further), key=lambda name: (name == "test", name))]
+
+
+def _examples(result: Result, split: str) -> int | None:
+    """The number of examples in a split: as the runs had it, else as published."""
+    for run in result.done.values():
+        return run.record["data"]["splits"].get(split, {}).get("examples")
+    return task_config(result.cell.task)["sizes"].get(split)
+
+
+def _place(cell: Cell) -> dict[str, Any]:
+    setting, value = ("", "") if cell.point is None else (cell.point[0], str(cell.point[1]))
+    names = {"cell": cell.name, "table": cell.table, "profile": cell.profile, "model": cell.model, "task": cell.task}
+    return names | {"row": cell.row, "setting": setting, "value": value}
+
+
+def _scores(done: DataFrame) -> DataFrame:
+    """Statistics of the scores over seeds, by cell and quantity."""
+    columns = [name for name in done if name.startswith(SCORE)]
+    tidy = done.melt([*CELL, "seed"], columns, "quantity", "score").dropna(subset="score")
+    tidy["quantity"] = tidy.quantity.str.removeprefix(SCORE)
+    groups = tidy.groupby([*CELL, "quantity"])
+    statistics = groups.score.agg(["mean", "std", "count", "min", "max"]).rename(columns={"count": "n"})
+    by_seed = {key: dict(zip(group.seed, group.score, strict=True)) for key, group in groups}
+    return statistics.assign(scores=Series(by_seed, index=statistics.index, dtype=object))
+
+
+def _of_cell(done: DataFrame) -> DataFrame:
+    """Marks, costs and origin of a cell's finished runs, by cell."""
+    groups = done.groupby(CELL)
+    frame = groups[list(SIGNS)].any()
+    frame["marks"] = ["".join(sign for name, sign in SIGNS.items() if row[name]) for _, row in frame.iterrows()]
+    frame["runs"] = groups.seed.count()
+    frame["folders"] = groups.folder.agg(" ".join)
+    frame["learning_rate"] = groups.record_learning_rate.agg(
+        lambda rates: ", ".join(f"{r:g}" for r in sorted({*rates}))
+    )
+    for name in ("trainable_parameters", "peak_memory_bytes", "adapter_bytes"):
+        frame[name] = groups[name].max().astype("Int64")
+    frame["seconds_mean"], frame["seconds_std"] = groups.wall_seconds.mean(), groups.wall_seconds.std()
+    frame["hardware"] = groups.hardware.agg(lambda machines: "; ".join(sorted({*machines})))
+    return frame
+
+
+def tolerance(std: Series, n: Series, one_example: Series) -> Series:
+    """How far a single published run may lie from our mean by seed noise alone; NaN where one seed gives no estimate.
+
+    This is the half-width of the 95 % prediction interval for one more run, t · std · √(1 + 1/n), which assumes that
+    the published run has the same seed noise as ours; but at least the weight of one example, where that is known.
+    """
+    noise = t.ppf((1 + CONFIDENCE) / 2, (n - 1).where(n > 1)) * std * np.sqrt(1 + 1 / n.where(n > 1))
+    return noise.where(~(noise < one_example), one_example)
+
+
+def unselected(quantities: Iterable[str]) -> str:
+    """The quantity to compare methods by: test, else another split that selects nothing, else best_dev."""
+    further = [name for name in quantities if name not in DEV]
+    return "test" if "test" in further else further[0] if further else "best_dev"

@@ -1,0 +1,218 @@
+"""Paired tests between rows of a table: over seeds, over examples, and McNemar's, with Holm's correction."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+from typing import Any, NamedTuple
+
+import numpy as np
+from pandas import DataFrame
+from scipy.stats import binomtest, bootstrap, ttest_rel
+
+from spt.report.frame import CELL, CONFIDENCE, unselected
+
+REFERENCE = "prefix_tuning"  # each row is compared with it; in a table without it, with the first row
+
+ALSO_COMPARED = (("spt_sl", "spt"),)
+
+RESAMPLES = 1999
+
+RANDOM_SEED = 0  # of every bootstrap, so that the same outcomes give the same interval
+
+EQUAL = 1e-9  # scores closer than this differ only by rounding
+
+
+class SeedTest(NamedTuple):
+    """A paired t-test over seeds.
+
+    Attributes:
+        n: the number of seeds that both have.
+        difference: the mean of the first minus the second; None if they share no seed.
+        p: None if there is no test: one seed, or the same nonzero difference at every seed.
+        identical: whether the scores are equal at every seed.
+    """
+
+    n: int
+    difference: float | None
+    p: float | None
+    identical: bool
+
+
+class ExampleTest(NamedTuple):
+    """A paired bootstrap over examples.
+
+    Attributes:
+        kind: the score computed from the outcomes, "accuracy", "f1" or "mean" (of one term per example).
+        difference: of the seed-averaged scores, the first minus the second, as fractions.
+        low, high: its 95 % interval.
+        p: two-sided: how often resampling changes the sign of the difference.
+        identical: whether the outcome of every example is the same at every seed.
+    """
+
+    kind: str
+    difference: float
+    low: float
+    high: float
+    p: float
+    identical: bool
+
+
+def paired_tests(cells: DataFrame, runs: DataFrame) -> DataFrame:
+    """A row per comparison between two cells of a table that share a seed.
+
+    Columns: `profile`, `model`, `task`, `metric`, `label` (what is subtracted from what), `quantity`, `are_done`
+    (whether both cells have all their runs), `seeds` (a `SeedTest`, in points), `examples` (an `ExampleTest`, or None
+    if the runs used different data), `mcnemar` (its p per seed, empty unless outcomes are right or wrong), and the
+    p-values corrected for the number of rows, `seeds_p` and `examples_p`.
+
+    Args:
+        cells: the `cells_frame` of one table.
+        runs: its `runs_frame`.
+    """
+    own = runs[(runs.role == "seed") & runs.run.notna()]
+    by_seed = {(row.profile, row.cell, row.seed): row.run for row in own.itertuples()}
+    scores = {(row.profile, row.cell, row.quantity): row.scores for row in cells[cells.n > 0].itertuples()}
+    rows = []
+    for first, second in _pairs(cells):
+        quantities = [name for *cell, name in scores if cell == [first.profile, first.cell]]
+        quantity = unselected(name for name in quantities if (second.profile, second.cell, name) in scores)
+        a, b = (scores.get((cell.profile, cell.cell, quantity), {}) for cell in (first, second))
+        if seeds := [seed for seed in a if seed in b]:
+            pairs = [[by_seed[cell.profile, cell.cell, seed] for seed in seeds] for cell in (first, second)]
+            rows.append(
+                {
+                    **{name: getattr(first, name) for name in ("profile", "model", "task", "metric")},
+                    "label": _label(first, second),
+                    "quantity": quantity,
+                    "are_done": first.cell_state == second.cell_state == "done",
+                    "seeds": seed_test(a, b),
+                    **_tests_over_examples(pairs, quantity),
+                }
+            )
+    columns = ["profile", "model", "task", "metric", "label", "quantity", "are_done", "seeds", "examples", "mcnemar"]
+    tests = DataFrame(rows, columns=columns)
+    tests["seeds_p"] = holm([test.p for test in tests.seeds])
+    tests["examples_p"] = holm([test and test.p for test in tests.examples])
+    return tests
+
+
+def _pairs(cells: DataFrame) -> Iterator[tuple[Any, Any]]:
+    """The pairs of cells to compare; in a sweep of a single row, each point with the first."""
+    place = ["profile", "model", "task"]
+    every = cells.drop_duplicates(CELL).sort_values(place, kind="stable").itertuples()
+    for _, group in groupby(every, lambda cell: [getattr(cell, name) for name in place]):
+        own = list(group)
+        rows = list(dict.fromkeys(cell.row for cell in own))
+        if len(rows) == 1:
+            yield from ((cell, own[0]) for cell in own[1:])
+            continue
+        reference = REFERENCE if REFERENCE in rows else rows[0]
+        pairs = [(row, reference) for row in rows if row != reference]
+        pairs += [pair for pair in ALSO_COMPARED if reference not in pair]
+        by_place = {(cell.row, cell.value): cell for cell in own}
+        for value in dict.fromkeys(cell.value for cell in own):
+            for first, second in pairs:
+                if (first, value) in by_place and (second, value) in by_place:
+                    yield by_place[first, value], by_place[second, value]
+
+
+def _label(first: Any, second: Any) -> str:
+    if first.row == second.row:
+        return f"{first.row}, {first.setting}: {first.value} − {second.value}"
+    return f"{first.row} − {second.row}" + (f", {first.setting} {first.value}" if first.setting else "")
+
+
+def _tests_over_examples(pairs: Sequence[Sequence[Any]], quantity: str) -> dict[str, Any]:
+    if len({run.record["data"]["fingerprint"] for runs in pairs for run in runs}) > 1:
+        return {"examples": None, "mcnemar": []}
+    first, second = ([run.outcomes[quantity] or [] for run in runs] for runs in pairs)
+    p = [mcnemar(a, b) for a, b in zip(first, second, strict=True) if kind_of(a) == kind_of(b) == "accuracy"]
+    return {"examples": example_test(first, second), "mcnemar": p}
+
+
+def seed_test(first: Mapping[int, float], second: Mapping[int, float]) -> SeedTest:
+    """The paired t-test of the scores by seed, at the seeds that both have."""
+    seeds = sorted(first.keys() & second.keys())
+    if not seeds:
+        return SeedTest(0, None, None, identical=False)
+    a, b = (np.array([scores[seed] for seed in seeds]) for scores in (first, second))
+    if np.abs(a - b).max() < EQUAL:
+        return SeedTest(len(seeds), 0.0, 1.0, identical=True)
+    has_test = len(seeds) > 1 and np.ptp(a - b) >= EQUAL
+    p = float(ttest_rel(a, b).pvalue) if has_test else None
+    return SeedTest(len(seeds), float((a - b).mean()), p, identical=False)
+
+
+def kind_of(outcomes: Sequence[Any]) -> str:
+    """The kind of a run's outcomes: "accuracy" (0 and 1), "f1" (counts of entities) or "mean" (terms of a mean)."""
+    if all(isinstance(outcome, list) for outcome in outcomes):
+        return "f1"
+    return "accuracy" if all(isinstance(outcome, int) for outcome in outcomes) else "mean"
+
+
+def example_test(first: Sequence[Sequence[Any]], second: Sequence[Sequence[Any]]) -> ExampleTest:
+    """The percentile bootstrap of the difference of seed-averaged scores, resampling examples with all their outcomes.
+
+    Args:
+        first, second: the outcomes of each seed, of the same seeds and of the same examples in the same order.
+    """
+    kind = "f1" if kind_of(first[0]) == "f1" else "accuracy"
+    if kind != "f1" and "mean" in {kind_of(outcomes) for outcomes in (*first, *second)}:
+        kind = "mean"
+    a, b = np.array(first, dtype=float), np.array(second, dtype=float)
+    if np.array_equal(a, b):
+        return ExampleTest(kind, 0.0, 0.0, 0.0, 1.0, identical=True)
+    examples = a.shape[1]
+    if kind == "f1":
+        # [examples, runs of both * 3]
+        counts = np.moveaxis(np.concatenate([a, b]), 1, 0).reshape(examples, -1)
+
+    def difference(index: np.ndarray, axis: int = -1) -> np.ndarray:
+        if kind != "f1":
+            return (a - b).mean(0)[index].mean(-1)
+        drawn = index.reshape(-1, examples)
+        shifted = drawn + examples * np.arange(len(drawn))[:, None]
+        times = np.bincount(shifted.ravel(), minlength=drawn.size).reshape(drawn.shape)  # how often each was drawn
+        scores = _micro_f1((times @ counts).reshape(len(drawn), -1, 3))
+        return (scores[:, : len(a)].mean(1) - scores[:, len(a) :].mean(1)).reshape(index.shape[:-1])
+
+    result = bootstrap(
+        (np.arange(examples),),
+        difference,
+        n_resamples=RESAMPLES,
+        batch=max(1, 2**20 // examples),
+        vectorized=True,
+        confidence_level=CONFIDENCE,
+        method="percentile",
+        rng=np.random.default_rng(RANDOM_SEED),
+    )
+    drawn = result.bootstrap_distribution
+    tail = min((drawn <= EQUAL).sum(), (drawn >= -EQUAL).sum())
+    p = min(1.0, 2 * (1 + int(tail)) / (1 + RESAMPLES))
+    low, high = (float(limit) for limit in result.confidence_interval)
+    return ExampleTest(kind, float(difference(np.arange(examples))), low, high, p, identical=False)
+
+
+def _micro_f1(counts: np.ndarray) -> np.ndarray:
+    """F1 of counts [..., 3]: right, predicted and gold entities; 0 where there are none."""
+    right, predicted, gold = np.moveaxis(counts, -1, 0)
+    total = predicted + gold
+    return np.divide(2 * right, total, out=np.zeros_like(total), where=total > 0)
+
+
+def mcnemar(first: Sequence[int], second: Sequence[int]) -> float:
+    """The p-value of McNemar's exact test on the examples that only one of two runs got right."""
+    only_first = sum(a > b for a, b in zip(first, second, strict=True))
+    only_second = sum(a < b for a, b in zip(first, second, strict=True))
+    n = only_first + only_second
+    return float(binomtest(only_first, n, 0.5).pvalue) if n else 1.0
+
+
+def holm(ps: Sequence[float | None]) -> list[float | None]:
+    """Holm's correction of a family of p-values; None stays None and does not count."""
+    order = sorted((p, place) for place, p in enumerate(ps) if p is not None)
+    adjusted: list[float | None] = [None] * len(ps)
+    largest = 0.0
+    for rank, (p, place) in enumerate(order):
+        largest = max(largest, min(1.0, (len(order) - rank) * p))
+        adjusted[place] = largest
+    return adjusted

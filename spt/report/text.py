@@ -1,0 +1,65 @@
+"""Numbers, names and cells as text."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import pandas as pd
+from pandas import DataFrame
+
+METRICS = {
+    "accuracy": "accuracy",
+    "f1": "F1",
+    "f1a": "F1a",
+    "matthews": "Matthews correlation",
+    "spearman": "Spearman correlation",
+}
+
+QUANTITIES = {"best_dev": "Best dev", "last_dev": "Last epoch on dev", "held_out": "Held out", "test": "Test"}
+
+NONE, NOT_APPLICABLE = "none", "n/a"
+
+
+def number(value: float, digits: int = 2, sign: bool = False) -> str:
+    """A number with a true minus sign, and no sign before zero."""
+    text = f"{value:{'+' if sign else ''}.{digits}f}"
+    if not text.strip("+-0."):
+        text = text.lstrip("+-")
+    return text.replace("-", "−")
+
+
+def mean_and_std(mean: float, std: float, digits: int = 2, sign: bool = False) -> str:
+    """A mean ± its standard deviation, which is left out if it is NaN."""
+    return number(mean, digits, sign) + ("" if pd.isna(std) else f" ± {number(std, digits)}")
+
+
+def p_value(p: float | None) -> str:
+    """A p-value to three digits."""
+    return NOT_APPLICABLE if p is None or pd.isna(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def listed(names: Iterable[Any]) -> str:
+    """Names separated by commas, each once."""
+    return ", ".join(dict.fromkeys(map(str, names)))
+
+
+def extents(cells: DataFrame) -> list[str]:
+    """Cells of a table and model in few words: a text for the tasks that have the same rows and swept values."""
+    tasks: dict[str, list[str]] = {}
+    for task, own in cells.groupby("task", sort=False):
+        rows: dict[str, list[str]] = {}
+        for row, points in own.groupby("row", sort=False):
+            rows.setdefault(listed(points.value[points.value != ""]), []).append(str(row))
+        words = [listed(names) + (f" at {values}" if values else "") for values, names in rows.items()]
+        tasks.setdefault("; ".join(words), []).append(str(task))
+    return [f"{listed(names)}: {words}" for words, names in tasks.items()]
+
+
+def conditions(row: dict[str, str]) -> str:
+    """What a published number is of: its source, split, selection of the epoch, seed and note."""
+    seed = f"seed {row['seed']}" if row["seed"] else "seeds not given"
+    return ", ".join([row["source"], row["split"], row["selection"], seed, *([row["note"]] if row["note"] else [])])
+
+
+def also_published(row: dict[str, str]) -> str:
+    """A further published number of a cell."""
+    return f"{row['value']} ({conditions(row)})"

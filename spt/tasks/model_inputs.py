@@ -1,0 +1,52 @@
+"""Model inputs: what the tokenizer makes of examples, as a table with a row for each input."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from datasets import Dataset, Features, List, Value
+from transformers import BatchEncoding
+
+Example = dict[str, Any]
+
+Tokenize = Callable[..., BatchEncoding]  # a tokenizer with its options for truncation
+
+
+@dataclass
+class Split:
+    """The examples of a split and their model inputs, in the same order.
+
+    `inputs` has one row for each example; for ReCoRD one row for each entity of each example.
+    """
+
+    examples: list[Example]
+    inputs: Dataset
+
+    @property
+    def truncated(self) -> int:
+        """The number of examples that were truncated."""
+        return sum(self.inputs["truncated"])
+
+    @property
+    def lost_words(self) -> int:
+        """The number of words without a token; 0 unless it is a token task."""
+        return sum(self.inputs["lost_words"]) if "lost_words" in self.inputs.column_names else 0
+
+
+def input_columns(encoded: BatchEncoding) -> dict[str, list]:
+    """A tokenizer's output, with the `length` of each sequence and whether it was `truncated` (1 or 0)."""
+    lengths = [len(ids) for ids in encoded["input_ids"]]
+    truncated = [int(bool(encoding.overflowing)) for encoding in encoded.encodings or []]
+    return {**encoded, "length": lengths, "truncated": truncated}
+
+
+def compact(columns: dict[str, list]) -> Dataset:
+    """Columns of (nested lists of) numbers in small types: a cached split is mostly masks."""
+
+    def feature(name: str, value: Any) -> Any:
+        if isinstance(value, list):
+            return List(feature(name, value[0] if value else 0))
+        is_small = name in ("attention_mask", "token_type_ids", "truncated")
+        return Value("float64" if isinstance(value, float) else "int8" if is_small else "int32")
+
+    return Dataset.from_dict(columns, Features({name: feature(name, values[0]) for name, values in columns.items()}))

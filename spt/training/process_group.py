@@ -1,0 +1,59 @@
+"""The processes of one run, through accelerate: joined, and the values they share."""
+
+import atexit
+import gc
+import os
+from datetime import timedelta
+from typing import TypeVar
+
+import torch
+import torch.distributed
+from accelerate import Accelerator
+from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list, gather_object
+
+from spt import distributed
+from spt.errors import SptError
+from spt.training.settings import TrainerSettings
+
+Value = TypeVar("Value")
+
+
+def join(settings: TrainerSettings) -> Accelerator:
+    """The accelerator of a run: its device, and its connection with the other processes where there are some.
+
+    Mixed precision is not left to accelerate, whose state would keep the first run's for all runs of a sweep.
+
+    Raises:
+        SptError: where the environment names several processes but not how to reach them.
+    """
+    several = distributed.count() > 1
+    needed = ("RANK", "MASTER_ADDR", "MASTER_PORT")
+    if several and (missing := [name for name in needed if name not in os.environ]):
+        raise SptError(
+            f"WORLD_SIZE={distributed.count()} of the environment means several processes, but {', '.join(missing)} "
+            "is not set: unset WORLD_SIZE, or start with torchrun"
+        )
+    timeout = timedelta(seconds=settings.ddp_timeout)
+    group = InitProcessGroupKwargs(backend=settings.ddp_backend, timeout=timeout)
+    cpu = settings.use_cpu or not torch.accelerator.is_available()
+    accelerator = Accelerator(cpu=cpu, mixed_precision="no", kwargs_handlers=[group])
+    if several:
+        atexit.register(leave)
+    return accelerator
+
+
+def leave() -> None:
+    """Disconnect from the other processes before the interpreter ends."""
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+    gc.collect()  # DDP keeps a connection of its own in a reference cycle
+
+
+def from_main(value: Value) -> Value:
+    """The main process's value, in all processes; the others wait for it."""
+    return value if distributed.count() == 1 else broadcast_object_list([value])[0]
+
+
+def from_all(value: Value) -> list[Value]:
+    """The values of all processes, in all of them, in the order of their ranks."""
+    return gather_object([value])

@@ -1,0 +1,98 @@
+"""Weights & Biases as an experiment tracker: `logger=wandb`."""
+
+import logging
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+from spt.training.loggers import RunFolderOnly
+
+try:
+    import wandb
+except ImportError:
+    wandb = None  # type: ignore[assignment]
+
+log = logging.getLogger(__name__)
+
+
+def _never_fatal(method: Callable[..., None]) -> Callable[..., None]:
+    """Turn the first error of a tracker into a warning, and leave the tracker out from then on."""
+
+    @wraps(method)
+    def guarded(self: "WandbLogger", *args: Any) -> None:
+        if self.broken:
+            return
+        try:
+            method(self, *args)
+        except Exception as error:
+            self.broken = True
+            reason = " ".join(str(error).split()) or type(error).__name__
+            log.warning(
+                "W&B does not work (%s): the run continues without it, all results are in the run folder. "
+                "`wandb login` signs in, WANDB_MODE=offline keeps a local copy for `wandb sync`",
+                reason,
+            )
+
+    return guarded
+
+
+class WandbLogger(RunFolderOnly):
+    """Weights & Biases: resolved config, metrics of each epoch, the record as summary, the adapter as artifact.
+
+    Args:
+        project, entity, tags: as in `wandb.init`.
+        group: of the run; None: the runs of one sweep form a group.
+        timeout: seconds to wait for the server.
+    """
+
+    def __init__(
+        self,
+        project: str,
+        entity: str | None = None,
+        group: str | None = None,
+        tags: list[str] | None = None,
+        timeout: float = 30.0,
+    ):
+        self.settings: dict[str, Any] = {"project": project, "entity": entity, "tags": list(tags or [])}
+        self.group, self.timeout = group, timeout
+        self.broken = False
+        self.run: Any = None
+
+    @_never_fatal
+    def start(self, config: dict[str, Any], folder: Path, group: str | None) -> None:
+        """Open the W&B run."""
+        if wandb is None:
+            raise ImportError("it is not installed: pip install wandb")
+        self.run = wandb.init(
+            **self.settings,
+            group=self.group or group,
+            name=folder.name,
+            dir=str(folder),
+            config=config,
+            reinit="finish_previous",
+            settings=wandb.Settings(init_timeout=self.timeout, silent=True, console="off"),
+        )
+
+    @_never_fatal
+    def epoch(self, row: dict[str, Any]) -> None:
+        """Log an epoch's row."""
+        self.run.log(row, step=row["step"])
+
+    @_never_fatal
+    def finish(self, record: dict[str, Any], adapter: Path) -> None:
+        """Fill in the summary, upload the adapter, close the run."""
+        for key, value in record.items():
+            if key != "config":
+                self.run.summary[key] = value
+        if adapter.is_dir():
+            artifact = wandb.Artifact(f"adapter-{record['fingerprint']}", type="adapter")
+            artifact.add_dir(str(adapter))
+            self.run.log_artifact(artifact)
+        self.run.finish()
+
+    @_never_fatal
+    def fail(self) -> None:
+        """Close the run as failed."""
+        if self.run is not None:
+            self.run.finish(exit_code=1)
