@@ -94,4 +94,4 @@ def test_a_job_at_its_time_limit_is_queued_again_and_resumes(tmp_path):
     assert sweep.returncode == 0, err
     (record,) = records(tmp_path)
     assert record["resumed"] == 1 and record["epochs"] == 8
-    assert "goes on after epoch" in (lock.parent / "train.log").read_text()
+    assert "resumes after epoch" in (lock.parent / "train.log").read_text()
