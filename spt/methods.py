@@ -7,7 +7,6 @@ To add a method, write a function like these and a YAML whose `_target_` names i
 
 import math
 from collections.abc import Callable, Iterable
-from typing import Any
 
 from torch import Tensor
 
@@ -51,22 +50,26 @@ def bitfit(model: TaskModel, name: str) -> Penalty | None:
     return None
 
 
-def lora(model: TaskModel, name: str, target_modules: Iterable[str], **settings: Any) -> Penalty | None:
-    """Train low-rank products beside the named matrices, and the head (Hu et al., "LoRA", ICLR 2022), through PEFT.
-
-    The settings are those of `LoraConfig`.
-    """
-    install_lora(model.encoder, LoraConfig(target_modules=list(target_modules), **settings))
+def lora(
+    model: TaskModel, name: str, r: int, lora_alpha: float, lora_dropout: float, target_modules: Iterable[str]
+) -> Penalty | None:
+    """Train low-rank products beside the named matrices, and the head (Hu et al., "LoRA", ICLR 2022), through PEFT."""
+    install_lora(model.encoder, LoraConfig(r, lora_alpha, lora_dropout, list(target_modules)))
     freeze(model)
     return None
 
 
-def prefix_tuning(model: TaskModel, name: str, **settings: Any) -> Penalty | None:
-    """Train prefixes without a gate, and the head (Liu et al., "P-Tuning v2", ACL 2022).
-
-    The settings are those of `PrefixConfig` that do not belong to the gate.
-    """
-    attach(model, PrefixConfig(alpha=None, score_dropout=0.0, **settings))
+def prefix_tuning(
+    model: TaskModel,
+    name: str,
+    prefix_length: int,
+    key_dropout: float,
+    value_dropout: float,
+    shift_positions: bool,
+    projection: int | None,
+) -> Penalty | None:
+    """Train prefixes without a gate, and the head (Liu et al., "P-Tuning v2", ACL 2022)."""
+    attach(model, PrefixConfig(prefix_length, None, key_dropout, value_dropout, 0.0, shift_positions, projection))
     return None
 
 

@@ -116,20 +116,20 @@ CONFIGS |= {
     ),
     "an option of another schedule": (
         [*PAIR, "trainer.lr_scheduler_type=exponential", "+trainer.lr_scheduler_kwargs={power: 2}"],
-        "lr_scheduler_kwargs.power is no option of exponential",
+        "lr_scheduler_kwargs.power is not an option of exponential",
     ),
     "an unknown option of a schedule": (
         [*PAIR, "trainer.lr_scheduler_type=linear", "+trainer.lr_scheduler_kwargs={pwoer: 2}"],
         "lr_scheduler_kwargs do not fit lr_scheduler_type=linear",
     ),
-    "an unknown optimiser": ([*PAIR, "trainer.optim=adamm"], "trainer: .*adamm"),
+    "an unknown optimiser": ([*PAIR, "trainer.optim=adamm"], "unknown trainer.optim 'adamm'"),
     "half precision without a GPU": ([*PAIR, "trainer.fp16=true"], "fp16 needs an accelerator"),
     "text for bf16": ([*PAIR, "trainer.bf16=perhaps"], "bf16 must be of type bool, not 'perhaps'"),
-    "a trainer setting that the run decides": ([*PAIR, "+trainer.output_dir=x"], "output_dir is not for a run to set"),
+    "a trainer setting that the run decides": ([*PAIR, "+trainer.output_dir=x"], "trainer.output_dir is not a setting"),
     "text for the gradient norm": ([*PAIR, "trainer.max_grad_norm=much"], "max_grad_norm must be of type float"),
     "persistent data loader workers": (
         [*PAIR, "+trainer.dataloader_persistent_workers=true"],
-        "dataloader_persistent_workers is not for a run to set",
+        "dataloader_persistent_workers is not a setting of a run",
     ),
     "text for the weight decay": (
         [*PAIR, "trainer.weight_decay=heavy"], "weight_decay must be of type float, not 'heavy'"
@@ -602,7 +602,11 @@ def test_odd_text_is_text(case, train, tmp_path):
 
 ENVIRONMENT = {
     "text for the number of processes": ("WORLD_SIZE", "two", "WORLD_SIZE='two' of the environment"),
-    "one process of two": ("WORLD_SIZE", "2", "WORLD_SIZE=2 of the environment .* no RANK, MASTER_ADDR, MASTER_PORT"),
+    "one process of two": (
+        "WORLD_SIZE",
+        "2",
+        "WORLD_SIZE=2 .* but RANK, MASTER_ADDR, MASTER_PORT is not set",
+    ),
     "another precision": ("ACCELERATE_MIXED_PRECISION", "bf16", "ACCELERATE_MIXED_PRECISION=bf16.*ask for, 'no'"),
 }
 

@@ -102,7 +102,9 @@ LIGHT = [name for name in MODULES if name in LIGHT_MODULES or name.partition("."
 def test_arrows_between_folders_are_in_the_table(module):
     folder = part(module)
     if folder != "commands":
-        assert {target for target in own(module) if part(target) not in ALLOWED[folder] | {folder}} == set()
+        allowed = ALLOWED[folder] | {folder}
+        # `spt` itself has the version, and imports nothing when it is imported.
+        assert {target for target in own(module) if target and part(target) not in allowed} == set()
 
 
 def test_no_module_imports_itself_through_others():
