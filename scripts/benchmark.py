@@ -44,15 +44,15 @@ from transformers.masking_utils import eager_mask
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from spt import methods
-from spt.modeling.prefix import INITIALIZER_RANGE
+from spt.modeling.freeze_parameters import freeze
+from spt.modeling.prefix_parameters import INITIALIZER_RANGE
 from spt.modeling.pretrained_encoder import load_tokenizer
 from spt.modeling.task_model import TaskModel
-from spt.modeling.trainable_parameters import freeze
 from spt.paths import CONF
 from spt.records.provenance import PeakMemory, git_state, hardware, versions
-from spt.report.document import Column, Table
 from spt.report.figures import COLOURS, MARKERS, STYLE
 from spt.report.markdown import markdown_table
+from spt.report.table_model import Column, Table
 
 FOLDER = Path(__file__).resolve().parent.parent / "results" / "benchmarks"
 SIZES: dict[str, dict[str, int]] = {
@@ -115,7 +115,7 @@ def floor(work: Work, kind: str) -> tuple[nn.Module, Loss]:
 def prefix_tuning(work: Work, kind: str) -> tuple[nn.Module, Loss]:
     """Prefix tuning, with the dropouts of SPT except that of the gate."""
     model = task_model(work, kind)
-    methods.prefix_tuning(model, "prefix_tuning", prefix_length=work.prefix_length, key_dropout=DROPOUT)
+    methods.prefix_tuning(model, "prefix_tuning", work.prefix_length, DROPOUT, 0.0, False, None)
     return model, lambda batch: model(**batch).loss
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from spt.adapters.predictor import Predictor, load
     from spt.errors import SptError
     from spt.modeling.attach_prefix import attach, detach
-    from spt.modeling.prefix import PrefixConfig, attached
+    from spt.modeling.prefix_parameters import PrefixConfig, attached
     from spt.modeling.selective_loss import selective_loss
     from spt.modeling.task_model import TaskModel
 
@@ -31,9 +31,9 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "TaskModel": "modeling.task_model",
-    "PrefixConfig": "modeling.prefix",
+    "PrefixConfig": "modeling.prefix_parameters",
     "attach": "modeling.attach_prefix",
-    "attached": "modeling.prefix",
+    "attached": "modeling.prefix_parameters",
     "detach": "modeling.attach_prefix",
     "selective_loss": "modeling.selective_loss",
     "save_adapter": "adapters.format",

@@ -12,11 +12,11 @@ from torch import Tensor
 
 from spt.errors import SptError, is_number
 from spt.modeling.attach_prefix import attach
+from spt.modeling.freeze_parameters import freeze, missing_from_checkpoint
 from spt.modeling.lora import LoraConfig, install_lora
-from spt.modeling.prefix import PrefixConfig
+from spt.modeling.prefix_parameters import PrefixConfig
 from spt.modeling.selective_loss import selective_loss
 from spt.modeling.task_model import TaskModel
-from spt.modeling.trainable_parameters import freeze, missing_from_checkpoint
 
 Penalty = Callable[[TaskModel], Tensor]
 

@@ -9,14 +9,14 @@ from spt.command import command, sweep_name
 from spt.errors import SptError
 
 if TYPE_CHECKING:
-    from spt.grid.plan import Costs, Plan
+    from spt.grid.missing_runs import Costs, Plan
 
 
 @command("reproduce", flags={"--dry-run": "dry_run=true"})
 def main(config: DictConfig) -> None:
     """Show the plan and its cost, run what is missing or stale, publish the records, write the report."""
     from spt.files import written
-    from spt.grid.plan import Costs, Plan
+    from spt.grid.missing_runs import Costs, Plan
     from spt.records.folder_lock import locked
 
     if "smoke" in config.profiles and len(config.profiles) > 1:
@@ -56,9 +56,9 @@ def run(plan: "Plan", costs: "Costs", runs_per_gpu: int) -> None:
     does those that the other process leaves unfinished.
     """
     from spt.grid.launch_runs import LEFT, launch
-    from spt.grid.progress import Watch, Watched
+    from spt.grid.progress_bars import Watch, Watched
+    from spt.records.fingerprint import folder_of
     from spt.records.folder_lock import await_one
-    from spt.records.identity import folder_of
 
     if not plan.pending():
         return
@@ -84,7 +84,7 @@ def report(config: DictConfig) -> None:
     from hydra import compose
     from omegaconf import open_dict
 
-    from spt.report.build import report as write_report
+    from spt.report.write_report import report as write_report
 
     whole = compose("report", ["profile=smoke"] if "smoke" in config.profiles else [])
     with open_dict(whole):
@@ -96,7 +96,7 @@ def report(config: DictConfig) -> None:
 
 def data_fingerprint(task: dict[str, Any]) -> str:
     """The fingerprint of the data of a task, from the task's config."""
-    from spt.targets import instantiate
+    from spt.hydra_targets import instantiate
     from spt.tasks.base import data_fingerprint as fingerprint
 
     return fingerprint(instantiate(OmegaConf.create(task), _convert_="all").load())
@@ -108,7 +108,7 @@ def show(plan: "Plan", costs: "Costs") -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from spt.grid.progress import duration
+    from spt.grid.progress_bars import duration
 
     console = Console(soft_wrap=True, highlight=False)
     table = Table(box=box.SIMPLE)

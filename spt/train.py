@@ -16,8 +16,8 @@ def main(config: DictConfig) -> float:
         The best dev score, by which a search chooses.
     """
     from spt.console import show_result
-    from spt.report.published import published
-    from spt.training.experiment import run_experiment
+    from spt.report.published_numbers import published
+    from spt.training.run_experiment import run_experiment
 
     refuse_unknown_recipe(config)
     refuse_search_without_multirun()

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file, save_file
 
-from spt.report import published as published
-from spt.report.published import COLUMNS
+from spt.report import published_numbers as published
+from spt.report.published_numbers import COLUMNS
 from tests.conftest import DEMO, REPO
 
 PAIR, NER = [*DEMO, "task=demo_pair"], [*DEMO, "task=demo_ner"]

@@ -8,7 +8,7 @@ import torch
 import spt
 from scripts import benchmark
 from scripts.benchmark import CONTENDERS, PADDED, Work, varied_in
-from spt.modeling.prefix import prefixes
+from spt.modeling.prefix_parameters import prefixes
 from tests.conftest import run
 
 

@@ -11,9 +11,9 @@ from omegaconf import OmegaConf
 
 import spt
 from spt.methods import Penalty
-from spt.modeling.trainable_parameters import parameter_groups
+from spt.modeling.freeze_parameters import parameter_groups
 from spt.paths import CONF
-from spt.records.identity import fingerprint
+from spt.records.fingerprint import fingerprint
 from spt.training.settings import trainer_settings
 from tests.conftest import REPO, tiny_encoder
 
@@ -155,7 +155,7 @@ def test_hub_data_is_pinned_to_a_commit():
 
 
 def test_published_numbers_are_readable():
-    from spt.report.published import published
+    from spt.report.published_numbers import published
 
     rows = published("rte", "bert-base-cased", "spt_sl")
     assert [row["value"] for row in rows] == ["74.37", "68.59"]

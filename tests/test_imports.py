@@ -9,9 +9,10 @@ import pytest
 
 from tests.conftest import REPO
 
-FOUNDATION = (
-    "command_help console distributed errors explain_error files hydra_overrides numerics paths recipes targets".split()
-)
+FOUNDATION = [
+    *("command_help", "console", "distributed", "errors", "explain_error", "files", "hydra_overrides"),
+    *("hydra_targets", "numerics_version", "paths", "recipes"),
+]
 COMMANDS = "command evaluate predict push reproduce runs train report.__main__".split()
 
 # Which parts a part may import, beside itself. A part is a folder, a module beside the folders, or a group of these.
@@ -33,7 +34,7 @@ MAY_IMPORT_INSIDE_FUNCTIONS = {*COMMANDS, ""}
 EXCEPTIONS = {("modeling.lora", "peft")}
 
 HEAVY = {"torch", "transformers", "datasets"}
-LIGHT_MODULES = {"command", "records.schema", "records.identity", "sweeps.multirun", *FOUNDATION}
+LIGHT_MODULES = {"command", "records.schema", "records.fingerprint", "sweeps.multirun", *FOUNDATION}
 LIGHT_FOLDERS = ("report", "grid")
 NOT_LIGHT = {"grid.launch_runs"}
 

@@ -21,10 +21,10 @@ from transformers import PreTrainedModel
 from spt.errors import SptError
 from spt.files import parsed
 from spt.modeling.attach_prefix import detach, install_prefixes, prefix_names, supported_layers
+from spt.modeling.freeze_parameters import is_added
 from spt.modeling.lora import LoraConfig, attached_lora, install_lora, name_without_lora, remove_lora, restore_lora
-from spt.modeling.prefix import Prefix, PrefixConfig, attached, encoder_of, is_prefix
+from spt.modeling.prefix_parameters import Prefix, PrefixConfig, attached, encoder_of, is_prefix
 from spt.modeling.task_model import is_head
-from spt.modeling.trainable_parameters import is_added
 from spt.records.schema import Count, Strict, problems
 
 Model = TypeVar("Model", bound=nn.Module)

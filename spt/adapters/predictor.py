@@ -14,13 +14,13 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from spt.adapters.format import DESCRIPTION, Adapter, damaged, load_adapter, read_adapter
 from spt.adapters.hub import fetch
 from spt.errors import SptError, is_count, nearest
+from spt.hydra_targets import MOVED
 from spt.modeling.attach_prefix import remove_prefixes, restore_prefixes
 from spt.modeling.lora import LoraAttachment, name_without_lora, remove_lora, restore_lora
 from spt.modeling.position_shift import longest_input
-from spt.modeling.prefix import Attachment
+from spt.modeling.prefix_parameters import Attachment
 from spt.modeling.pretrained_encoder import load_backbone, load_tokenizer
 from spt.modeling.task_model import TaskModel
-from spt.targets import MOVED
 from spt.tasks.base import Example, Task
 from spt.tasks.file_readers import Row
 from spt.tasks.multiple_choice import ChoiceTask

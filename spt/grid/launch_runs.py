@@ -18,8 +18,8 @@ from spt.records.folder_lock import Busy
 from spt.records.run_folder import RunFolder
 from spt.records.schema import RECORD
 from spt.sweeps.hydra_launchers import check, run_jobs
-from spt.training.experiment import run_experiment
 from spt.training.loop import Diverged
+from spt.training.run_experiment import run_experiment
 
 LEFT = "left to another process"
 

@@ -10,7 +10,7 @@ from typing import Any
 from spt.errors import SptError
 from spt.files import parsed
 from spt.grid.cells import Cell, Job
-from spt.grid.configs import Composer, differences, identity
+from spt.grid.compose_configs import Composer, differences, identity
 from spt.records.schema import FAILURE, HISTORY, OUTCOMES, RECORD, read_record
 
 RECORDS = "records"  # the folder of the published records, inside results_dir

@@ -13,12 +13,20 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from spt.errors import SptError
-from spt.modeling.attention_interface import PREFIX_ATTENTIONS, PROBE_ATTENTION, requested_attention, set_attention
-from spt.modeling.attention_probe import Layer, self_attentions
 from spt.modeling.deberta_mpnet_attention import replace_attentions, restore_attentions
+from spt.modeling.find_self_attentions import Layer, self_attentions
+from spt.modeling.freeze_parameters import freeze
 from spt.modeling.position_shift import can_shift_positions, shifted_position_ids
-from spt.modeling.prefix import Attachment, Prefix, PrefixConfig, PrefixProjection, SharedPrefixes, attached, encoder_of
-from spt.modeling.trainable_parameters import freeze
+from spt.modeling.prefix_parameters import (
+    Attachment,
+    Prefix,
+    PrefixConfig,
+    PrefixProjection,
+    SharedPrefixes,
+    attached,
+    encoder_of,
+)
+from spt.modeling.transformers_attention import PREFIX_ATTENTIONS, PROBE_ATTENTION, requested_attention, set_attention
 
 Model = TypeVar("Model", bound=nn.Module)
 

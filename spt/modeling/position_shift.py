@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from spt.errors import SptError
-from spt.modeling.prefix import attached
+from spt.modeling.prefix_parameters import attached
 
 
 def longest_input(encoder: PreTrainedModel) -> int | None:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from spt.errors import SptError
-from spt.modeling.prefix import prefixes
+from spt.modeling.prefix_parameters import prefixes
 
 
 def selective_loss(model: nn.Module) -> Tensor:

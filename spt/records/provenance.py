@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from spt import __version__
-from spt.numerics import NUMERICS
+from spt.numerics_version import NUMERICS
 
 PACKAGES = (
     *("torch", "transformers", "accelerate", "datasets", "tokenizers", "safetensors", "numpy"),

@@ -31,10 +31,10 @@ from spt import distributed
 from spt.distributed import main_only
 from spt.errors import SptError, is_whole
 from spt.files import remove_leftovers, replacing, write_atomically, written
+from spt.records.fingerprint import fingerprint, folder_of
 from spt.records.folder_lock import LOCK, locked
-from spt.records.identity import fingerprint, folder_of
 from spt.records.provenance import hardware, origin, versions
-from spt.records.schema import ADAPTER, CHECKPOINT, CONFIG, FAILURE, HISTORY, LOG, OUTCOMES, RECORD, SCHEMA, read_record
+from spt.records.schema import ADAPTER, CHECKPOINT, CONFIG, FAILURE, HISTORY, LOG, OUTCOMES, RECORD, SCHEMA
 
 
 class RunFolder:
@@ -61,24 +61,6 @@ class RunFolder:
         """The command line that makes this run, whether it was started by itself or as a job of a sweep."""
         overrides = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
         return shlex.join([*distributed.launcher(), "-m", "spt.train", *overrides])
-
-    @property
-    def record(self) -> dict[str, Any] | None:
-        """The record of the finished run, None where it is not finished.
-
-        Raises:
-            SptError: where it is damaged, or another run's.
-        """
-        path = self.folder / RECORD
-        if not path.exists():
-            return None
-        record = read_record(path)
-        if record["fingerprint"] != self.fingerprint:
-            raise SptError(
-                f"{path} is of another run, with the fingerprint {record['fingerprint']}: move it to the other run's "
-                "folder, or delete it"
-            )
-        return record
 
     @property
     def adapter(self) -> Path:

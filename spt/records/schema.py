@@ -59,7 +59,7 @@ class Run(Strict):
     fingerprint: str  # hash of everything in the config that can change a result
     versions: dict[str, Any]  # of Python and packages
     git: Git
-    numerics: Count  # spt.numerics.NUMERICS; 0 for records made before versions were counted
+    numerics: Count  # spt.numerics_version.NUMERICS; 0 for records made before versions were counted
     processes: Annotated[int, Field(ge=1)]
     hardware: dict[str, Any]
 

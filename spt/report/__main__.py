@@ -8,7 +8,7 @@ from spt.command import command
 @command("report")
 def main(config: DictConfig) -> None:
     """Write the report of the records in `results_dir`, or show where the numbers of one cell come from."""
-    from spt.report.build import report, tell
+    from spt.report.write_report import report, tell
     from spt.reproduce import data_fingerprint
 
     if config.cell is None:

@@ -5,8 +5,8 @@ from typing import Any
 import pandas as pd
 from pandas import DataFrame, Series
 
-from spt.report.frame import SIGNS
-from spt.report.text import also_published
+from spt.report.number_format import also_published
+from spt.report.runs_frame import SIGNS
 
 COLUMNS = (
     *("cell", "profile", "table", "model", "task", "row", "setting", "value", "quantity", "metric", "examples"),

@@ -11,9 +11,10 @@ import numpy as np
 from matplotlib.figure import Figure
 from pandas import DataFrame
 
-from spt.report.frame import DEV, unselected
-from spt.report.published import curve
-from spt.report.text import METRICS, QUANTITIES
+from spt.report.number_format import METRICS, QUANTITIES
+from spt.report.published_numbers import curve
+from spt.report.runs_frame import DEV
+from spt.report.seed_means import unselected
 
 # Okabe and Ito's colours, which remain distinct for colour-blind readers; grey is for published curves.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")

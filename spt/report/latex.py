@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from itertools import groupby
 
-from spt.report.document import Section, Table
+from spt.report.table_model import Section, Table
 
 ESCAPES = {
     "\\": r"\textbackslash{}",

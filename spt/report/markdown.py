@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable
 
-from spt.report.document import Section, Table
-from spt.report.render import wrapped
+from spt.report.render_templates import wrapped
+from spt.report.table_model import Section, Table
 
 
 def markdown(title: str, sections: Iterable[Section]) -> str:

@@ -8,7 +8,8 @@ import numpy as np
 from pandas import DataFrame
 from scipy.stats import binomtest, bootstrap, ttest_rel
 
-from spt.report.frame import CELL, CONFIDENCE, unselected
+from spt.report.runs_frame import CELL
+from spt.report.seed_means import CONFIDENCE, unselected
 
 REFERENCE = "prefix_tuning"  # each row is compared with it; in a table without it, with the first row
 

@@ -7,12 +7,12 @@ from typing import Any
 from pandas import DataFrame
 
 from spt.paths import CONF, REPOSITORY
-from spt.report.document import Table, columns
-from spt.report.frame import CELL
 from spt.report.markdown import markdown_table
-from spt.report.published import COMPARES_WITH, CURVES, NUMBERS, headline_metric, read_numbers
-from spt.report.render import render
-from spt.report.text import extents, listed
+from spt.report.number_format import extents, listed
+from spt.report.published_numbers import COMPARES_WITH, CURVES, NUMBERS, headline_metric, read_numbers
+from spt.report.render_templates import render
+from spt.report.runs_frame import CELL
+from spt.report.table_model import Table, columns
 
 DEFAULT_PROFILES = ["cpu", "paper"]  # of conf/report.yaml
 

@@ -6,10 +6,7 @@ from typing import Any
 import pandas as pd
 from pandas import DataFrame
 
-from spt.report.document import Column, Section, Table, columns
-from spt.report.frame import CELL, DEV
-from spt.report.render import notes
-from spt.report.text import (
+from spt.report.number_format import (
     METRICS,
     NONE,
     NOT_APPLICABLE,
@@ -21,6 +18,9 @@ from spt.report.text import (
     number,
     p_value,
 )
+from spt.report.render_templates import notes
+from spt.report.runs_frame import CELL, DEV
+from spt.report.table_model import Column, Section, Table, columns
 
 PLACE = ("model", "task", "row")  # the first columns of the tables that have a row per cell
 

@@ -26,10 +26,10 @@ from transformers import DataCollatorWithPadding, PreTrainedTokenizerBase
 from spt.errors import SptError, nearest
 from spt.modeling.task_model import TaskType
 from spt.paths import local_path
+from spt.tasks.encoded_split import Example, Split, Tokenize, compact
 from spt.tasks.file_readers import Row, Rows, find_file, read_rows
 from spt.tasks.hub_datasets import hub_commit, read_hub
 from spt.tasks.metrics import CLASS_METRICS, Metric, Scores
-from spt.tasks.model_inputs import Example, Split, Tokenize, compact
 from spt.tasks.row_fields import RowFields
 
 log = logging.getLogger(__name__)

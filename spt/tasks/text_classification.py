@@ -9,9 +9,9 @@ import numpy as np
 
 from spt.errors import SptError, is_number
 from spt.tasks.base import Names, Task
+from spt.tasks.encoded_split import Example, Split, Tokenize, input_columns
 from spt.tasks.file_readers import Row, Rows, read_rows
 from spt.tasks.metrics import NUMBER_METRICS, correlation_terms
-from spt.tasks.model_inputs import Example, Split, Tokenize, input_columns
 from spt.tasks.row_fields import template_fields
 
 

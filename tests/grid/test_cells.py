@@ -9,10 +9,10 @@ from omegaconf import OmegaConf
 
 from spt.errors import SptError
 from spt.grid.cells import Cell, Job, cells
-from spt.grid.configs import Composer, identity
+from spt.grid.compose_configs import Composer, identity
 from spt.grid.match_records import Finished, Records, Result, choose
 from spt.paths import CONF
-from spt.records.identity import fingerprint
+from spt.records.fingerprint import fingerprint
 from spt.records.schema import read_record
 
 TABLES = sorted(path.stem for path in (CONF / "table").glob("*.yaml"))

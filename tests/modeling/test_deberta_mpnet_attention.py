@@ -10,7 +10,7 @@ from transformers import Gemma2Config, Gemma2Model
 import spt
 from spt.modeling import gated_attention
 from spt.modeling.deberta_mpnet_attention import REPLACEMENTS
-from spt.modeling.prefix import prefixes
+from spt.modeling.prefix_parameters import prefixes
 from tests.conftest import batch
 from tests.families import family
 

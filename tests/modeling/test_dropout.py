@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 
 import spt
-from spt.modeling import cpu_attention
-from spt.modeling.prefix import prefixes
+from spt.modeling import gated_attention_cpu as cpu_attention
+from spt.modeling.prefix_parameters import prefixes
 from tests.conftest import batch, tiny_encoder
 from tests.modeling.test_gated_attention import attention, tensors
 

@@ -8,7 +8,7 @@ import torch
 
 import spt
 from spt.modeling.position_shift import longest_input
-from spt.modeling.prefix import prefixes
+from spt.modeling.prefix_parameters import prefixes
 from tests.conftest import batch
 from tests.families import EAGER_ONLY, FAMILIES, NOT_CHECKPOINTED, family
 

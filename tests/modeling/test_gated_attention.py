@@ -9,10 +9,10 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spt.modeling import cpu_attention
 from spt.modeling import gated_attention as gated
-from spt.modeling.attention_interface import fused_attention
+from spt.modeling import gated_attention_cpu as cpu_attention
 from spt.modeling.gated_attention import Settings, gated_attention, join_prefix, kernel_attention
+from spt.modeling.transformers_attention import fused_attention
 
 
 def tensors(seed, batch=2, heads=4, kv_heads=None, length=5, text=5, d=3, prefix=4, dtype=torch.float64):

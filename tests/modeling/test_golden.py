@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from transformers import BertConfig, BertModel, RobertaConfig, RobertaModel, get_linear_schedule_with_warmup
 
 import spt
-from spt.modeling import cpu_attention
+from spt.modeling import gated_attention_cpu as cpu_attention
 
 GOLDEN = Path(__file__).resolve().parents[3] / "shared" / "golden"
 FAMILIES = {"bert": (BertConfig, BertModel), "roberta": (RobertaConfig, RobertaModel)}

@@ -8,8 +8,8 @@ from hydra.utils import instantiate
 import spt
 from spt.explain_error import explain
 from spt.methods import bitfit
+from spt.modeling.freeze_parameters import parameter_groups
 from spt.modeling.lora import is_lora, remove_lora
-from spt.modeling.trainable_parameters import parameter_groups
 from tests.conftest import batch, tiny_encoder
 from tests.families import FAMILIES, family
 from tests.test_configs import composed

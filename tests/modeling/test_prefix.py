@@ -12,7 +12,7 @@ from transformers import AutoModel, RoFormerConfig, RoFormerModel, T5Config, T5M
 
 import spt
 from spt.modeling.position_shift import longest_input
-from spt.modeling.prefix import prefixes
+from spt.modeling.prefix_parameters import prefixes
 from tests import families
 from tests.conftest import batch, tiny_encoder
 
@@ -278,7 +278,7 @@ def test_a_pooler_missing_from_the_checkpoint_is_trained_with_a_warning(tmp_path
     caplog.clear()
     tokens = spt.TaskModel(AutoModel.from_pretrained(tmp_path), "token", num_labels=2)
     assert not spt.attach(tokens, spt.PrefixConfig()).encoder.pooler.dense.weight.requires_grad
-    assert not [r for r in caplog.records if r.name == "spt.modeling.trainable_parameters"]
+    assert not [r for r in caplog.records if r.name == "spt.modeling.freeze_parameters"]
 
 
 @pytest.mark.parametrize("length", [1, 2, 7])

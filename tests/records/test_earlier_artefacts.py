@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 import spt
-from spt.numerics import NUMERICS
+from spt.numerics_version import NUMERICS
 from spt.records.schema import SCHEMA, read_record
 from tests.conftest import REPO, run
 

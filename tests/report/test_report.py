@@ -18,20 +18,21 @@ from omegaconf import OmegaConf
 
 from spt.errors import SptError
 from spt.grid.cells import Job, cells
-from spt.grid.configs import Composer, identity
+from spt.grid.compose_configs import Composer, identity
+from spt.grid.copy_records import publish, withdraw
 from spt.grid.match_records import Finished, Records, Result, collect, find_changed
-from spt.grid.publish_records import publish, withdraw
-from spt.numerics import NUMERICS
+from spt.numerics_version import NUMERICS
 from spt.paths import CONF
 from spt.records.schema import read_record
 from spt.report.__main__ import main
-from spt.report.build import report, write_report
-from spt.report.document import Column, Section, Table
-from spt.report.frame import cells_frame, hardware, runs_frame
+from spt.report.cell_sources import trace
 from spt.report.latex import latex
 from spt.report.markdown import markdown
-from spt.report.published import COLUMNS, CURVES, NUMBERS, curve, published, read_numbers
-from spt.report.trace import trace
+from spt.report.published_numbers import COLUMNS, CURVES, NUMBERS, curve, published, read_numbers
+from spt.report.runs_frame import hardware, runs_frame
+from spt.report.seed_means import cells_frame
+from spt.report.table_model import Column, Section, Table
+from spt.report.write_report import report, write_report
 from spt.reproduce import data_fingerprint
 from tests.conftest import REPO, SHARED, run
 

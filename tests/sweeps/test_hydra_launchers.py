@@ -10,7 +10,7 @@ import time
 import pytest
 from omegaconf import OmegaConf
 
-from spt.records.identity import fingerprint
+from spt.records.fingerprint import fingerprint
 from tests.conftest import DEMO, REPO, run
 from tests.test_configs import composed
 

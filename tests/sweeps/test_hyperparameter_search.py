@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 
 from spt.errors import SptError
 from spt.paths import CONF
-from spt.records.identity import fingerprint
+from spt.records.fingerprint import fingerprint
 from spt.sweeps.hydra_launchers import check
 from tests.conftest import DEMO, run
 from tests.test_configs import composed, options

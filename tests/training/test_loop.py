@@ -11,17 +11,17 @@ from omegaconf import OmegaConf
 
 import spt
 from spt.errors import SptError
+from spt.hydra_targets import instantiate
 from spt.modeling.pretrained_encoder import load_backbone
 from spt.paths import CONF
 from spt.records.run_folder import RunFolder
 from spt.records.schema import read_record
-from spt.targets import instantiate
 from spt.tasks.base import Task
 from spt.training.batches import EPOCHS_PER_SEED, epoch_order
-from spt.training.experiment import Experiment
 from spt.training.loggers import RunFolderOnly
 from spt.training.loop import TrainingLoop
 from spt.training.process_group import join
+from spt.training.run_experiment import Experiment
 from spt.training.settings import trainer_settings
 
 

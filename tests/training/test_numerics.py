@@ -14,7 +14,7 @@ from unittest.mock import patch
 import pytest
 
 from spt import train
-from spt.numerics import NUMERICS
+from spt.numerics_version import NUMERICS
 from tests.conftest import REPO
 
 FIXTURE = REPO / "tests" / "fixtures" / "numerics.json"
@@ -62,7 +62,7 @@ def history(method: str, shape: str) -> list[dict]:
 def test_numbers_are_those_of_this_version(method, shape):
     pinned = json.loads(FIXTURE.read_text())
     changed = (
-        "numbers changed: if that was meant, raise NUMERICS in spt/numerics.py and write the fixture anew with "
+        "numbers changed: if that was meant, raise NUMERICS in spt/numerics_version.py and write the fixture anew with "
         "python -m tests.training.test_numerics; if it was not, the change has a bug"
     )
     assert pinned["numerics"] == NUMERICS, (

@@ -27,9 +27,9 @@ from spt.records.run_folder import RunFolder
 from spt.tasks.token_classification import TokenTask
 from spt.training import preemption
 from spt.training.checkpoint import Checkpoint, read_checkpoint, training_state
-from spt.training.experiment import Experiment
 from spt.training.loop import TrainingLoop
 from spt.training.preemption import ignore_signals_in_worker
+from spt.training.run_experiment import Experiment
 from tests.conftest import REPO, SPT_SL, arguments, outcome, resumed
 
 BY_HAND = 130

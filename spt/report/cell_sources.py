@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from spt.errors import SptError, nearest
 from spt.grid.cells import Cell, Job
 from spt.grid.match_records import Result
-from spt.report.frame import hardware, published_for
-from spt.report.render import ENVIRONMENT
+from spt.report.render_templates import ENVIRONMENT
+from spt.report.runs_frame import hardware
+from spt.report.seed_means import published_for
 
 PARTS = ("table", "task", "model", "row", "the swept value")
 

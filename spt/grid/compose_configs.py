@@ -15,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from spt.errors import is_whole
 from spt.grid.cells import Job
 from spt.paths import CONF
-from spt.records.identity import settings
+from spt.records.fingerprint import settings
 
 GROUPS = ("task", "model", "method", "recipe")  # in the order in which conf/train.yaml merges them
 

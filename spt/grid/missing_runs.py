@@ -10,10 +10,10 @@ from omegaconf import DictConfig
 from pandas import DataFrame
 
 from spt.grid.cells import Job, cells
-from spt.grid.configs import Composer
-from spt.grid.local_sources import DataFingerprint, LocalSources
+from spt.grid.compose_configs import Composer
+from spt.grid.copy_records import publish, withdraw
+from spt.grid.local_data import DataFingerprint, LocalSources
 from spt.grid.match_records import RECORDS, Finished, Records, Result, collect
-from spt.grid.publish_records import publish, withdraw
 from spt.hydra_overrides import quoted
 
 PLAIN = re.compile(r"[A-Za-z./][\w./-]*")  # text that Hydra's grammar reads without quotes

@@ -5,7 +5,7 @@ import logging
 from torch import nn
 
 from spt.modeling.lora import is_lora
-from spt.modeling.prefix import encoder_of, is_prefix
+from spt.modeling.prefix_parameters import encoder_of, is_prefix
 from spt.modeling.task_model import TaskModel, is_head
 
 log = logging.getLogger(__name__)

@@ -17,23 +17,24 @@ from spt.adapters.model_card import write_card
 from spt.console import Bar, logged, show_start
 from spt.errors import SptError
 from spt.files import flush, written
+from spt.hydra_targets import instantiate
+from spt.modeling.freeze_parameters import backbone_size, parameter_groups
 from spt.modeling.position_shift import longest_input
 from spt.modeling.pretrained_encoder import commit_of, load_backbone, weights_hash
 from spt.modeling.task_model import TaskModel
-from spt.modeling.trainable_parameters import backbone_size, parameter_groups
+from spt.records.finished_run import finished_record
 from spt.records.provenance import PeakMemory, origin, versions
 from spt.records.run_folder import RunFolder
 from spt.records.schema import CHECKPOINT, LOG
 from spt.sweeps.gpu_assignment import take_one_gpu
-from spt.targets import instantiate
 from spt.tasks.base import REQUIRED, Task, data_fingerprint, describe_task
 from spt.tasks.tokenized_cache import encoded
 from spt.training import preemption, process_group
 from spt.training.checkpoint import Checkpoint, Within, read_checkpoint, training_state
-from spt.training.describe_run import describe_run
 from spt.training.loggers import RunFolderOnly
 from spt.training.loop import Diverged, Epoch, TrainingLoop
 from spt.training.process_group import from_main
+from spt.training.run_summary import describe_run
 from spt.training.settings import TrainerSettings, trainer_settings
 
 log = logging.getLogger(__name__)
@@ -80,8 +81,8 @@ def run_experiment(
 
 
 def _finished(run: RunFolder) -> dict[str, Any] | None:
-    """The record of a finished run that is not to be repeated."""
-    return from_main(run.record if distributed.is_main() and not run.config["force"] else None)
+    """The record of the run where it is finished, in all processes."""
+    return from_main(finished_record(run) if distributed.is_main() else None)
 
 
 def _train(

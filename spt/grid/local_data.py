@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 
 from spt.errors import SptError
 from spt.grid.cells import Cell, Job
-from spt.grid.configs import Composer
+from spt.grid.compose_configs import Composer
 
 DataFingerprint = Callable[[dict[str, Any]], str]  # of a task's config: a hash of its data as it is now
 

@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.masking_utils import eager_mask, sdpa_mask
 
-from spt.modeling.cpu_attention import cpu_attention
 from spt.modeling.gated_attention import Settings, gated_attention, join_prefix, kernel_attention
-from spt.modeling.prefix import SharedPrefixes
+from spt.modeling.gated_attention_cpu import cpu_attention
+from spt.modeling.prefix_parameters import SharedPrefixes
 
 # transformers' name of an attention, and the name under which it is registered with prefixes.
 PREFIX_ATTENTIONS = {"eager": "spt_eager", "sdpa": "spt_fused"}

@@ -15,20 +15,21 @@ from spt.console import console
 from spt.errors import SptError
 from spt.files import replacing, written
 from spt.grid.cells import Cell, cells
-from spt.grid.configs import Composer
-from spt.grid.local_sources import DataFingerprint, LocalSources
+from spt.grid.compose_configs import Composer
+from spt.grid.local_data import DataFingerprint, LocalSources
 from spt.grid.match_records import RECORDS, Records, Result, collect, find_changed
 from spt.paths import CONF
+from spt.report.cell_sources import select, trace
 from spt.report.csv_files import csv_text
 from spt.report.figures import drawings, figure_files
-from spt.report.frame import CELL, cells_frame, runs_frame, unselected
 from spt.report.latex import latex
 from spt.report.markdown import markdown
+from spt.report.number_format import mean_and_std
 from spt.report.paired_tests import paired_tests
 from spt.report.readme import DEFAULT_PROFILES, readme
+from spt.report.runs_frame import CELL, runs_frame
+from spt.report.seed_means import cells_frame, unselected
 from spt.report.tables import sections
-from spt.report.text import mean_and_std
-from spt.report.trace import select, trace
 
 TABLES, FIGURES, README = "tables", "figures", "README.md"
 

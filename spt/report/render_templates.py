@@ -8,10 +8,10 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from spt.console import percent
-from spt.numerics import NUMERICS
-from spt.report.frame import SIGNS
+from spt.numerics_version import NUMERICS
+from spt.report.number_format import METRICS, listed, number
 from spt.report.paired_tests import ALSO_COMPARED, REFERENCE, RESAMPLES
-from spt.report.text import METRICS, listed, number
+from spt.report.runs_frame import SIGNS
 
 WIDTH = 120
 

@@ -1,9 +1,4 @@
-"""Every number of the report, computed once: `runs_frame` has a row per run, `cells_frame` a row per cell and quantity.
-
-Tables, paired tests, figures, CSV files and the README only read these two frames. Scores are in percent. A cell is
-identified by the columns `CELL`; `setting` and
-`value` are the swept setting and its value as text, empty without a sweep.
-"""
+"""A row per cell and quantity: mean and standard deviation over seeds, beside the published value, as a DataFrame."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -13,95 +8,12 @@ from pandas import DataFrame, Series
 from scipy.stats import t
 
 from spt.grid.cells import Cell
-from spt.grid.match_records import Finished, Result
-from spt.numerics import NUMERICS
+from spt.grid.match_records import Result
 from spt.recipes import recipe_setting
-from spt.report.published import COMPARES_WITH, headline_metric, published, task_config
-
-DEV = ("best_dev", "last_dev")  # scores on the split that selects the epoch; no other quantity selects anything
-
-CELL = ["profile", "cell"]
-
-# What is marked in the tables if it holds for any run of a cell, and by which sign.
-SIGNS = {"collapsed": "†", "diverged": "‡", "dirty": "§", "outdated": "¶", "other_data": "‖"}
+from spt.report.published_numbers import COMPARES_WITH, headline_metric, published, task_config
+from spt.report.runs_frame import CELL, DEV, SCORE, SIGNS, place, with_plain_text
 
 CONFIDENCE = 0.95
-
-SCORE = "score_"  # begins the names of the columns of `runs_frame` with scores
-
-RUN_COLUMNS = (
-    *("cell", "table", "profile", "model", "task", "row", "setting", "value"),
-    *("seed", "learning_rate", "role", "trial", "status", "error", "differences"),
-    *("run", "folder", "record_model", "record_learning_rate", "data", *SIGNS),
-    *("trainable_parameters", "wall_seconds", "peak_memory_bytes", "adapter_bytes", "hardware", "commit"),
-)
-
-
-def runs_frame(results: Iterable[Result]) -> DataFrame:
-    """A row per run of each cell, finished or not. A run that several cells share has a row in each.
-
-    Columns, beside those that name the cell: `seed`; `learning_rate` (NaN: the config's own); `role` ("seed": a run of
-    the cell, "trial": it only tried a learning rate, "changed": its settings are no cell's any more); `trial`
-    (its place among the candidate learning rates, NaN if it tried none); `status` ("finished", "diverged", "failed",
-    "not run"); `error` of a failed run; `differences` of a changed one. The other columns are of finished and diverged
-    runs: `score_<quantity>`, the marks of `SIGNS`, costs, `hardware` and `commit` in words, and `run` itself, for its
-    history and outcomes.
-    """
-    rows = [row for result in results for row in _run_rows(result)]
-    scores = dict.fromkeys([f"{SCORE}{name}" for name in DEV])
-    scores |= dict.fromkeys(name for row in rows for name in row if name.startswith(SCORE))
-    return _with_plain_text(DataFrame(rows, columns=[*RUN_COLUMNS, *scores]))
-
-
-def _run_rows(result: Result) -> list[dict[str, Any]]:
-    rows = []
-    for (seed, rate), run in result.by_job.items():
-        is_seed = result.is_decided and rate == result.learning_rate
-        row = _place(result.cell) | {"seed": seed, "learning_rate": rate, "role": "seed" if is_seed else "trial"}
-        if rate in result.trials and seed == result.cell.seeds[0]:
-            row["trial"] = result.cell.learning_rates.index(rate)
-        if run is None:
-            error = result.failures.get((seed, rate))
-            row |= {"status": "not run" if error is None else "failed", "error": error}
-        rows.append(row if run is None else row | _facts(run, result.usual_data))
-    for run, differences in result.changed:
-        row = _place(result.cell) | {"seed": run.record["seed"], "role": "changed"}
-        rows.append(row | _facts(run, result.usual_data) | {"differences": "; ".join(differences)})
-    return rows
-
-
-def _facts(run: Finished, usual_data: str | None) -> dict[str, Any]:
-    record, git = run.record, run.record["git"]
-    return {
-        "run": run,
-        "folder": run.folder.name,
-        "status": record["status"],
-        "record_model": record["model"],
-        **{SCORE + name: 100 * score for name, score in record["metrics"].items() if score is not None},
-        "record_learning_rate": record["config"]["trainer"]["learning_rate"],
-        "data": record["data"].get("fingerprint"),
-        "collapsed": record["collapsed"],
-        "diverged": record["status"] == "diverged",
-        "dirty": bool(git["dirty"]),
-        "outdated": record["numerics"] != NUMERICS,
-        "other_data": record["data"].get("fingerprint") != usual_data,
-        "trainable_parameters": record["trainable_parameters"],
-        "wall_seconds": record["wall_seconds"],
-        "peak_memory_bytes": record["peak_memory_bytes"],
-        "adapter_bytes": record["adapter_bytes"],
-        "hardware": hardware(record),
-        "commit": f"{(git['commit'] or 'no repository')[:12]}{', uncommitted changes' if git['dirty'] else ''}",
-    }
-
-
-def hardware(record: dict[str, Any]) -> str:
-    """The machine of a run, in words."""
-    machine = record["hardware"]
-    threads = f"{machine['threads']} thread" + ("s" if machine["threads"] != 1 else "")
-    processor = f"{machine['processor'] or 'unknown processor'}, {threads} of {machine['cores']} cores"
-    if machine["accelerator"] is None:
-        return f"{processor}, {machine['system']}"
-    return f"{machine['accelerators']} x {machine['accelerator']} ({processor}, {machine['system']})"
 
 
 def cells_frame(results: Sequence[Result], runs: DataFrame) -> DataFrame:
@@ -131,12 +43,7 @@ def cells_frame(results: Sequence[Result], runs: DataFrame) -> DataFrame:
     cells["state"] = cells.cell_state
     cells.loc[cells.cell_state.isin(["done", "partly"]) & (cells.n == 0), "state"] = "diverged"
     cells.loc[(cells.cell_state == "not run") & cells.published.notna(), "state"] = "published only"
-    return _with_plain_text(cells)
-
-
-def _with_plain_text(frame: DataFrame) -> DataFrame:
-    """A frame with text as Python strings, which are faster to read row by row than Arrow's."""
-    return frame.astype(dict.fromkeys(frame.select_dtypes("str"), object))
+    return with_plain_text(cells)
 
 
 def _cell_rows(result: Result) -> Iterable[dict[str, Any]]:
@@ -149,7 +56,7 @@ def _cell_rows(result: Result) -> Iterable[dict[str, Any]]:
     for quantity in _quantities(result, references):
         examples = _examples(result, "validation" if quantity in DEV else quantity)
         known = references.get(quantity, ())
-        yield _place(cell) | {
+        yield place(cell) | {
             "quantity": quantity,
             "metric": metric,
             "examples": examples,
@@ -188,12 +95,6 @@ def _examples(result: Result, split: str) -> int | None:
     for run in result.done.values():
         return run.record["data"]["splits"].get(split, {}).get("examples")
     return task_config(result.cell.task)["sizes"].get(split)
-
-
-def _place(cell: Cell) -> dict[str, Any]:
-    setting, value = ("", "") if cell.point is None else (cell.point[0], str(cell.point[1]))
-    names = {"cell": cell.name, "table": cell.table, "profile": cell.profile, "model": cell.model, "task": cell.task}
-    return names | {"row": cell.row, "setting": setting, "value": value}
 
 
 def _scores(done: DataFrame) -> DataFrame:

@@ -8,9 +8,9 @@ from transformers import PreTrainedModel
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from spt.errors import SptError
-from spt.modeling.attention_interface import PROBE_ATTENTION, attend, requested_attention, set_attention
 from spt.modeling.deberta_mpnet_attention import replace_attentions, restore_attentions
-from spt.modeling.prefix import attached
+from spt.modeling.prefix_parameters import attached
+from spt.modeling.transformers_attention import PROBE_ATTENTION, attend, requested_attention, set_attention
 
 Layer = tuple[nn.Module, tuple[int, int], tuple[int, int]]
 

@@ -3,8 +3,8 @@
 from typing import Any
 
 from spt import distributed
+from spt.modeling.freeze_parameters import backbone_size, parameter_groups
 from spt.modeling.task_model import TaskModel
-from spt.modeling.trainable_parameters import backbone_size, parameter_groups
 from spt.recipes import recipes
 from spt.records.run_folder import RunFolder
 from spt.tasks.base import Split, Task
