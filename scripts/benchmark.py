@@ -50,9 +50,6 @@ from spt.modeling.pretrained_encoder import load_tokenizer
 from spt.modeling.task_model import TaskModel
 from spt.paths import CONF
 from spt.records.provenance import PeakMemory, git_state, hardware, versions
-from spt.report.figures import COLOURS, MARKERS, STYLE
-from spt.report.markdown import markdown_table
-from spt.report.table_model import Column, Table
 
 FOLDER = Path(__file__).resolve().parent.parent / "results" / "benchmarks"
 SIZES: dict[str, dict[str, int]] = {
@@ -326,8 +323,10 @@ def varied_in(results: list[dict[str, Any]]) -> str | None:
 
 def draw(results: list[dict[str, Any]], varied: str, path: Path) -> None:
     """Plot the time of a step against the varied setting."""
-    import matplotlib
+    import matplotlib  # not at the top: the memory of the measured processes would include it
     from matplotlib.figure import Figure
+
+    from spt.report.figures import COLOURS, MARKERS, STYLE
 
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(5, 3.2), layout="constrained")
@@ -343,6 +342,9 @@ def draw(results: list[dict[str, Any]], varied: str, path: Path) -> None:
 
 def report(folder: Path) -> None:
     """Write the README of a folder of results."""
+    from spt.report.markdown import markdown_table  # not at the top: see `draw`
+    from spt.report.table_model import Column, Table
+
     lines = [
         "# Benchmarks",
         "",

@@ -56,7 +56,7 @@ def write_atomically(path: Path, text: str) -> None:
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary path to write to, which replaces `path` at the end of the block, once it is on the disk."""
-    with beside(path.parent) as folder:
+    with temporary_folder(path.parent) as folder:
         partial = folder / path.name
         yield partial
         flush(partial)
@@ -65,7 +65,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def beside(folder: Path) -> Iterator[Path]:
+def temporary_folder(folder: Path) -> Iterator[Path]:
     """A temporary folder in `folder` for unfinished files, removed at the end of the block."""
     with TemporaryDirectory(prefix=".", suffix=PARTIAL, dir=folder, ignore_cleanup_errors=True) as temporary:
         yield Path(temporary)

@@ -19,7 +19,7 @@ from threading import Event, Thread
 from typing import Any, BinaryIO
 
 from spt.errors import SptError
-from spt.files import beside, parsed
+from spt.files import parsed, temporary_folder
 
 log = logging.getLogger(__name__)
 
@@ -94,7 +94,7 @@ def _acquire(path: Path, wait: bool) -> int:
 def _create(path: Path) -> int:
     """Link a locked file that names this process to `path`, so that it is never seen unlocked or empty."""
     owner = {"process": os.getpid(), "host": socket.gethostname(), "since": STARTED}
-    with beside(path.parent) as folder:
+    with temporary_folder(path.parent) as folder:
         descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT)
         try:
             _acquire_flock(descriptor)
@@ -136,7 +136,7 @@ def _read_owner(file: BinaryIO, folder: Path) -> _Owner | None:
     is_running = is_local and _is_running(owner.get("process"))
     heartbeat = os.fstat(file.fileno()).st_mtime
     if not is_running:
-        with beside(folder) as probe:
+        with temporary_folder(folder) as probe:
             if probe.stat().st_mtime - heartbeat > EXPIRY:
                 return None
     name = "process {process} on {host}, since {since}".format_map(dict.fromkeys(("process", "host", "since")) | owner)

@@ -7,7 +7,6 @@ from typing import Annotated, Any, Literal, get_args
 import torch
 from accelerate.utils import DynamoBackend
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from torch._inductor import list_mode_options
 from transformers.trainer_utils import SchedulerType
 
 from spt.errors import SptError, nearest
@@ -16,7 +15,7 @@ EXPONENTIAL = "exponential"
 PLATEAU = SchedulerType.REDUCE_ON_PLATEAU.value
 SCHEDULES = (EXPONENTIAL, *(schedule.value for schedule in SchedulerType if schedule != SchedulerType.GREEDY))
 COMPILE_BACKENDS = tuple(backend.lower() for backend in DynamoBackend.list() if backend != DynamoBackend.NO)
-COMPILE_MODES = tuple(list_mode_options())
+COMPILE_MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
 
 ABOVE_0 = "a finite number above 0 (in float32)"
 Positive = Annotated[float, Field(gt=0, le=torch.finfo(torch.float32).max, description=ABOVE_0)]

@@ -264,7 +264,7 @@ def test_neither_hub_nor_cache(world):
     assert time.perf_counter() - start < 30
     data, model, *_ = errors(done)
     assert data.startswith("cannot load 'aps/super_glue' from the hub") and "task.data_dir" in data
-    assert model.startswith("cannot load the model 'org/tiny'") and "model.name_or_path a folder" in model
+    assert model.startswith("cannot load the model 'org/tiny'") and "model.name_or_path to a folder" in model
 
 
 def test_what_the_hub_does_not_have(world):
@@ -346,4 +346,4 @@ def test_a_hub_out_of_reach(world):
     assert time.perf_counter() - world.gone < 100
     (said,) = errors(done)
     assert said.startswith("cannot load 'aps/super_glue' from the hub (ConnectionError: Couldn't reach")
-    assert "HF_HUB_OFFLINE=1 takes what was loaded before" in said
+    assert "HF_HUB_OFFLINE=1 uses the cached copy" in said
