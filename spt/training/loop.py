@@ -128,7 +128,7 @@ class TrainingLoop:
         Args:
             on_epoch: called with each epoch, after its evaluation.
             on_preempted: called within an epoch, when the job is preempted, with what is known of the epoch.
-            on_step: called every few steps with the step and the epoch's mean training loss.
+            on_step: called after the first step, and then every few, with the step and the epoch's mean training loss.
             resume: a checkpoint to resume from, whose weights are in the model already.
 
         Raises:
@@ -141,6 +141,7 @@ class TrainingLoop:
         if resume is not None:
             self._load(resume)
             done = len(resume.history)
+        self.first_step = self.step + 1
         for number in range(done + 1, math.ceil(self.max_steps / self.steps_per_epoch) + 1):
             self._begin_epoch(resume.within if resume is not None and number == done + 1 else None)
             try:
@@ -171,7 +172,7 @@ class TrainingLoop:
         for batches in self._steps(number):
             self._optimizer_step(batches)
             looks = self.step % CHECK_EVERY == 0
-            if looks or self.step == self.max_steps:
+            if looks or self.step in (self.first_step, self.max_steps):
                 on_step(self.step, self.mean_loss())
             if looks or self.processes == 1:
                 self._exit_if_preempted()

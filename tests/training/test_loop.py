@@ -106,6 +106,13 @@ def test_the_penalty_is_in_both_losses(tmp_path):
     assert epoch.train_loss > 100
 
 
+def test_progress_is_shown_from_the_first_step(tmp_path):
+    made = experiment(tmp_path, "trainer.per_device_train_batch_size=8", "trainer.num_train_epochs=5")
+    steps = []
+    made.loop.run(on_step=lambda step, loss: steps.append(step))
+    assert steps == [1, 10, 15]
+
+
 def test_the_frozen_backbone_does_not_move_and_all_else_does(tmp_path):
     made = experiment(tmp_path, "method=spt_sl", "trainer.num_train_epochs=1")
     before = {name: p.detach().clone() for name, p in made.model.named_parameters()}
