@@ -74,7 +74,7 @@ class Soak:
         moment = time.monotonic() + seconds
         while process.poll() is None and time.monotonic() < moment:
             time.sleep(0.005)
-        while writing and process.poll() is None and not list(self.folder.glob("*/.*.partial/*")):
+        while writing and process.poll() is None and not self.is_writing():
             pass
         if process.poll() is None:
             process.send_signal(number)
@@ -87,6 +87,13 @@ class Soak:
         if process.returncode:
             self.counts[signal.Signals(number).name + (" while writing" if writing else "")] += 1
             self.counts["kills"] += 1
+
+    def is_writing(self) -> bool:
+        """Whether the run is writing a file."""
+        try:
+            return bool(list(self.folder.glob("*/.*.partial/*")))
+        except FileNotFoundError:  # the file was finished between two looks
+            return False
 
     def is_locked_by(self, process: int) -> bool:
         """Whether this process holds the lock of the run's folder."""
