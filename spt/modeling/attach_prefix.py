@@ -1,7 +1,8 @@
 """Put prefixes on an encoder, and take them off again, without copying model code.
 
-`attach` puts a `Prefix` on each self-attention module and has the encoder call `attend` (attention_interface.py). Where
-transformers does not dispatch an attention, its class is replaced by one that calls it (deberta_mpnet_attention.py).
+`attach` puts a `Prefix` on each self-attention module and has the encoder call `attend`
+(transformers_attention.py). Where transformers does not dispatch an attention, its class is replaced by one that calls
+it (deberta_mpnet_attention.py).
 """
 
 import copy

@@ -14,7 +14,7 @@ from spt.modeling.prefix_parameters import SharedPrefixes
 
 # transformers' name of an attention, and the name under which it is registered with prefixes.
 PREFIX_ATTENTIONS = {"eager": "spt_eager", "sdpa": "spt_fused"}
-PROBE_ATTENTION = "spt_probe"  # registered by attention_probe while it runs
+PROBE_ATTENTION = "spt_probe"  # registered by find_self_attentions while it runs
 
 
 def attend(

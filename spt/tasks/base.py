@@ -330,7 +330,7 @@ class Task(RowFields, ABC):
 
 
 def describe_task(task: Task) -> dict[str, Any]:
-    """A task's class and settings as JSON values, from which `spt.adapters.predictor.task_from` makes it again."""
+    """A task's class and settings as JSON values, from which `spt.load` makes it again."""
     return {"_target_": f"spt.tasks.{type(task).__name__}", **asdict(task)}
 
 

@@ -97,7 +97,8 @@ class TrainingLoop:
         self.settings, self.seed, self.accelerator = settings, seed, accelerator
         self.device, self.processes = accelerator.device, accelerator.num_processes
         self.batch_size = settings.per_device_train_batch_size * self.processes
-        batches = math.ceil(len(splits["train"].inputs) / self.batch_size)
+        self.lengths = list(splits["train"].inputs["length"])  # the column itself is read anew at every look
+        batches = math.ceil(len(self.lengths) / self.batch_size)
         self.steps_per_epoch = math.ceil(batches / settings.gradient_accumulation_steps)
         by_epochs = math.ceil(settings.num_train_epochs * self.steps_per_epoch)
         self.max_steps = by_epochs if settings.max_steps == -1 else settings.max_steps
@@ -180,7 +181,7 @@ class TrainingLoop:
     def _steps(self, number: int) -> Iterator[list[Batch]]:
         """The batches of each optimizer step of an epoch, less those of the steps that were taken already."""
         inputs, process, settings = self.splits["train"].inputs, self.accelerator.process_index, self.settings
-        order = epoch_order(inputs["length"], settings.train_sampling_strategy, self.batch_size, self.seed, number)
+        order = epoch_order(self.lengths, settings.train_sampling_strategy, self.batch_size, self.seed, number)
         taken = (self.step - self.epoch_start) * settings.gradient_accumulation_steps
         own = shares(order, self.batch_size, process, self.processes)[taken:]
         batches = zip(own, loader(inputs, own, collator(self.task, self.tokenizer), settings), strict=True)

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from accelerate import Accelerator
 from accelerate.utils import set_seed
 from omegaconf import DictConfig
 
@@ -60,8 +59,8 @@ def run_experiment(
     """
     run = RunFolder(config)
     settings = trainer_settings(run.config["trainer"])
-    take_one_gpu(config.runs_per_gpu)
-    accelerator = process_group.join(settings)
+    if distributed.count() > 1:  # they agree on whether the run is finished
+        process_group.join(settings)
     note: str | None = f"finished before in {run.folder} (force=true repeats it)"
     try:
         if (record := _finished(run)) is not None:
@@ -70,7 +69,7 @@ def run_experiment(
         else:
             with preemption.handling_signals(), run.locked(), logged(run.folder / LOG):
                 if (record := _finished(run)) is None:  # nor did another process finish it meanwhile
-                    record, note = _train(run, config, settings, accelerator, group), None
+                    record, note = _train(run, config, settings, group), None
                 show(record, note)
     except BaseException:
         atexit.unregister(process_group.leave)  # which would wait for processes that are gone
@@ -85,10 +84,10 @@ def _finished(run: RunFolder) -> dict[str, Any] | None:
     return from_main(finished_record(run) if distributed.is_main() else None)
 
 
-def _train(
-    run: RunFolder, config: DictConfig, settings: TrainerSettings, accelerator: Accelerator, group: str | None
-) -> dict[str, Any]:
+def _train(run: RunFolder, config: DictConfig, settings: TrainerSettings, group: str | None) -> dict[str, Any]:
     """Assemble task, model, method and tracker, train, and write the record."""
+    take_one_gpu(config.runs_per_gpu)
+    accelerator = process_group.join(settings)
     origin()
     run.start()
     checkpoint = _checkpoint_of(run)

@@ -12,7 +12,6 @@ from transformers.trainer_utils import SchedulerType
 from spt.errors import SptError, nearest
 
 EXPONENTIAL = "exponential"
-PLATEAU = SchedulerType.REDUCE_ON_PLATEAU.value
 SCHEDULES = (EXPONENTIAL, *(schedule.value for schedule in SchedulerType if schedule != SchedulerType.GREEDY))
 COMPILE_BACKENDS = tuple(backend.lower() for backend in DynamoBackend.list() if backend != DynamoBackend.NO)
 COMPILE_MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
