@@ -17,7 +17,7 @@ from hydra.core.utils import env_override
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from spt import distributed as processes
+from spt import distributed
 from spt.command_help import usage
 from spt.errors import SptError, nearest
 from spt.explain_error import explain
@@ -77,14 +77,14 @@ def as_job(main: Callable[[DictConfig], Any], config_name: str, verbose: bool) -
     def job(config: DictConfig) -> Any:
         try:
             refuse_ignored(config, config_name)
-            if sweep_name() is not None and processes.count() > 1:
+            if sweep_name() is not None and distributed.count() > 1:
                 raise SptError("several processes do one run, not a sweep: start its runs one by one")
             return main(config)
         except BrokenPipeError:  # the reader of standard output, such as `head`, has closed it
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(1)
         except Exception as error:
-            if sweep_name() is not None and processes.count() == 1:
+            if sweep_name() is not None and distributed.count() == 1:
                 print(format_exc() if verbose else f"error: {explain(error)}", file=sys.stderr)
                 return explain(error)
             if verbose:
@@ -103,7 +103,7 @@ def errors_as_messages(verbose: bool) -> Iterator[None]:
         print("interrupted", file=sys.stderr)
         sys.exit(INTERRUPTED)
     except Preempted as end:
-        if processes.is_main():
+        if distributed.is_main():
             print(end, file=sys.stderr)
         raise
     except Exception as error:
@@ -114,7 +114,7 @@ def errors_as_messages(verbose: bool) -> Iterator[None]:
 
 def last_words(error: BaseException) -> str:
     """The message that ends a command; of several processes only one returns, the others end without a message."""
-    process = processes.reporter(error)
+    process = distributed.reporter(error)
     return f"error: {process}{explain(error)}"
 
 

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from spt import distributed as processes
+from spt import distributed
 from spt.errors import SptError, cannot_write
 
 log = logging.getLogger("spt")
@@ -30,7 +30,7 @@ def logged(path: Path | None = None, terminal: Console = console) -> Iterator[No
     An exception in the block is written to the file, too.
     """
     handlers: list[logging.Handler] = [logging.NullHandler()]
-    if processes.is_main():
+    if distributed.is_main():
         handlers = [_TerminalHandler(terminal)]
         if path is not None:
             handlers.append(_LogFileHandler(path, encoding="utf-8"))
@@ -89,7 +89,7 @@ class Bar:
         self.loss = self.dev = ""
         self.first_step: int | None = None
         columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"))
-        shown = console.is_terminal and processes.is_main()
+        shown = console.is_terminal and distributed.is_main()
         self.progress = Progress(*columns, console=console, disable=not shown, transient=True)
         self.task = self.progress.add_task("", total=steps)
 

@@ -11,6 +11,7 @@ from tokenizers import Regex
 from tokenizers.pre_tokenizers import Split as Splitter
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from spt import tasks
 from spt.adapters.format import DESCRIPTION, Adapter, damaged, load_adapter, read_adapter
 from spt.adapters.hub import fetch
 from spt.errors import SptError, is_count, nearest
@@ -19,18 +20,16 @@ from spt.modeling.attach_prefix import remove_prefixes, restore_prefixes
 from spt.modeling.lora import LoraAttachment, name_without_lora, remove_lora, restore_lora
 from spt.modeling.position_shift import longest_input
 from spt.modeling.prefix_parameters import Attachment
-from spt.modeling.pretrained_encoder import load_backbone, load_tokenizer
+from spt.modeling.pretrained_encoder import backbone_settings, load_backbone, load_tokenizer
 from spt.modeling.task_model import TaskModel
 from spt.tasks.base import Example, Task
 from spt.tasks.file_readers import Row
-from spt.tasks.multiple_choice import ChoiceTask
-from spt.tasks.superglue import MultiRCTask, RecordTask, WinogradTask
-from spt.tasks.text_classification import RegressionTask, SentenceTask, TextTask
+from spt.tasks.text_classification import TextTask
 from spt.tasks.token_classification import TokenTask
 
-SHAPES = (SentenceTask, RegressionTask, ChoiceTask, TokenTask, WinogradTask, MultiRCTask, RecordTask)
-
-TASKS: dict[str, type[Task]] = {f"spt.tasks.{task.__name__}": task for task in SHAPES}
+TASKS: dict[str, type[Task]] = {
+    f"spt.tasks.{name}": kind for name, kind in vars(tasks).items() if isinstance(kind, type) and issubclass(kind, Task)
+}
 
 WORDS = Splitter(Regex(r"\w+(?:[-.'’&]\w+)*|[^\w\s]"), "isolated")  # words and punctuation marks
 
@@ -227,7 +226,7 @@ def load(
     adapter = read_adapter(fetch(source))
     run = adapter.run
     task = _task_of(adapter)
-    settings = {name: value for name, value in run.model.items() if name not in ("name", "pooling")}
+    settings = backbone_settings(run.model)
     is_tagged = task.task_type == "token"
     if share is not None:
         if (base_model, revision, device) != (None, None, None):

@@ -67,6 +67,11 @@ def load_backbone(
     return encoder, text_tokenizer
 
 
+def backbone_settings(model: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of `load_backbone` in a config of `conf/model`, which also has a name and the head's pooling."""
+    return {key: value for key, value in model.items() if key not in ("name", "pooling")}
+
+
 def load_tokenizer(
     name_or_path: str, revision: str = "main", options: dict[str, Any] | None = None, split_into_words: bool = False
 ) -> PreTrainedTokenizerBase:

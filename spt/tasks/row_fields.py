@@ -2,6 +2,7 @@
 
 import string
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from spt.errors import SptError, nearest
@@ -50,6 +51,7 @@ class RowFields:
         return f"no field {' or '.join(map(repr, self._columns(name)))}: {nearest(self.column(name), row)}"
 
 
+@cache
 def template_parts(template: str) -> list[tuple[str, str | None]]:
     """The parts of a template: each a text, and the field that follows it (None at the end)."""
     try:

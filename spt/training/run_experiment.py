@@ -19,7 +19,7 @@ from spt.files import flush, written
 from spt.hydra_targets import instantiate
 from spt.modeling.freeze_parameters import backbone_size, parameter_groups
 from spt.modeling.position_shift import longest_input
-from spt.modeling.pretrained_encoder import commit_of, load_backbone, weights_hash
+from spt.modeling.pretrained_encoder import backbone_settings, commit_of, load_backbone, weights_hash
 from spt.modeling.task_model import TaskModel
 from spt.records.finished_run import finished_record
 from spt.records.provenance import PeakMemory, origin, versions
@@ -94,8 +94,9 @@ def _train(run: RunFolder, config: DictConfig, settings: TrainerSettings, group:
     set_seed(config.seed)
     task: Task = instantiate(config.task, _convert_="all")
     data = task.load()
-    backbone = {name: value for name, value in run.config["model"].items() if name not in ("name", "pooling")}
-    encoder, tokenizer = load_backbone(**backbone, split_into_words=task.task_type == "token")
+    encoder, tokenizer = load_backbone(
+        **backbone_settings(run.config["model"]), split_into_words=task.task_type == "token"
+    )
     model = TaskModel(encoder, task.task_type, len(task.classes), config.model.pooling)
     penalty = instantiate(config.method, model)
     limit = longest_input(encoder)
@@ -139,6 +140,8 @@ class Experiment:
         self.task, self.splits, self.model = loop.task, loop.splits, loop.model
         self.metric = self.task.metrics[0]
         self.epochs: list[Epoch] = []
+        model = run.config["model"]
+        self.revision = commit_of(model["name_or_path"], model["revision"])
         self.fingerprints = {name: data_fingerprint({name: split.examples}) for name, split in self.splits.items()}
         self.checkpoint = checkpoint
         if checkpoint is not None:
@@ -151,7 +154,10 @@ class Experiment:
     @property
     def best(self) -> Epoch | None:
         """The best epoch so far, the first of equals."""
-        return max(self.epochs, key=lambda epoch: epoch.dev.scores[self.metric], default=None)
+        return self._best_of(self.epochs)
+
+    def _best_of(self, epochs: list[Epoch]) -> Epoch | None:
+        return max(epochs, key=lambda epoch: epoch.dev.scores[self.metric], default=None)
 
     def fit(self) -> dict[str, Any]:
         """Train, keep the adapter of the best epoch, and score the splits beside train and validation with it.
@@ -198,7 +204,7 @@ class Experiment:
                 f"collapsed: at its best epoch the model gives {collapsed!r} to every dev example, "
                 "so its score shows nothing learned"
             )
-        config, spent = self.run.config["model"], self._spent()
+        spent = self._spent()
         return {
             "status": "diverged" if diverged else "finished",
             "metric": self.metric,
@@ -212,8 +218,8 @@ class Experiment:
             "trainable_parameters": sum(parameters.values()),
             "trainable_by_group": parameters,
             "backbone_parameters": backbone_size(self.model),
-            "model_revision": commit_of(config["name_or_path"], config["revision"]),
-            "model_sha256": weights_hash(config["name_or_path"]),
+            "model_revision": self.revision,
+            "model_sha256": weights_hash(self.run.config["model"]["name_or_path"]),
             "adapter_bytes": sum(f.stat().st_size for f in self.run.adapter.glob("*")) if best else None,
             "resumed": spent["resumed"],
             "wall_seconds": spent["seconds"],
@@ -282,7 +288,7 @@ class Experiment:
         )
         checkpoint.load_weights(self.model)
         self.run.write_history(checkpoint.history)
-        if distributed.is_main() and self._holds_best(checkpoint):
+        if distributed.is_main() and self._holds_best(checkpoint, self.epochs):
             shutil.rmtree(self.run.adapter, ignore_errors=True)  # it may be incomplete
             self.write_adapter(self.epochs[-1])
         for epoch in self.epochs:
@@ -295,21 +301,18 @@ class Experiment:
         if not checkpoint.fits(self.model):
             raise SptError("the interrupted run trained other parameters")
         try:
-            self.epochs = _epochs(checkpoint)
-            best = self.best
+            epochs = _epochs(checkpoint)
+            best = self._best_of(epochs)
         except (AttributeError, KeyError, TypeError) as error:
             raise SptError(f"the history of the interrupted run is damaged ({error!r})") from error
-        else:
-            if best is not None and not self._holds_best(checkpoint):
-                kept = read_adapter(self.run.adapter).about.get("training", {}).get("epoch")
-                if kept != best.epoch:
-                    raise SptError(f"{self.run.adapter} is of epoch {kept}, not of the best one, {best.epoch}")
-        finally:
-            self.epochs = []
+        if best is not None and not self._holds_best(checkpoint, epochs):
+            kept = read_adapter(self.run.adapter).about.get("training", {}).get("epoch")
+            if kept != best.epoch:
+                raise SptError(f"{self.run.adapter} is of epoch {kept}, not of the best one, {best.epoch}")
 
-    def _holds_best(self, checkpoint: Checkpoint) -> bool:
-        """Whether the checkpoint holds the weights of the best epoch: it was written at that epoch's end."""
-        return bool(self.epochs) and checkpoint.within is None and self.best is self.epochs[-1]
+    def _holds_best(self, checkpoint: Checkpoint, epochs: list[Epoch]) -> bool:
+        """Whether the checkpoint holds the weights of the best of its epochs: it was written at that epoch's end."""
+        return bool(epochs) and checkpoint.within is None and self._best_of(epochs) is epochs[-1]
 
     def _spent(self) -> dict[str, Any]:
         """Time and memory that the run has taken, before it was interrupted included."""
@@ -323,11 +326,10 @@ class Experiment:
     def _about(self, epoch: Epoch) -> dict[str, Any]:
         """What an adapter says of itself: enough to use it, and to train it again."""
         config = self.run.config
-        revision = commit_of(config["model"]["name_or_path"], config["model"]["revision"])
         return {
             "task": describe_task(self.task),
             "input": self.task.example_input(),
-            "model": config["model"] | ({"revision": revision} if revision else {}),
+            "model": config["model"] | ({"revision": self.revision} if self.revision else {}),
             "method": config["method"],
             "training": {
                 "command": self.run.command,

@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 import spt
 from spt.errors import SptError
 from spt.hydra_targets import instantiate
-from spt.modeling.pretrained_encoder import load_backbone
+from spt.modeling.pretrained_encoder import backbone_settings, load_backbone
 from spt.paths import CONF
 from spt.records.run_folder import RunFolder
 from spt.records.schema import read_record
@@ -34,8 +34,7 @@ def experiment(tmp_path, *overrides, rows=24):
     settings = trainer_settings(run.config["trainer"])
     set_seed(0)
     task: Task = instantiate(config.task, _convert_="all")
-    backbone = {name: value for name, value in run.config["model"].items() if name not in ("name", "pooling")}
-    encoder, tokenizer = load_backbone(**backbone)
+    encoder, tokenizer = load_backbone(**backbone_settings(run.config["model"]))
     model = spt.TaskModel(encoder, task.task_type, len(task.classes), config.model.pooling)
     penalty = instantiate(config.method, model)
     splits = {name: task.encode(examples[:rows], tokenizer, 64) for name, examples in task.load().items()}
