@@ -71,7 +71,11 @@ def test_the_files_of_a_run_folder(sweep):
     assert record["versions"]["torch"] == torch.__version__
     assert len(record["git"]["commit"]) == 40 and isinstance(record["git"]["dirty"], bool)
     history = [json.loads(line) for line in (path / "history.jsonl").read_text().splitlines()]
-    assert [row["epoch"] for row in history] == [1] and history[0]["dev_f1"] == record["metrics"]["best_dev"]
+    assert [row["epoch"] for row in history] == [0, 1] and history[1]["dev_f1"] == record["metrics"]["best_dev"]
+    started, trained = (row["prefixes"]["mean_abs_cosine"] for row in history)
+    for kinds in (started, trained):
+        assert {kind: len(layers) for kind, layers in kinds.items()} == {"key": 3, "value": 3}
+    assert started != trained
     weights = load_file(path / "adapter" / "adapter.safetensors")
     assert sum(t.numel() for t in weights.values()) == record["trainable_parameters"]
     assert record["adapter_bytes"] < 100_000
@@ -124,7 +128,7 @@ def test_a_run_whose_record_was_deleted_starts_again(train, tmp_path):
     path.unlink()
     code, out, _ = train(*arguments)
     assert code == 0 and "epoch 1:" in out and path.exists()
-    assert len((path.parent / "history.jsonl").read_text().splitlines()) == 1
+    assert len((path.parent / "history.jsonl").read_text().splitlines()) == 2
 
 
 RTE_CELL = (

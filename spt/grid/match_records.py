@@ -31,7 +31,7 @@ class Finished:
 
     @cached_property
     def history(self) -> list[dict[str, Any]]:
-        """One row per epoch."""
+        """One row per epoch; of a run with prefixes also row 0, their similarity at initialisation."""
         return [parsed(line) for line in self.text(HISTORY).splitlines()]
 
     @cached_property

@@ -3,7 +3,7 @@
 <output_dir>/<task>.<model>.<method>.<fingerprint>/
     config.yaml     the resolved config
     train.log       what the run printed, with times
-    history.jsonl   a row per epoch
+    history.jsonl   a row per epoch; with prefixes also row 0, of their initialisation
     adapter/        the trained parameters, of the best dev epoch
     outcomes.json   how each example of each scored split came out, for paired tests
     record.json     written last and at once: a folder without it is an unfinished run

@@ -108,7 +108,9 @@ def _curves(title: str, runs: DataFrame, metric: str, looks: Looks) -> Figure:
         if released:
             label = f"{row}, authors' run"
             axes.plot(*zip(*released, strict=True), color="#999999", linewidth=2.5, label=label, zorder=1)
-        histories = [[100 * epoch[f"dev_{metric}"] for epoch in run.history] for run in group.run if run.history]
+        dev = f"dev_{metric}"
+        rows = [[row for row in run.history if dev in row] for run in group.run]
+        histories = [[100 * row[dev] for row in epochs] for epochs in rows if epochs]
         for scores in histories:
             axes.plot(range(1, len(scores) + 1), scores, color=look["color"], linewidth=0.6, alpha=0.5, zorder=2)
         if histories:

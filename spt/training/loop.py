@@ -22,6 +22,7 @@ from transformers import PreTrainedTokenizerBase, enable_full_determinism
 
 from spt.errors import SptError
 from spt.methods import Penalty
+from spt.modeling.slot_similarity import Measures, slot_similarity
 from spt.modeling.task_model import IGNORED, TaskModel
 from spt.tasks.base import Split, Task
 from spt.training import preemption
@@ -42,7 +43,10 @@ class Diverged(SptError):
 
 @dataclass(frozen=True)
 class Epoch:
-    """The result of an epoch: `learning_rate` is its last step's, `dev` the evaluation after it."""
+    """The result of an epoch: `learning_rate` is its last step's, `dev` the evaluation after it.
+
+    `prefixes` tells how alike the prefix slots are (`slot_similarity`); None where the model carries none.
+    """
 
     epoch: int
     step: int
@@ -50,13 +54,15 @@ class Epoch:
     learning_rate: float
     dev: Evaluation
     seconds: float
+    prefixes: Measures | None
 
     @classmethod
     def from_row(cls, row: dict[str, Any], outcomes: list) -> "Epoch":
         """An epoch from its row of the history and the outcomes of its dev examples."""
         kept = {name: row[name] for name in ("epoch", "step", "train_loss", "learning_rate", "seconds")}
         scores = {n.removeprefix("dev_"): value for n, value in row.items() if n.startswith("dev_") and n != "dev_loss"}
-        return cls(**kept, dev=Evaluation(row["dev_loss"], row["penalty"], scores, outcomes, row["only_class"]))
+        dev = Evaluation(row["dev_loss"], row["penalty"], scores, outcomes, row["only_class"])
+        return cls(**kept, dev=dev, prefixes=row.get("prefixes"))
 
     @property
     def row(self) -> dict[str, Any]:
@@ -71,6 +77,7 @@ class Epoch:
             **{f"dev_{name}": value for name, value in self.dev.scores.items()},
             "only_class": self.dev.only_class,
             "seconds": self.seconds,
+            **({} if self.prefixes is None else {"prefixes": self.prefixes}),
         }
 
 
@@ -156,7 +163,7 @@ class TrainingLoop:
             if isinstance(self.scheduler, ReduceLROnPlateau):
                 self.scheduler.step(dev.loss)
             seconds = time.perf_counter() - self.started
-            on_epoch(Epoch(number, self.step, train_loss, self.last_rate, dev, seconds))
+            on_epoch(Epoch(number, self.step, train_loss, self.last_rate, dev, seconds, slot_similarity(self.model)))
             self.epoch_start = self.step
             self._exit_if_preempted()
 

@@ -20,6 +20,7 @@ from spt.hydra_targets import instantiate
 from spt.modeling.freeze_parameters import backbone_size, parameter_groups
 from spt.modeling.position_shift import longest_input
 from spt.modeling.pretrained_encoder import backbone_settings, commit_of, load_backbone, weights_hash
+from spt.modeling.slot_similarity import slot_similarity
 from spt.modeling.task_model import TaskModel
 from spt.records.finished_run import finished_record
 from spt.records.provenance import PeakMemory, origin, versions
@@ -140,6 +141,9 @@ class Experiment:
         self.task, self.splits, self.model = loop.task, loop.splits, loop.model
         self.metric = self.task.metrics[0]
         self.epochs: list[Epoch] = []
+        # The seed makes the same prefixes again where the run resumes.
+        prefixes = slot_similarity(self.model)
+        self.at_start = [] if prefixes is None else [{"epoch": 0, "step": 0, "prefixes": prefixes}]
         model = run.config["model"]
         self.revision = commit_of(model["name_or_path"], model["revision"])
         self.fingerprints = {name: data_fingerprint({name: split.examples}) for name, split in self.splits.items()}
@@ -170,8 +174,11 @@ class Experiment:
         parameters = parameter_groups(self.model)
         if self.checkpoint is None:
             self.run.clear()
+            self.run.write_history(self.at_start)
         else:
             self.resume(self.checkpoint)
+        for row in (*self.at_start, *(epoch.row for epoch in self.epochs)):
+            self.tracker.epoch(row)
         diverged = None
         with Bar(self.metric, self.loop.max_steps) as bar:
 
@@ -279,7 +286,7 @@ class Experiment:
                 flush(path)
 
     def resume(self, checkpoint: Checkpoint) -> None:
-        """Bring model, history, adapter and tracker to where the interrupted run was."""
+        """Bring model, history and adapter to where the interrupted run was."""
         self.epochs = _epochs(checkpoint)
         log.info(
             "resumes after epoch %d%s (interrupted before; force=true starts anew)",
@@ -287,12 +294,10 @@ class Experiment:
             f" and {checkpoint.step - checkpoint.epoch_start} steps" if checkpoint.within else "",
         )
         checkpoint.load_weights(self.model)
-        self.run.write_history(checkpoint.history)
+        self.run.write_history([*self.at_start, *checkpoint.history])
         if distributed.is_main() and self._holds_best(checkpoint, self.epochs):
             shutil.rmtree(self.run.adapter, ignore_errors=True)  # it may be incomplete
             self.write_adapter(self.epochs[-1])
-        for epoch in self.epochs:
-            self.tracker.epoch(epoch.row)
 
     def _check(self, checkpoint: Checkpoint) -> None:
         """Refuse a checkpoint that the run cannot resume from."""

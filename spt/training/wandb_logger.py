@@ -76,8 +76,15 @@ class WandbLogger(RunFolderOnly):
 
     @_never_fatal
     def epoch(self, row: dict[str, Any]) -> None:
-        """Log an epoch's row."""
-        self.run.log(row, step=row["step"])
+        """Log an epoch's row; the measures of the prefixes as one chart per layer."""
+        scores = {name: value for name, value in row.items() if name != "prefixes"}
+        by_layer = {
+            f"prefixes/{measure}/{kind}/layer_{layer}": value
+            for measure, kinds in row.get("prefixes", {}).items()
+            for kind, values in kinds.items()
+            for layer, value in enumerate(values)
+        }
+        self.run.log(scores | by_layer, step=row["step"])
 
     @_never_fatal
     def finish(self, record: dict[str, Any], adapter: Path) -> None:

@@ -34,8 +34,8 @@ def test_the_same_numbers(case, start, straight, monkeypatch, tmp_path):
     ours = outcome(tmp_path / "runs")
     if case == "other batches to evaluate":  # sums of floats in another order, and no other training
         assert ours.pop("adapter") == expected["adapter"]
-        losses = [(row["train_loss"], row["step"]) for row in ours["history"]]
-        assert losses == [(row["train_loss"], row["step"]) for row in expected["history"]]
+        losses = [(row.get("train_loss"), row["step"]) for row in ours["history"]]
+        assert losses == [(row.get("train_loss"), row["step"]) for row in expected["history"]]
     else:
         assert ours == expected
 

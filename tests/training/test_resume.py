@@ -115,7 +115,7 @@ def test_a_run_resumes_after_an_epoch(case, start, straight, monkeypatch, tmp_pa
     assert code == 0 and "resumes after epoch 2 (interrupted before" in out, err
     assert "epoch 2:" not in out and "epoch 3:" in out
     assert outcome(tmp_path / "runs") == expected and resumed(tmp_path / "runs") == 1
-    assert len({row["train_loss"] for row in expected["history"]}) == 3
+    assert len({row["train_loss"] for row in expected["history"] if row["epoch"] > 0}) == 3
     gc.collect()
 
 
@@ -350,7 +350,8 @@ def test_the_time_before_an_interruption_counts(start, cut_off, tmp_path):
     start(*SPT_SL)
     (path,) = (tmp_path / "runs").glob("*/record.json")
     record = json.loads(path.read_text())
-    seconds = sum(json.loads(line)["seconds"] for line in (path.parent / "history.jsonl").read_text().splitlines())
+    _, *epochs = map(json.loads, (path.parent / "history.jsonl").read_text().splitlines())
+    seconds = sum(row["seconds"] for row in epochs)
     assert record["wall_seconds"] > seconds
 
 

@@ -26,7 +26,7 @@ def test_offline_everything_is_kept_in_the_run_folder(tmp_path):
     assert len(kept) == 2
     (sweep,) = (tmp_path / "sweeps").iterdir()
     for content in kept:
-        for said in ("prefix_length", "dev_accuracy", "best_dev", "adapter.safetensors", sweep.name):
+        for said in ("prefix_length", "dev_accuracy", "layer_0", "best_dev", "adapter.safetensors", sweep.name):
             assert said.encode() in content, said
 
 
