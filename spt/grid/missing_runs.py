@@ -114,9 +114,9 @@ class Plan:
     def examples(self, job: Job) -> float | None:
         """The number of training examples that a run sees over all epochs; None if its task's size is not known."""
         config = self.composer.config(job)
-        size = config["task"]["sizes"].get("train")
-        share = 1 - config["task"]["held_out"]
-        return None if size is None else size * share * config["trainer"]["num_train_epochs"]
+        task, size = config["task"], config["task"]["sizes"].get("train")
+        size = task["train_examples"] or (None if size is None else size * (1 - task["held_out"]))
+        return None if size is None else size * config["trainer"]["num_train_epochs"]
 
     def publish(self) -> None:
         """Copy the records of finished runs, and the notes of failed ones, to results_dir.

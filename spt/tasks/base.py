@@ -88,6 +88,7 @@ class Task(RowFields, ABC):
     # The share of train that becomes the split "held_out", which is scored once, like a test split. It is the same for
     # every seed. Examples with the same text stay together.
     held_out: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    train_examples: Annotated[int, Field(ge=1)] | None = None  # train on so many of the examples; None: on all
 
     task_type: ClassVar[TaskType]
     known_metrics: ClassVar[dict[str, Metric]] = CLASS_METRICS
@@ -211,6 +212,19 @@ class Task(RowFields, ABC):
         if not texts or not train:
             raise SptError(f"task.held_out={self.held_out} of {len(examples)} examples leaves one side empty")
         return train, [example for example in examples if self.shared_text(example) in texts]
+
+    def few(self, examples: list[Example], seed: int) -> list[Example]:
+        """The `train_examples` of these to train on, in their order: drawn by the seed, the fewer among the more.
+
+        Raises:
+            SptError: if there are not as many.
+        """
+        if self.train_examples is None:
+            return examples
+        if self.train_examples > len(examples):
+            raise SptError(f"task.train_examples={self.train_examples} is more than the {len(examples)} there are")
+        drawn = np.random.default_rng(seed).permutation(len(examples))[: self.train_examples]
+        return [examples[index] for index in sorted(drawn)]
 
     def flat_rows(self, row: Row) -> list[Row]:
         """The rows, one for each example, that a nested row of a file contains."""

@@ -95,6 +95,8 @@ def _train(run: RunFolder, config: DictConfig, settings: TrainerSettings, group:
     set_seed(config.seed)
     task: Task = instantiate(config.task, _convert_="all")
     data = task.load()
+    whole = data_fingerprint(data)
+    data["train"] = task.few(data["train"], config.seed)
     encoder, tokenizer = load_backbone(
         **backbone_settings(run.config["model"]), split_into_words=task.task_type == "token"
     )
@@ -105,7 +107,7 @@ def _train(run: RunFolder, config: DictConfig, settings: TrainerSettings, group:
     tracker = instantiate(config.logger) if distributed.is_main() else RunFolderOnly()
 
     loop = TrainingLoop(model, task, splits, tokenizer, settings, config.seed, accelerator, penalty)
-    experiment = Experiment(run, loop, tracker, checkpoint)
+    experiment = Experiment(run, loop, tracker, whole, checkpoint)
     show_start(describe_run(run, task, splits, model))
     tracker.start(run.config, run.folder, group)
     try:
@@ -132,12 +134,20 @@ def _checkpoint_of(run: RunFolder) -> Checkpoint | None:
 
 
 class Experiment:
-    """A training loop with what it leaves in the run's folder. It resumes where a checkpoint fits data and model."""
+    """A training loop with what it leaves in the run's folder. It resumes where a checkpoint fits data and model.
+
+    `data` is the fingerprint of all the task's examples, also those of train that `task.train_examples` leaves out.
+    """
 
     def __init__(
-        self, run: RunFolder, loop: TrainingLoop, tracker: RunFolderOnly, checkpoint: Checkpoint | None = None
+        self,
+        run: RunFolder,
+        loop: TrainingLoop,
+        tracker: RunFolderOnly,
+        data: str,
+        checkpoint: Checkpoint | None = None,
     ) -> None:
-        self.run, self.loop, self.tracker = run, loop, tracker
+        self.run, self.loop, self.tracker, self.data = run, loop, tracker, data
         self.task, self.splits, self.model = loop.task, loop.splits, loop.model
         self.metric = self.task.metrics[0]
         self.epochs: list[Epoch] = []
@@ -233,7 +243,7 @@ class Experiment:
             "peak_memory_bytes": spent["peak_memory_bytes"],
             "data": {
                 "revision": self.task.commit(),
-                "fingerprint": data_fingerprint({name: split.examples for name, split in self.splits.items()}),
+                "fingerprint": self.data,
                 "splits": {
                     name: {
                         "examples": len(split.examples),

@@ -1,4 +1,4 @@
-"""The held-out part of train, and the outcome of each example, for paired tests."""
+"""The held-out part of train, fewer training examples, and the outcome of each example, for paired tests."""
 
 import json
 from collections import Counter
@@ -18,6 +18,32 @@ from tests.tasks.test_base import task
 TAGS = st.sampled_from(["O", "B-PER", "I-PER", "B-LOC", "I-LOC"])
 SENTENCES = st.lists(st.lists(st.tuples(TAGS, TAGS), min_size=1, max_size=8), min_size=1, max_size=6)
 NUMBERS = st.lists(st.tuples(st.integers(-9, 9), st.integers(-9, 9)), min_size=3, max_size=30)
+
+
+def test_fewer_training_examples_are_nested_and_drawn_by_the_seed():
+    whole = task("demo_pair").load()["train"]
+
+    def texts(count, seed):
+        few = task("demo_pair", f"task.train_examples={count}").few(whole, seed)
+        assert len(few) == count and few == [example for example in whole if example in few]
+        return {json.dumps(example) for example in few}
+
+    assert texts(10, 1) < texts(40, 1) and texts(40, 1) != texts(40, 2)
+    assert task("demo_pair").few(whole, 1) is whole
+    with pytest.raises(SptError, match=f"train_examples=1000 is more than the {len(whole)} there are"):
+        task("demo_pair", "task.train_examples=1000").few(whole, 1)
+
+
+def test_a_run_on_fewer_examples_has_the_data_of_one_on_all(train, tmp_path):
+    for more in ("task.train_examples=16", "task.train_examples=null"):
+        code, _, err = train(*DEMO, "task=demo_pair", "method=spt", more, output_dir=tmp_path)
+        assert code == 0, err
+    few, every = sorted(
+        (json.loads(path.read_text()) for path in tmp_path.glob("*/record.json")),
+        key=lambda record: record["data"]["splits"]["train"]["examples"],
+    )
+    assert few["data"]["splits"]["train"]["examples"] == 16 and few["steps"] < every["steps"]
+    assert few["data"]["fingerprint"] == every["data"]["fingerprint"]
 
 
 @settings(max_examples=15)

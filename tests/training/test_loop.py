@@ -16,7 +16,7 @@ from spt.modeling.pretrained_encoder import backbone_settings, load_backbone
 from spt.paths import CONF
 from spt.records.run_folder import RunFolder
 from spt.records.schema import read_record
-from spt.tasks.base import Task
+from spt.tasks.base import Task, data_fingerprint
 from spt.training.batches import EPOCHS_PER_SEED, epoch_order
 from spt.training.loggers import RunFolderOnly
 from spt.training.loop import TrainingLoop
@@ -37,9 +37,10 @@ def experiment(tmp_path, *overrides, rows=24):
     encoder, tokenizer = load_backbone(**backbone_settings(run.config["model"]))
     model = spt.TaskModel(encoder, task.task_type, len(task.classes), config.model.pooling)
     penalty = instantiate(config.method, model)
-    splits = {name: task.encode(examples[:rows], tokenizer, 64) for name, examples in task.load().items()}
+    data = {name: examples[:rows] for name, examples in task.load().items()}
+    splits = {name: task.encode(examples, tokenizer, 64) for name, examples in data.items()}
     loop = TrainingLoop(model, task, splits, tokenizer, settings, config.seed, join(settings), penalty)
-    return Experiment(run, loop, RunFolderOnly())
+    return Experiment(run, loop, RunFolderOnly(), data_fingerprint(data))
 
 
 def learning_rates(tmp_path, *overrides):
