@@ -91,8 +91,8 @@ def cells(config: DictConfig) -> list[Cell]:
             raise SptError(f"profiles.{profile_name}.seeds must be a list of different whole numbers, not {seeds!r}")
     for name, table in grid["tables"].items():
         for profile_name, profile in grid["profiles"].items():
-            part = table["profiles"].get(profile_name)
-            if part is not None:
+            parts = table["profiles"].get(profile_name, [])
+            for part in parts if isinstance(parts, list) else [parts]:
                 every += _cells(name, table, profile_name, profile, part)
     if not every:
         raise SptError(f"tables {', '.join(grid['tables'])} have no part for profile {', '.join(grid['profiles'])}")

@@ -34,6 +34,7 @@ def custom_task(
     metrics: list[str] | None = None,
     max_length: int | None = None,
     held_out: float = 0.0,
+    train_examples: int | None = None,
 ) -> Task:
     """The task of files with the given columns. The settings, and their defaults, are those of conf/task/custom.yaml.
 
@@ -60,6 +61,7 @@ def custom_task(
         "metrics": metrics or METRICS[shape],
         "max_length": max_length,
         "held_out": held_out,
+        "train_examples": train_examples,
     }
     label = label or ("tags" if shape == "token" else "label")
     if shape == "token":

@@ -30,7 +30,9 @@ def grid(*overrides):
 
 
 def test_the_shipped_tables():
-    assert set(TABLES) == {"superglue", "ner", "glue", "ablation", "prefix_length", "sl_weight"}
+    assert set(TABLES) == {
+        "superglue", "ner", "glue", "ablation", "prefix_length", "sl_weight", "alpha", "train_size"
+    }  # fmt: skip
     assert set(PROFILES) == {"smoke", "cpu", "paper"}
     published = {(c.task, c.model, c.row) for c in grid("profile=paper", "table=[superglue,ner]")}
     four = ("fine_tuning", "prefix_tuning", "spt", "spt_sl")
@@ -38,7 +40,9 @@ def test_the_shipped_tables():
     assert set(itertools.product(("boolq", "copa", "rte", "wic", "wsc"), bert, four)) <= published
     assert {task for task, _, _ in published} >= {"conll03", "conll04", "ontonotes"}
     real = {(c.task, c.row) for c in grid("profile=cpu", "table=[superglue,ner,glue]")}
-    assert real == set(itertools.product(("cb", "copa", "wsc", "conll04", "wnut17", "stsb"), (*four, "linear_probe")))
+    assert real == set(
+        itertools.product(("cb", "copa", "wsc", "conll04", "wnut17", "stsb"), (*four, "linear_probe", "ungated"))
+    )
     factors = {c.row for c in grid("profile=paper", "table=ablation")}
     assert len(factors) == 12  # gate x SL x key dropout x score dropout, where there is a gate
 
@@ -133,8 +137,11 @@ def test_a_class_may_move_and_committed_records_stay_apart(composer):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["+tables.ner.profiles.smoke.rows=[spt,sptt]"], "has no row 'sptt': did you mean 'spt'"),
-        (["+tables.ner.rows.odd={methods: spt}"], "row 'odd' of table ner needs method"),
+        (["tables.ner.profiles.smoke.rows=[spt,sptt]"], "has no row 'sptt': did you mean 'spt'"),
+        (
+            ["+tables.ner.rows.odd={methods: spt}", "tables.ner.profiles.smoke.rows=[odd]"],
+            "row 'odd' of table ner needs method",
+        ),
         (["+tables.ner.sweep={a.b: [1], c.d: [2]}"], "a table sweeps one setting"),
         (["~tables.ner.profiles.smoke"], "tables ner have no part for profile smoke"),
     ],

@@ -320,8 +320,8 @@ def test_learning_rates_and_the_split_that_selects_nothing(demo, tmp_path):
     made.run("superglue/copa/minilm/spt", 11, outcomes(9, 10), split="held_out", rate=0.01)
     texts = made.report()
     text = texts["tables/superglue.md"]
-    assert "| minilm | cb | spt | 0.02 | 0.01: 80.00, 0.005: 80.00, 0.02: 82.00 |" in text
-    assert "| minilm | copa | spt | not all tried | 0.01: 90.00, 0.005: not run, 0.02: not run |" in text
+    assert "| minilm | cb | spt | 0.02 | 0.02: 82.00, 0.01: 80.00, 0.005: 80.00 |" in text
+    assert "| minilm | copa | spt | not all tried | 0.02: not run, 0.01: 90.00, 0.005: not run |" in text
     assert "| minilm | cb | spt − prefix_tuning | held_out | 2 | +5.00 |" in text
     assert "cb ours" in text and "cb Δ" not in text and "Nothing is published for cb, copa, wsc." in text
     assert "not run, but 1 of 3 learning rates tried: superglue, minilm: copa: spt" in " ".join(
@@ -335,13 +335,13 @@ def test_learning_rates_and_the_split_that_selects_nothing(demo, tmp_path):
 
 def test_a_sweep_has_a_line_a_point_and_a_figure(demo, tmp_path):
     made = Made(demo, tmp_path, "table=sl_weight", "profile=paper")
-    for weight, right in (("0.0", 190), ("0.001", 200)):
+    for weight, right in (("0.0", 190), ("0.01", 200)):
         for seed in (11, 12):
             made.run(f"sl_weight/rte/bert-base-cased/spt_sl/{weight}", seed, outcomes(right + seed))
     texts = made.report()
     text = texts["tables/sl_weight.md"]
     assert "| spt_sl | 0.0 | 72.74 ± 0.26 (2 of 5) | none | not run | n/a |" in text
-    assert "spt_sl, method.sl_weight: 0.001 − 0.0" in text
+    assert "spt_sl, method.sl_weight: 0.01 − 0.0" in text
     assert "figures/sl_weight.rte.bert-base-cased.sensitivity.svg" in texts
     # copa's published run has a weight of the sweep, rte's has none of it
     lines = csv.DictReader(texts["tables/sl_weight.csv"].splitlines())
