@@ -4,6 +4,7 @@
 # make audit:      check the pinned packages for known vulnerabilities (pip-audit)
 # make benchmark:  install into .venv, time a training step of each method, its lower bound and other libraries
 #                  (ARGS="--size bert-base")
+# make gpu-check:  install into .venv, check the attention, training and speed on this machine's GPU (4 minutes)
 # make reproduce:  install into .venv, plan and run the tables of PROFILE (smoke, cpu or paper) with ARGS, report
 
 PYTHON ?= python3
@@ -11,7 +12,7 @@ VENV ?= .venv
 RUN := $(VENV)/bin/python
 PROFILE ?= smoke
 
-.PHONY: setup quickstart test test-slow soak audit benchmark reproduce
+.PHONY: setup quickstart test test-slow soak audit benchmark gpu-check reproduce
 
 setup: $(VENV)/.installed
 
@@ -43,6 +44,9 @@ audit:
 
 benchmark: setup
 	$(RUN) -m scripts.benchmark $(ARGS)
+
+gpu-check: setup
+	$(RUN) -m scripts.gpu_check $(ARGS)
 
 reproduce: setup
 	$(RUN) -m spt.reproduce profile=$(PROFILE) $(ARGS)

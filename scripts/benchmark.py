@@ -354,6 +354,8 @@ def report(folder: Path) -> None:
     ]
     for path in sorted(folder.glob("*.json")):
         run = json.loads(path.read_text())
+        if "results" not in run:
+            continue  # of scripts.gpu_check, which writes a page of its own
         machine = run["hardware"]
         where = machine["accelerator"] or f"{machine['processor']}, {machine['threads']} threads"
         lines += [
