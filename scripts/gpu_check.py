@@ -4,9 +4,9 @@
     python -m scripts.gpu_check --device cpu --size tiny           # the same checks where there is no GPU
 
 A check that fails does not stop the others. One that no longer fits into --minutes is skipped, and its entry says so.
-After each check its result is in <folder>/gpu-<name>.json, of which <folder>/gpu-<name>.md is the tables. The exit code
-is 1 where a check failed. A training step is measured as in scripts.benchmark, but all contenders in one process, one
-after the other: the time is the median of 3 rounds, the memory what the device's allocator held at most.
+After each check its result is in <folder>/gpu-<name>.json; in the end <folder>/gpu-<name>.md has the tables. The exit
+code is 1 where a check failed. A training step is measured as in scripts.benchmark, but all contenders in one process,
+one after the other: the time is the median of 3 rounds, the memory what the device's allocator held at most.
 """
 
 import argparse
@@ -24,7 +24,7 @@ import sys
 import time
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -61,8 +61,10 @@ FLOAT32_INSIDE = {"ModernBERT", "DeBERTa", "Llama", "Qwen2", "Qwen3"}
 # Relative error of the loss, and the cosine that the gradient of all prefixes must exceed, beside float64 on the CPU.
 PRECISIONS = {"float64": (1e-9, 1 - 1e-9), "float32": (1e-5, 0.99999), "tf32": (1e-3, 0.999), "bfloat16": (1e-2, 0.99)}
 VARIANTS = ("float32", "tf32", "bfloat16", "bfloat16, padded")
+BASIC, LARGE = ("spt", "prefix_tuning", "floor"), "bert-large"
 TARGETS = (("spt", "prefix_tuning", 1.10), ("spt", "floor", 1.15))  # of the times in bfloat16
-ROUNDS = 3
+DEMO = "task=demo_pair model=demo method=spt_sl trainer.num_train_epochs=4"
+KERNELS = re.compile(r"_scaled_dot_product_(flash|efficient|cudnn|fused)")  # torch's operators with a fused kernel
 Measured = dict[str, Any]
 
 
@@ -120,31 +122,28 @@ def random(*shape: int, seed: int) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
+def equation(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, settings: Settings) -> Tensor:
+    """The output of `gated_attention` without the weights."""
+    return gated_attention(query, key, value, mask, settings)[0]
+
+
 def attention(given: Given, measured: Measured) -> None:
     """The kernel's output and gradients are the equation's, as float64 on the CPU computes it from the same inputs.
 
     Text lengths are no multiples of 8, for which kernels have other code. See `ATTENTION_BOUNDS` for the bounds.
     """
-    torch.set_float32_matmul_precision("highest")
     cases = itertools.product(ATTENTION_BOUNDS.items(), (13, 37), (None, ALPHA), (None, "boolean", "additive"))
     for (dtype, bound), length, alpha, masked in cases:
-        settings = Settings(PREFIX, 64**-0.5, alpha, 0.0, 0.0)
-        rows = (length, PREFIX + length, PREFIX + length)
-        inputs = [random(2, 3, n, 64, seed=i).to(dtype) for i, n in enumerate(rows)]
-        kept = torch.ones(2, 1, 1, length, dtype=torch.bool)
-        kept[1, ..., length // 2 :] = False
-        mask = kept if masked == "boolean" else None
-        if masked == "additive":
-            kept = random(2, 1, length, length, seed=3) < 0.5
-            mask = torch.zeros(kept.shape, dtype=dtype).masked_fill(~kept, torch.finfo(dtype).min)
+        inputs = [random(2, 3, n, 64, seed=n) for n in (length, PREFIX + length, PREFIX + length + 1)]
+        inputs = [tensor[:, :, : PREFIX + length].to(dtype) for tensor in inputs]
+        mask = random(2, 1, length, length, seed=3) < 0.5 if masked else None
+        if mask is not None and masked == "additive":
+            mask = torch.zeros(mask.shape, dtype=dtype).masked_fill(~mask, torch.finfo(dtype).min)
         results = []
-        for device, inner in ((given.device, dtype), ("cpu", torch.float64)):
+        for compute, device, inner in ((kernel_attention, given.device, dtype), (equation, "cpu", torch.float64)):
             own = [tensor.to(device, inner).requires_grad_() for tensor in inputs]
-            own_mask = mask if mask is None else mask.to(device, mask.dtype if masked == "boolean" else inner)
-            exact = len(results) == 1
-            output = (
-                gated_attention(*own, own_mask, settings)[0] if exact else kernel_attention(*own, own_mask, settings)
-            )
+            own_mask = mask.to(device, inner) if masked == "additive" else mask if mask is None else mask.to(device)
+            output = compute(*own, own_mask, Settings(PREFIX, 64**-0.5, alpha, 0.0, 0.0))
             direction = random(*output.shape, seed=4).to(output)
             results.append((output, *torch.autograd.grad((output * direction).sum(), own)))
         worst = measured.setdefault(str(dtype), {"bound": bound})
@@ -164,8 +163,9 @@ def fixtures(given: Given, measured: Measured) -> None:
     from tests.reference import FIXTURES, SL_WEIGHT
 
     for case, kind in itertools.product(CASES, ("eager", "sdpa")):
-        fixture = load_file(FIXTURES / f"{case}.safetensors", device=given.device)
-        model = build(case, {name: tensor.cpu() for name, tensor in fixture.items()}, kind).to(given.device)
+        fixture = load_file(FIXTURES / f"{case}.safetensors")
+        model = build(case, fixture, kind).to(given.device)
+        fixture = {name: tensor.to(given.device) for name, tensor in fixture.items()}
         out = model(**{n.removeprefix("input."): t for n, t in fixture.items() if n.startswith("input.")})
         selective = spt.selective_loss(model)
         (out.loss + SL_WEIGHT * selective).backward()
@@ -173,7 +173,7 @@ def fixtures(given: Given, measured: Measured) -> None:
         for name, parameter in model.named_parameters():
             if parameter.requires_grad:
                 pairs[f"grad.{name.removeprefix('encoder.')}"] = parameter.grad
-        measured[f"{case}, {kind}"] = max(float((t - fixture[name]).abs().max()) for name, t in pairs.items())
+        measured[f"{case}, {kind}"] = max(float((t.detach() - fixture[name]).abs().max()) for name, t in pairs.items())
         for name, actual in pairs.items():
             close(actual, fixture[name])
 
@@ -296,7 +296,6 @@ def precision(given: Given, measured: Measured) -> None:
         measured[name] = {"loss": error, "cosine": cosine, "length": length, "bounds": [bound, least]}
         if not (error <= bound and cosine > least):
             failed.append(f"{name}: loss off by {error:.1e} (bound {bound}), cosine {cosine:.6f} (above {least})")
-    torch.set_float32_matmul_precision("highest")
     require(not failed, "; ".join(failed))
 
 
@@ -305,10 +304,8 @@ def training(given: Given, measured: Measured) -> None:
 
     With trainer.full_determinism=true: GPU kernels otherwise add up in any order.
     """
-    settings = ["task=demo_pair", "model=demo", "method=spt_sl", "trainer.num_train_epochs=4"]
-    settings += ["trainer.per_device_train_batch_size=8", "+trainer.full_determinism=true"]
-    settings += [] if given.cuda else ["+trainer.use_cpu=true"]
-    measured["settings"] = settings
+    settings = [*DEMO.split(), "trainer.per_device_train_batch_size=8", "+trainer.full_determinism=true"]
+    measured["settings"] = settings = settings if given.cuda else [*settings, "+trainer.use_cpu=true"]
     started: list[subprocess.Popen] = []
     with TemporaryDirectory() as temporary:
         folder = Path(temporary)
@@ -366,43 +363,47 @@ def profiled(given: Given, run: Callable[[], None]) -> tuple[list[str], dict[str
     return operators, dict(sorted(times.items(), key=lambda item: -item[1]))
 
 
-def there_and_back(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, settings: Settings) -> None:
-    """Forward and backward pass of the attention alone."""
-    kernel_attention(query, key, value, mask, settings).sum().backward()
-
-
-def kernels(given: Given, measured: Measured) -> None:
-    """Which of scaled_dot_product_attention's kernels take the gate's bias, and that the default is a fused one.
-
-    torch falls back to plain operations (math) without a word where no fused kernel takes the inputs.
-    """
+def kernel_runs(given: Given) -> Iterator[tuple[str, Callable[[], None]]]:
+    """Forward and backward pass of kernel_attention alone, on the inputs of a training step, in all its variants."""
     batch, heads, length = (32, 12, 128) if given.cuda else (2, 4, 16)
     kept = torch.ones(batch, 1, 1, length, dtype=torch.bool, device=given.device)
     kept[batch // 2 :, ..., length // 2 :] = False
-    plain = []
     for dtype, mask, alpha in itertools.product((torch.bfloat16, torch.float32), (None, kept), (ALPHA, None)):
-        settings = Settings(PREFIX, 64**-0.5, alpha, DROPOUT, DROPOUT)
         rows = (length, PREFIX + length, PREFIX + length)
         tensors = [random(batch, heads, n, 64, seed=i).to(given.device, dtype) for i, n in enumerate(rows)]
-        run = partial(there_and_back, *(tensor.requires_grad_() for tensor in tensors), mask, settings)
+        settings = Settings(PREFIX, 64**-0.5, alpha, DROPOUT, DROPOUT)
+        attend = partial(kernel_attention, *(tensor.requires_grad_() for tensor in tensors), mask, settings)
         about = f"{dtype}, {'gate' if alpha else 'no gate'}, {'no ' if mask is None else ''}mask"
-        found = measured[about] = {}
-        for backend in ("FLASH_ATTENTION", "EFFICIENT_ATTENTION", "CUDNN_ATTENTION", "MATH"):
-            with sdpa_kernel(getattr(SDPBackend, backend)), warnings.catch_warnings(record=True) as reasons:
-                warnings.simplefilter("always")
-                try:
-                    found[backend] = {"works": True, "ms": seconds(given, run, 3, 10 if given.cuda else 1) * 1000}
-                except RuntimeError as error:
-                    why = [str(reason.message).partition(" (Triggered")[0] for reason in reasons]
-                    found[backend] = {"works": False, "why": [str(error).splitlines()[0], *why]}
+        yield about, lambda attend=attend: attend().sum().backward()  # type: ignore[misc]
+
+
+def kernels(given: Given, measured: Measured) -> None:
+    """What scaled_dot_product_attention chooses for the gate's bias is a fused kernel.
+
+    torch falls back to plain operations (math) without a word where no fused kernel takes the inputs.
+    """
+    plain = []
+    for about, run in kernel_runs(given):
         operators, times = profiled(given, run)
-        found["default"] = [name for name in operators if "scaled_dot_product" in name]
-        found["default_kernels"] = [name for name in times if re.search(r"fmha|flash|sdpa|attention", name.lower())]
-        found["default_ms"] = seconds(given, run, 3, 10 if given.cuda else 1) * 1000
-        fused = re.compile(r"_scaled_dot_product_(flash|efficient|cudnn|fused)")
-        if not any(map(fused.search, found["default"])) or any("_math" in name for name in found["default"]):
+        chosen = [name for name in operators if "scaled_dot_product" in name]
+        names = [name for name in times if re.search(r"fmha|flash|sdpa|attention", name.lower())]
+        measured[about] = {"operators": chosen, "kernels": names, "ms": 1000 * seconds(given, run, 3)}
+        if not any(map(KERNELS.search, chosen)) or any("_math" in name for name in chosen):
             plain.append(about)
     require(not (given.cuda and plain), f"torch computes without a fused kernel: {'; '.join(plain)}")
+
+
+def kernel_choices(given: Given, measured: Measured) -> None:
+    """The time of each of torch's attention kernels where it is the only one allowed, or why it does not run."""
+    choices = ("FLASH_ATTENTION", "EFFICIENT_ATTENTION", "CUDNN_ATTENTION", "MATH")
+    for (about, run), choice in itertools.product(kernel_runs(given), choices):
+        with sdpa_kernel(getattr(SDPBackend, choice)), warnings.catch_warnings(record=True) as reasons:
+            warnings.simplefilter("always")
+            try:
+                measured[f"{about}, {choice}"] = {"ms": 1000 * seconds(given, run, 3)}
+            except RuntimeError as error:
+                why = [str(reason.message).partition(" (Triggered")[0] for reason in reasons]
+                measured[f"{about}, {choice}"] = {"error": [str(error).splitlines()[0], *why]}
 
 
 def several_gpus(given: Given, measured: Measured) -> None:
@@ -411,23 +412,9 @@ def several_gpus(given: Given, measured: Measured) -> None:
     if gpus < 2:
         raise Skip(f"needs two GPUs, and there are {gpus}")
     with TemporaryDirectory() as folder:
-        command = [
-            sys.executable,
-            "-m",
-            "torch.distributed.run",
-            "--standalone",
-            "--nproc_per_node=2",
-            "-m",
-            "spt.train",
-        ]
-        command += [
-            "task=demo_pair",
-            "model=demo",
-            "method=spt_sl",
-            "trainer.num_train_epochs=2",
-            f"output_dir={folder}",
-        ]
+        launch = [sys.executable, *"-m torch.distributed.run --standalone --nproc_per_node=2 -m spt.train".split()]
         limit = max(1.0, given.seconds_left)
+        command = [*launch, *DEMO.split(), f"output_dir={folder}"]
         done = subprocess.run(command, cwd=REPO, capture_output=True, text=True, timeout=limit)
         require(done.returncode == 0, f"two processes ended with {done.returncode}: {done.stderr[-1500:]}")
         (record,) = Path(folder).glob("*/record.json")
@@ -442,12 +429,13 @@ def padded(batch: dict[str, Tensor]) -> dict[str, Tensor]:
     return {**batch, "attention_mask": mask}
 
 
-def seconds(given: Given, run: Callable[[], None], warm_up: int, times: int) -> float:
-    """The time of one run: the median of some rounds of several."""
+def seconds(given: Given, run: Callable[[], None], warm_up: int) -> float:
+    """The time of one run: the median of 3 rounds of 10 (on a CPU, of 1), after some that are not counted."""
+    times, warm_up = (10, warm_up) if given.cuda else (1, 1)
     for _ in range(warm_up):
         run()
     rounds = []
-    for _ in range(ROUNDS):
+    for _ in range(3):
         given.wait()
         started = time.perf_counter()
         for _ in range(times):
@@ -486,20 +474,19 @@ def built(given: Given, contender: str, size: str) -> tuple[nn.Module, Callable[
 
 
 def steps(given: Given, measured: Measured, contender: str, size: str | None, variants: tuple[str, ...]) -> None:
-    """The time of a training step of a contender and its peak memory, in each variant; fails only if it cannot run."""
+    """The time of a training step of a contender and its peak memory, in each variant. No time fails it."""
     compiled = "compiled" in variants[0]
     if not given.cuda and (compiled or size is not None):
         raise Skip(f"{'torch.compile' if compiled else size} is measured on a GPU alone")
-    measured["allocated_before_bytes"] = torch.cuda.memory_allocated() if given.cuda else 0
+    measured["before"] = {"allocated_bytes": torch.cuda.memory_allocated() if given.cuda else 0}
     model, step_in = built(given, contender, size or given.size)
     if compiled:
         model.compile()
     for variant in variants:
         step = step_in(variant)
         memory = PeakMemory()
-        took = seconds(given, step, 5 if given.cuda else 1, 10 if given.cuda else 1)
+        took = seconds(given, step, 5)
         measured[variant] = {"ms": 1000 * took, "peak_memory_bytes": memory.bytes()}
-        require(math.isfinite(took), f"{contender} took {took} s a step")
 
 
 def step_profile(given: Given, measured: Measured) -> None:
@@ -507,36 +494,31 @@ def step_profile(given: Given, measured: Measured) -> None:
 
     A share far below 1 means that the step waits for the processor to launch kernels.
     """
-    for contender in ("spt", "prefix_tuning", "floor"):
+    for contender in BASIC:
         _, step_in = built(given, contender, given.size)
         step = step_in("bfloat16")
-        wall = 1000 * seconds(given, step, 3, 10 if given.cuda else 1)
+        wall = 1000 * seconds(given, step, 3)
         _, times = profiled(given, step)
         total = sum(times.values())
+        require(total > 0, "the profiler saw no kernel: is CUPTI, its part of CUDA, missing?")
         top = [[name[:200], ms] for name, ms in itertools.islice(times.items(), 12)]
         measured[contender] = {"wall_ms": wall, "device_ms": total, "share": total / wall, "top": top}
 
 
-TIMED = tuple(CONTENDERS)
+def step_check(prefix: str, name: str, size: str | None, variants: tuple[str, ...], seconds: float) -> Check:
+    """The check that measures the steps of a contender."""
+    return Check(prefix + name, partial(steps, contender=name, size=size, variants=variants), seconds)
+
+
 CHECKS = [
-    Check("attention", attention, 10),
-    Check("fixtures", fixtures, 5),
-    Check("families", families, 15),
-    Check("dropout", dropout, 5),
-    Check("precision", precision, 15),
-    Check("training", training, 45),
-    Check("kernels", kernels, 10),
-    Check("several GPUs", several_gpus, 1),
-    *(Check(f"step: {name}", partial(steps, contender=name, size=None, variants=VARIANTS), 12) for name in TIMED),
+    *(Check("attention", attention, 10), Check("fixtures", fixtures, 5), Check("families", families, 15)),
+    *(Check("dropout", dropout, 5), Check("precision", precision, 15), Check("training", training, 45)),
+    *(Check("kernels", kernels, 10), Check("several GPUs", several_gpus, 1)),
+    *(step_check("step: ", name, None, VARIANTS, 12) for name in CONTENDERS),
     Check("step profile", step_profile, 15),
-    *(
-        Check(f"step, large: {name}", partial(steps, contender=name, size="bert-large", variants=VARIANTS[2:]), 12)
-        for name in ("spt", "prefix_tuning", "fine_tuning", "floor")
-    ),
-    *(
-        Check(f"step, compiled: {name}", partial(steps, contender=name, size=None, variants=("bfloat16 compiled",)), 60)
-        for name in ("spt", "prefix_tuning", "floor")
-    ),
+    *(step_check("step, large: ", name, LARGE, VARIANTS[2:], 12) for name in (*BASIC, "fine_tuning")),
+    Check("kernel choices", kernel_choices, 5),
+    *(step_check("step, compiled: ", name, None, ("bfloat16 compiled",), 60) for name in BASIC),
 ]
 
 
@@ -578,58 +560,43 @@ def step_rows(checks: list[Measured], prefix: str) -> list[list[str]]:
         below = measured.get(to, {}).get(variant)
         return f"{measured[name][variant]['ms'] / below['ms']:.2f}" if below else ""
 
-    return [
-        [
-            *(name, variant, f"{its['ms']:.2f}", ratio(name, "prefix_tuning", variant), ratio(name, "floor", variant)),
-            f"{its['peak_memory_bytes'] / 2**20:.0f}",
-        ]
-        for name, variants in measured.items()
-        for variant, its in variants.items()
-        if isinstance(its, dict)
-    ]
+    rows = []
+    for name, variant in ((n, v) for n, variants in measured.items() for v, its in variants.items() if "ms" in its):
+        its = measured[name][variant]
+        beside = [ratio(name, to, variant) for to in ("prefix_tuning", "floor")]
+        rows.append([name, variant, f"{its['ms']:.2f}", *beside, f"{its['peak_memory_bytes'] / 2**20:.0f}"])
+    return rows
+
+
+def table(title: str, heads: tuple[str, ...], rows: list[list[str]]) -> list[str]:
+    """A table under its title, or nothing where it has no rows."""
+    return ["", title, "", markdown_table(Table("", [Column(head) for head in heads], rows))] if rows else []
 
 
 def page(result: Measured) -> str:
     """The tables of a result, in Markdown."""
-    machine, where = result["hardware"], result["git"]["commit"] or "an unknown commit"
+    machine, git = result["hardware"], result["git"]
+    commit = f"{git['commit'][:7]}{' and changes' * git['dirty']}" if git["commit"] else "an unknown commit"
     checks: list[Measured] = result["checks"]
+    lines = [f"# GPU check: {machine['accelerator'] or machine['processor']}"]
+    made = (
+        f"Made by `{result['command']}`: torch {result['versions']['torch']}, transformers "
+        f"{result['versions']['transformers']}; spt at {commit}."
+    )
     why = [check["message"].partition("\n")[0][:200] for check in checks]
     status = [[c["name"], c["status"], f"{c['seconds']:.1f}", w] for c, w in zip(checks, why, strict=True)]
-    lines = [
-        f"# GPU check: {machine['accelerator'] or machine['processor']}",
-        "",
-        f"Made by `{result['command']}`: torch {result['versions']['torch']}, transformers "
-        f"{result['versions']['transformers']}; spt at {where[:7]}{' and changes' * bool(result['git']['dirty'])}.",
-        "",
-        markdown_table(Table("", [Column(head) for head in ("check", "status", "seconds", "why")], status)),
-    ]
-    heads = [Column(head) for head in ("contender", "variant", "ms a step", "× prefix_tuning", "× floor", "peak MB")]
+    lines += table(made, ("check", "status", "seconds", "why"), status)
     batch = "32 x 128" if result["device"] != "cpu" else "2 x 16"
-    for prefix, size in (
-        ("step: ", result["size"]),
-        ("step, large: ", "bert-large"),
-        ("step, compiled: ", result["size"]),
-    ):
-        if rows := step_rows(checks, prefix):
-            lines += [
-                "",
-                f"## {size}, {batch} tokens, {PREFIX} prefix slots",
-                "",
-                markdown_table(Table("", heads, rows)),
-            ]
-    for one, to, most in TARGETS:
-        found = [row for row in step_rows(checks, "step: ") if row[0] == one and row[1].startswith("bfloat16")]
-        for row in found:
-            number = row[3 if to == "prefix_tuning" else 4]
-            lines += [
-                "",
-                f"Target in {row[1]}: {one} takes at most {most:.2f} of {to}; measured {number or 'nothing'}.",
-            ]
-    for check in checks:
-        for name, its in check["measured"].items() if check["name"] == "step profile" else ():
-            top = [[kernel, f"{ms:.2f}"] for kernel, ms in its["top"]]
-            about = f"## A step of {name} in bfloat16: {its['device_ms']:.1f} ms of kernels in {its['wall_ms']:.1f} ms"
-            lines += ["", about, "", markdown_table(Table("", [Column("kernel"), Column("ms")], top))]
+    heads = ("contender", "variant", "ms a step", "× prefix_tuning", "× floor", "peak MB")
+    for prefix, size in {"step: ": result["size"], "step, large: ": LARGE, "step, compiled: ": result["size"]}.items():
+        lines += table(f"## {size}, {batch} tokens, {PREFIX} prefix slots", heads, step_rows(checks, prefix))
+    for (one, to, most), row in itertools.product(TARGETS, step_rows(checks, "step: ")):
+        if row[0] == one and row[1].startswith("bfloat16"):
+            found = row[heads.index(f"× {to}")] or "not measured"
+            lines += ["", f"Target in {row[1]}: {one} takes at most {most:.2f} of {to}. Measured: {found}."]
+    for name, its in next((c["measured"].items() for c in checks if c["name"] == "step profile"), ()):
+        about = f"## A step of {name} in bfloat16: {its['device_ms']:.1f} ms of kernels in {its['wall_ms']:.1f} ms"
+        lines += table(about, ("kernel", "ms"), [[kernel, f"{ms:.2f}"] for kernel, ms in its["top"]])
     return "\n".join(lines) + "\n"
 
 
@@ -657,10 +624,10 @@ def main() -> None:
         done = perform(check, given)
         result["checks"].append(done)
         path.write_text(json.dumps(result, indent=1) + "\n")
-        path.with_suffix(".md").write_text(page(result))
         print(f"{done['status']:8} {done['seconds']:6.1f} s  {done['name']}  {done['message']}", flush=True)
+    path.with_suffix(".md").write_text(page(result))
     failed = [check["name"] for check in result["checks"] if check["status"] == "failed"]
-    print(f"{path}: {f'failed: {chr(44).join(failed)}' if failed else 'no check failed'}")
+    print(f"{path}: {len(failed)} checks failed", *failed, sep="\n  ")
     sys.exit(bool(failed))
 
 
