@@ -12,6 +12,10 @@ Predict with what a run of `python -m spt.train` saved (its folder, an adapter's
 
     predictor = spt.load(run)
     list(predictor.predict(["a text"]))
+
+See what its prefixes learned::
+
+    insight = spt.inspect(predictor, predictor.task.read("validation"))
 """
 
 from importlib import import_module
@@ -22,6 +26,7 @@ if TYPE_CHECKING:
     from spt.adapters.hub import push_adapter
     from spt.adapters.predictor import Predictor, load
     from spt.errors import SptError
+    from spt.insight.inspect_adapter import inspect
     from spt.modeling.attach_prefix import attach, detach
     from spt.modeling.prefix_parameters import PrefixConfig, attached
     from spt.modeling.selective_loss import selective_loss
@@ -41,6 +46,7 @@ _HOMES = {
     "Predictor": "adapters.predictor",
     "load": "adapters.predictor",
     "push_adapter": "adapters.hub",
+    "inspect": "insight.inspect_adapter",
     "SptError": "errors",
 }
 __all__ = [
@@ -51,6 +57,7 @@ __all__ = [
     "attach",
     "attached",
     "detach",
+    "inspect",
     "load",
     "load_adapter",
     "push_adapter",

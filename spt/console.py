@@ -3,13 +3,21 @@
 import logging
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from spt import distributed
 from spt.errors import SptError, cannot_write
@@ -125,6 +133,16 @@ def counted(items: Iterable[Item], shown: bool = True) -> Iterator[Item]:
     disable = not shown or not errors.is_terminal
     with Progress(*columns, console=errors, disable=disable, transient=True) as progress:
         yield from progress.track(items, total=None)
+
+
+@contextmanager
+def advancing(total: int, what: str, shown: bool = True) -> Iterator[Callable[[], None]]:
+    """A function to call after each of `total` steps; a bar in the terminal of standard error counts them."""
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
+    disable = not shown or not errors.is_terminal or not distributed.is_main()
+    with Progress(*columns, console=errors, disable=disable, transient=True) as progress:
+        bar = progress.add_task(what, total=total)
+        yield lambda: progress.advance(bar)
 
 
 def percent(score: float | None) -> str:

@@ -77,12 +77,10 @@ def evaluate(predictor: "Predictor", examples: "list[Example]", batch_size: int 
     """Score labelled examples as the run did: with its precision, and in its batches unless `batch_size` is given."""
     from spt.training.evaluate_split import evaluate_split
     from spt.training.process_group import join
-    from spt.training.settings import TrainerSettings, trainer_settings
+    from spt.training.recorded_settings import recorded_settings
 
     predictor.activate()
-    trained = predictor.adapter.training.trainer
-    values = {name: trained[name] for name in TrainerSettings.model_fields if name in trained}
-    settings = trainer_settings(values | ({} if batch_size is None else {"per_device_eval_batch_size": batch_size}))
+    settings = recorded_settings(predictor.adapter, batch_size)
     split = predictor.task.encode(examples, predictor.tokenizer, predictor.limit)
     accelerator = join(settings)
     model = predictor.model.to(accelerator.device)

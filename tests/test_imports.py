@@ -13,7 +13,7 @@ FOUNDATION = [
     *("command_help", "console", "distributed", "errors", "explain_error", "files", "hydra_overrides"),
     *("hydra_targets", "numerics_version", "paths", "recipes"),
 ]
-COMMANDS = "command evaluate predict push reproduce runs train report.__main__".split()
+COMMANDS = "command evaluate inspect predict push reproduce runs train report.__main__".split()
 
 # Which parts a part may import, beside itself. A part is a folder, a module beside the folders, or a group of these.
 ALLOWED = {
@@ -25,6 +25,7 @@ ALLOWED = {
     "records": {"foundation"},
     "adapters": {"foundation", "modeling", "methods", "tasks", "records"},
     "training": {"foundation", "modeling", "methods", "tasks", "adapters", "records", "sweeps"},
+    "insight": {"foundation", "modeling", "tasks", "adapters", "records", "training"},
     "grid": {"foundation", "records", "sweeps", "training"},
     "report": {"foundation", "records", "grid"},
 }

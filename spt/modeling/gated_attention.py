@@ -8,8 +8,9 @@ For a query q of size d, prefix keys k̃_p and values ṽ_p, text keys k_j and v
 
 Source: Zhang et al., "Selective Prefix Tuning for Pre-trained Language Models", Findings of ACL 2024.
 
-`gated_attention` is this equation. `kernel_attention` and `cpu_attention` take the same arguments and compute the same
-output faster, without returning the weights.
+`gated_attention` is this equation, in the steps `attention_scores`, `log_gate` and `attention_output`.
+`kernel_attention` and `cpu_attention` take the same arguments and compute the same output faster, without returning the
+weights.
 """
 
 from typing import NamedTuple
@@ -53,14 +54,32 @@ def gated_attention(
     Returns:
         The output [batch, heads, length, d] and the weights [batch, heads, length, P + text length].
     """
+    prefix_scores, text_scores = attention_scores(query, key, mask, settings)
+    if settings.alpha is not None:
+        prefix_scores = prefix_scores + log_gate(prefix_scores, settings.alpha, settings.score_dropout)
+    return attention_output(prefix_scores, text_scores, value, settings.attention_dropout)
+
+
+def attention_scores(query: Tensor, key: Tensor, mask: Tensor | None, settings: Settings) -> tuple[Tensor, Tensor]:
+    """The scores s_p of the prefix, [batch, heads, length, P], and s_j of the text, with its mask."""
     scores = torch.matmul(query, key.transpose(2, 3)) * settings.scaling
     prefix_scores, text_scores = scores[..., : settings.prefix_length], scores[..., settings.prefix_length :]
-    if settings.alpha is not None:
-        prefix_scores = prefix_scores + _log_gate(prefix_scores, settings.alpha, settings.score_dropout)
     if mask is not None:
         text_scores = text_scores + additive_mask(mask, text_scores.dtype)
-    weights = F.softmax(torch.cat([prefix_scores, text_scores], dim=-1), dim=-1)
-    weights = F.dropout(weights, settings.attention_dropout)
+    return prefix_scores, text_scores
+
+
+def log_gate(prefix_scores: Tensor, alpha: float, score_dropout: float) -> Tensor:
+    """log g_p of prefix scores s_p, in their shape."""
+    return F.logsigmoid(F.dropout(alpha * prefix_scores, score_dropout))
+
+
+def attention_output(
+    gated_scores: Tensor, text_scores: Tensor, value: Tensor, attention_dropout: float
+) -> tuple[Tensor, Tensor]:
+    """The output and the weights of scores s_p + log g_p of the prefix and s_j of the text."""
+    weights = F.softmax(torch.cat([gated_scores, text_scores], dim=-1), dim=-1)
+    weights = F.dropout(weights, attention_dropout)
     return torch.matmul(weights, value), weights
 
 
@@ -98,10 +117,6 @@ def additive_mask(mask: Tensor, dtype: torch.dtype) -> Tensor:
     return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill(~mask, torch.finfo(dtype).min)
 
 
-def _log_gate(prefix_scores: Tensor, alpha: float, score_dropout: float) -> Tensor:
-    return F.logsigmoid(F.dropout(alpha * prefix_scores, score_dropout))
-
-
 def _kernel(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, settings: Settings) -> Tensor:
     bias = _bias(query, key, mask, settings)
     return F.scaled_dot_product_attention(query, key, value, bias, settings.attention_dropout, scale=settings.scaling)
@@ -113,7 +128,7 @@ def _bias(query: Tensor, key: Tensor, mask: Tensor | None, settings: Settings) -
     if settings.alpha is None:
         return None if mask is None else F.pad(mask, (prefix_length, 0), value=mask.dtype == torch.bool)
     prefix_scores = torch.matmul(query, key[:, :, :prefix_length].transpose(2, 3)) * settings.scaling
-    log_gate = _log_gate(prefix_scores, settings.alpha, settings.score_dropout)
+    log_gates = log_gate(prefix_scores, settings.alpha, settings.score_dropout)
     if mask is None:
-        return F.pad(log_gate, (0, text_length))
-    return torch.cat([log_gate, additive_mask(mask, log_gate.dtype).expand(*log_gate.shape[:3], -1)], dim=-1)
+        return F.pad(log_gates, (0, text_length))
+    return torch.cat([log_gates, additive_mask(mask, log_gates.dtype).expand(*log_gates.shape[:3], -1)], dim=-1)

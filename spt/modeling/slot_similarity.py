@@ -1,6 +1,6 @@
-"""How alike the prefix slots of a layer are: measures of the prefixes' parameters alone, without data.
+"""How alike the slots of a prefix are: functions of its key or value prefix, [P, H], or of a stack of them.
 
-The vectors of a layer are its P key prefix vectors, or its P value prefix vectors, each of the whole width H.
+Numbers are computed in float64. H is the whole width of a slot's vector, all heads together.
 """
 
 import torch
@@ -11,35 +11,37 @@ from spt.modeling.prefix_parameters import prefixes
 Measures = dict[str, dict[str, list[float]]]
 
 
-def cosines(vectors: Tensor) -> Tensor:
-    """cos(p_i, p_j) of all pairs of [..., P, H], as [..., P, P]. Vectors are normalised as in the selective loss."""
-    vectors = vectors.double()
+def cosine(prefix: Tensor) -> Tensor:
+    """cos(p_i, p_j) of all slots, signed, [..., P, P]; vectors are normalised as in `selective_loss`."""
+    vectors = prefix.double()
     unit = vectors * torch.rsqrt(vectors.square().sum(-1, keepdim=True) + 1e-8)
-    return torch.matmul(unit, unit.transpose(-1, -2))
+    return unit @ unit.transpose(-2, -1)
 
 
-def mean_abs_cosine(vectors: Tensor) -> Tensor:
-    """The mean of |cos(p_i, p_j)| over i < j of [..., P, H]; 0 where P is 1.
+def mean_abs_cosine(prefix: Tensor) -> Tensor:
+    """The mean |cos(p_i, p_j)| over the pairs i < j, [...]; 0 for a single slot, which has no pairs.
 
-    Its mean over layers and over keys and values is the selective loss.
+    Averaged over layers, and over keys and values, it is the paper's selective loss.
     """
-    slots = vectors.shape[-2]
-    return cosines(vectors).abs().triu(diagonal=1).sum((-2, -1)) / max(slots * (slots - 1) / 2, 1)
+    slots = prefix.shape[-2]
+    return cosine(prefix).abs().triu(diagonal=1).sum((-2, -1)) / max(slots * (slots - 1) / 2, 1)
 
 
-def effective_rank(vectors: Tensor) -> Tensor:
-    """exp of the entropy of σ_i / Σσ, σ the singular values of [..., P, H]: from 1 (parallel) to min(P, H).
+def effective_rank(prefix: Tensor) -> Tensor:
+    """The exponential of the entropy of the singular values over their sum, [...]: from 1 to min(P, H).
 
-    Source: Roy and Vetterli, "The effective rank: a measure of effective dimensionality", EUSIPCO 2007.
+    A matrix of zeros has effective rank 1. Source: Roy and Vetterli, "The effective rank: a measure of effective
+    dimensionality", EUSIPCO 2007.
     """
-    values = torch.linalg.svdvals(vectors.double())
-    shares = values / values.sum(-1, keepdim=True).clamp_min(torch.finfo(torch.float64).tiny)
+    values = torch.linalg.svdvals(prefix.double())
+    shares = values / values.sum(-1, keepdim=True).clamp(min=torch.finfo(values.dtype).tiny)
     return torch.special.entr(shares).sum(-1).exp()
 
 
-def norms(vectors: Tensor) -> Tensor:
-    """The L2 norm of each slot, [..., P]."""
-    return vectors.double().norm(dim=-1)
+def norm(prefix: Tensor) -> tuple[Tensor, Tensor]:
+    """The mean and the standard deviation (of the population) over slots of the L2 norm, each [...]."""
+    norms = prefix.double().norm(dim=-1)
+    return norms.mean(-1), norms.std(-1, correction=0)
 
 
 @torch.no_grad()
@@ -52,13 +54,9 @@ def slot_similarity(model: nn.Module) -> Measures | None:
     layers = [prefix.vectors() for prefix in prefixes(model)]
     if not layers:
         return None
-    measures = {"mean_abs_cosine": mean_abs_cosine, "effective_rank": effective_rank, "norm": _mean_norm}
+    measures = {"mean_abs_cosine": mean_abs_cosine, "effective_rank": effective_rank, "norm": lambda each: norm(each)[0]}
     by_kind = dict(zip(("key", "value"), zip(*layers, strict=True), strict=True))
     return {
         name: {kind: [float(measure(vectors.cpu())) for vectors in matrices] for kind, matrices in by_kind.items()}
         for name, measure in measures.items()
     }
-
-
-def _mean_norm(vectors: Tensor) -> Tensor:
-    return norms(vectors).mean(-1)

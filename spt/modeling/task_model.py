@@ -105,7 +105,7 @@ class TaskModel(nn.Module):
                 raise SptError(f"a choice task takes input_ids [batch, choices, length], not {list(text.shape)}")
             choices = text.shape[1]
             inputs = {n: t.flatten(0, 1) if isinstance(t, Tensor) and t.dim() > 2 else t for n, t in inputs.items()}
-        inputs, starts = _padded_right(inputs)
+        inputs, starts = padded_right(inputs)
         encoded = self.encoder(**self._encoder_options | inputs)
         vectors = encoded.last_hidden_state
         if self.task_type != "token":
@@ -159,7 +159,7 @@ class TaskModel(nn.Module):
         return total / (labels != IGNORED).sum().clamp(min=1)
 
 
-def _padded_right(inputs: dict[str, Any]) -> tuple[dict[str, Any], Tensor | None]:
+def padded_right(inputs: dict[str, Any]) -> tuple[dict[str, Any], Tensor | None]:
     """Inputs with each text moved to position 0, as position tables and poolers expect, and where each began."""
     mask = inputs.get("attention_mask")
     if mask is None or mask.dim() != 2:

@@ -10,11 +10,12 @@ from transformers.masking_utils import eager_mask, sdpa_mask
 
 from spt.modeling.gated_attention import Settings, gated_attention, join_prefix, kernel_attention
 from spt.modeling.gated_attention_cpu import cpu_attention
-from spt.modeling.prefix_parameters import SharedPrefixes
+from spt.modeling.prefix_parameters import Prefix, SharedPrefixes
 
 # transformers' name of an attention, and the name under which it is registered with prefixes.
 PREFIX_ATTENTIONS = {"eager": "spt_eager", "sdpa": "spt_fused"}
 PROBE_ATTENTION = "spt_probe"  # registered by find_self_attentions while it runs
+INSPECTED_ATTENTION = "spt_inspected"  # registered by inspect_attention while it runs
 
 
 def attend(
@@ -39,6 +40,18 @@ def attend(
     Returns:
         The output [batch, length, heads, d], and the weights [batch, heads, length, P + text length] or None.
     """
+    _, key, value, settings = with_prefix(module, query, key, value, scaling, dropout)
+    if fused and not output_attentions:
+        output, weights = fused_attention(query, key, value, attention_mask, settings), None
+    else:
+        output, weights = gated_attention(query, key, value, attention_mask, settings)
+    return output.transpose(1, 2).contiguous(), weights
+
+
+def with_prefix(
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, scaling: float | None, dropout: float
+) -> tuple[Prefix | None, Tensor, Tensor, Settings]:
+    """The prefix of this call of `module`, the keys and the values with it, and the numbers in the equation."""
     prefix = getattr(module, "prefix", None)
     if isinstance(prefix, SharedPrefixes):
         prefix = prefix.take_next()
@@ -51,12 +64,7 @@ def attend(
         attention_dropout=dropout,
     )
     heads = query.shape[1]
-    key, value = join_prefix(key_prefix, key, heads), join_prefix(value_prefix, value, heads)
-    if fused and not output_attentions:
-        output, weights = fused_attention(query, key, value, attention_mask, settings), None
-    else:
-        output, weights = gated_attention(query, key, value, attention_mask, settings)
-    return output.transpose(1, 2).contiguous(), weights
+    return prefix, join_prefix(key_prefix, key, heads), join_prefix(value_prefix, value, heads), settings
 
 
 def fused_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, settings: Settings) -> Tensor:
@@ -92,4 +100,5 @@ AttentionInterface.register("spt_eager", partial(attend, fused=False))
 AttentionMaskInterface.register("spt_eager", eager_mask)
 AttentionInterface.register("spt_fused", partial(attend, fused=True))
 AttentionMaskInterface.register("spt_fused", _full_mask)
-AttentionMaskInterface.register(PROBE_ATTENTION, _full_mask)
+for temporary in (PROBE_ATTENTION, INSPECTED_ATTENTION):
+    AttentionMaskInterface.register(temporary, _full_mask)

@@ -6,20 +6,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from pandas import DataFrame
-from scipy.stats import binomtest, bootstrap, ttest_rel
+from scipy.stats import binomtest, ttest_rel
 
+from spt.records.paired_bootstrap import EQUAL, example_test, kind_of
 from spt.report.runs_frame import CELL
-from spt.report.seed_means import CONFIDENCE, unselected
+from spt.report.seed_means import unselected
 
 REFERENCE = "prefix_tuning"  # each row is compared with it; in a table without it, with the first row
 
 ALSO_COMPARED = (("spt_sl", "spt"),)
-
-RESAMPLES = 1999
-
-RANDOM_SEED = 0  # of every bootstrap, so that the same outcomes give the same interval
-
-EQUAL = 1e-9  # scores closer than this differ only by rounding
 
 
 class SeedTest(NamedTuple):
@@ -35,25 +30,6 @@ class SeedTest(NamedTuple):
     n: int
     difference: float | None
     p: float | None
-    identical: bool
-
-
-class ExampleTest(NamedTuple):
-    """A paired bootstrap over examples.
-
-    Attributes:
-        kind: the score computed from the outcomes, "accuracy", "f1" or "mean" (of one term per example).
-        difference: of the seed-averaged scores, the first minus the second, as fractions.
-        low, high: its 95 % interval.
-        p: two-sided: how often resampling changes the sign of the difference.
-        identical: whether the outcome of every example is the same at every seed.
-    """
-
-    kind: str
-    difference: float
-    low: float
-    high: float
-    p: float
     identical: bool
 
 
@@ -141,63 +117,6 @@ def seed_test(first: Mapping[int, float], second: Mapping[int, float]) -> SeedTe
     has_test = len(seeds) > 1 and np.ptp(a - b) >= EQUAL
     p = float(ttest_rel(a, b).pvalue) if has_test else None
     return SeedTest(len(seeds), float((a - b).mean()), p, identical=False)
-
-
-def kind_of(outcomes: Sequence[Any]) -> str:
-    """The kind of a run's outcomes: "accuracy" (0 and 1), "f1" (counts of entities) or "mean" (terms of a mean)."""
-    if all(isinstance(outcome, list) for outcome in outcomes):
-        return "f1"
-    return "accuracy" if all(isinstance(outcome, int) for outcome in outcomes) else "mean"
-
-
-def example_test(first: Sequence[Sequence[Any]], second: Sequence[Sequence[Any]]) -> ExampleTest:
-    """The percentile bootstrap of the difference of seed-averaged scores, resampling examples with all their outcomes.
-
-    Args:
-        first, second: the outcomes of each seed, of the same seeds and of the same examples in the same order.
-    """
-    kind = "f1" if kind_of(first[0]) == "f1" else "accuracy"
-    if kind != "f1" and "mean" in {kind_of(outcomes) for outcomes in (*first, *second)}:
-        kind = "mean"
-    a, b = np.array(first, dtype=float), np.array(second, dtype=float)
-    if np.array_equal(a, b):
-        return ExampleTest(kind, 0.0, 0.0, 0.0, 1.0, identical=True)
-    examples = a.shape[1]
-    if kind == "f1":
-        # [examples, runs of both * 3]
-        counts = np.moveaxis(np.concatenate([a, b]), 1, 0).reshape(examples, -1)
-
-    def difference(index: np.ndarray, axis: int = -1) -> np.ndarray:
-        if kind != "f1":
-            return (a - b).mean(0)[index].mean(-1)
-        drawn = index.reshape(-1, examples)
-        shifted = drawn + examples * np.arange(len(drawn))[:, None]
-        times = np.bincount(shifted.ravel(), minlength=drawn.size).reshape(drawn.shape)  # how often each was drawn
-        scores = _micro_f1((times @ counts).reshape(len(drawn), -1, 3))
-        return (scores[:, : len(a)].mean(1) - scores[:, len(a) :].mean(1)).reshape(index.shape[:-1])
-
-    result = bootstrap(
-        (np.arange(examples),),
-        difference,
-        n_resamples=RESAMPLES,
-        batch=max(1, 2**20 // examples),
-        vectorized=True,
-        confidence_level=CONFIDENCE,
-        method="percentile",
-        rng=np.random.default_rng(RANDOM_SEED),
-    )
-    drawn = result.bootstrap_distribution
-    tail = min((drawn <= EQUAL).sum(), (drawn >= -EQUAL).sum())
-    p = min(1.0, 2 * (1 + int(tail)) / (1 + RESAMPLES))
-    low, high = (float(limit) for limit in result.confidence_interval)
-    return ExampleTest(kind, float(difference(np.arange(examples))), low, high, p, identical=False)
-
-
-def _micro_f1(counts: np.ndarray) -> np.ndarray:
-    """F1 of counts [..., 3]: right, predicted and gold entities; 0 where there are none."""
-    right, predicted, gold = np.moveaxis(counts, -1, 0)
-    total = predicted + gold
-    return np.divide(2 * right, total, out=np.zeros_like(total), where=total > 0)
 
 
 def mcnemar(first: Sequence[int], second: Sequence[int]) -> float:

@@ -9,8 +9,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from spt.console import percent
 from spt.numerics_version import NUMERICS
+from spt.records.paired_bootstrap import RESAMPLES
 from spt.report.number_format import METRICS, listed, number
-from spt.report.paired_tests import ALSO_COMPARED, REFERENCE, RESAMPLES
+from spt.report.paired_tests import ALSO_COMPARED, REFERENCE
 from spt.report.runs_frame import SIGNS
 
 WIDTH = 120

@@ -10,10 +10,9 @@ from scipy.stats import t
 from spt.grid.cells import Cell
 from spt.grid.match_records import Result
 from spt.recipes import recipe_setting
+from spt.records.paired_bootstrap import CONFIDENCE
 from spt.report.published_numbers import COMPARES_WITH, headline_metric, published, task_config
 from spt.report.runs_frame import CELL, DEV, SCORE, SIGNS, place, with_plain_text
-
-CONFIDENCE = 0.95
 
 
 def cells_frame(results: Sequence[Result], runs: DataFrame) -> DataFrame:

@@ -292,6 +292,10 @@ class Task(RowFields, ABC):
             raise SptError(f"task.max_length={self.max_length} is more than the {limit} tokens that the model takes")
         return self.max_length or limit
 
+    def input_counts(self, examples: list[Example]) -> list[int]:
+        """For each example, how many rows of `Split.inputs` it has."""
+        return [1] * len(examples)
+
     @abstractmethod
     def _tokenized(self, examples: list[Example], tokenize: Tokenize) -> dict[str, list]:
         """The columns of `Split.inputs` but `labels`: those of `input_columns`, with a row for each input."""

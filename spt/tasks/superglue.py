@@ -143,6 +143,9 @@ class RecordTask(Task):
     def shared_text(self, example: Example) -> str:
         return example["passage"]
 
+    def input_counts(self, examples: list[Example]) -> list[int]:
+        return [len(example["entities"]) for example in examples]
+
     def _tokenized(self, examples: list[Example], tokenize: Tokenize) -> dict[str, list]:
         """As in `Task`, with a row for each entity. The first row of a query says whether any of them is truncated."""
         pairs = [(e["passage"], e["query"].replace("@placeholder", name)) for e in examples for name in e["entities"]]

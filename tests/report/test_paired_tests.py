@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from pandas import Series
 from scipy.stats import ttest_rel
 
-from spt.report.paired_tests import example_test, holm, kind_of, mcnemar, seed_test
+from spt.records.paired_bootstrap import example_test, kind_of
+from spt.report.paired_tests import holm, mcnemar, seed_test
 from spt.report.seed_means import tolerance
 
 PERCENT = st.floats(0, 100)

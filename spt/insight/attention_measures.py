@@ -1,0 +1,77 @@
+"""The measures of the gate and of attention, of their sums over query positions (definitions: `Insight`)."""
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.special import entr
+
+from spt.insight.attention_sums import AttentionSums
+from spt.insight.result import LAYER_HEAD, LAYER_HEAD_SLOT, Axis, Measure
+
+DRAWS = 100  # samples of examples drawn anew, for standard errors
+FEWEST_EXAMPLES = 30  # with which there are standard errors
+PERMUTATIONS = 20  # of the labels
+
+
+def bootstrap_draws(examples: int, seed: int) -> Tensor:
+    """How often each example counts, [1 + draws, examples]: once, then drawn with replacement; no draws with few."""
+    draws = DRAWS if examples >= FEWEST_EXAMPLES else 0
+    counts = np.random.default_rng(seed).multinomial(examples, np.full(examples, 1 / examples), size=draws)
+    return torch.from_numpy(np.concatenate([np.ones((1, examples), dtype=counts.dtype), counts]))
+
+
+def with_permutations(labels: Tensor, seed: int) -> Tensor:
+    """The labels of all units, and permutations of them, [1 + permutations, units]."""
+    generator = torch.Generator().manual_seed(seed)
+    permuted = [labels[torch.randperm(len(labels), generator=generator)] for _ in range(PERMUTATIONS)]
+    return torch.stack([labels, *permuted])
+
+
+def attention_measures(sums: AttentionSums) -> dict[str, Measure | None]:
+    """The measures on data, by their names in `Insight`."""
+
+    def mean(name: str) -> Tensor:
+        total = sums.total(name)
+        return total / sums.positions.view(-1, *[1] * (total.dim() - 1))
+
+    share, entropy = mean("share"), mean("entropy")
+    slot_entropy = entr(share).sum(-1)
+    by_head = {
+        "prefix_mass": mean("mass"),
+        "slot_information": slot_entropy - entropy,
+        "slots_used": slot_entropy.exp(),
+        "slots_used_at_once": entropy.exp(),
+    }
+    by_slot = {"slot_share": share}
+    missing = []
+    if sums.has_gate:
+        gate = mean("gate")
+        by_slot |= {"gate_mean": gate, "gate_open": mean("open"), "gate_closed": mean("closed")}
+        between = (mean("squares") - gate.square().mean(-1)).clamp(min=0)
+        by_head |= {"gate_within": mean("within"), "gate_between": between}
+    else:
+        missing += ["gate_mean", "gate_open", "gate_closed", "gate_within", "gate_between"]
+    if sums.labels is not None:
+        chance = mutual_information(sums.permuted_joint).mean(0)
+        by_head["label_information"] = mutual_information(sums.joint) - chance
+    else:
+        missing.append("label_information")
+    measures: dict[str, Measure | None] = {name: _measure(values, LAYER_HEAD) for name, values in by_head.items()}
+    measures |= {name: _measure(values, LAYER_HEAD_SLOT) for name, values in by_slot.items()}
+    return measures | dict.fromkeys(missing)
+
+
+def mutual_information(joint: Tensor) -> Tensor:
+    """The mutual information in nats of label and slot, of their joint weights [n, labels, layers, heads, P].
+
+    Returns:
+        [n, layers, heads].
+    """
+    shares = joint.movedim(1, -2)
+    shares = shares / shares.sum((-2, -1), keepdim=True)
+    of_label, of_slot = entr(shares.sum(-1)).sum(-1), entr(shares.sum(-2)).sum(-1)
+    return of_label + of_slot - entr(shares).sum((-2, -1))
+
+
+def _measure(values: Tensor, axes: tuple[Axis, ...]) -> Measure:
+    return Measure.of(values.numpy(), axes)
