@@ -451,6 +451,17 @@ OTHERS: dict[str, tuple[str, list[str], dict[str, str | bytes], str]] = {
     "evaluate: an adapter that is a list": (
         "evaluate", ["run={tmp}"], {"adapter.json": "[]", "adapter.safetensors": b""}, "adapter.json"
     ),
+    "inspect: no run": ("inspect", [], {}, "run is missing"),
+    "inspect: no such run": ("inspect", ["run=/no/such"], {}, "/no/such"),
+    "inspect: an empty folder": ("inspect", ["run={tmp}"], {}, "is not the folder of a run or an adapter"),
+    "inspect: half an adapter": (
+        "inspect", ["run={tmp}"], {"adapter.json": "{", "adapter.safetensors": b""}, "adapter.json"
+    ),
+    "inspect: interventions that are no choice": (
+        "inspect", ["run={tmp}", "interventions=many"], {}, "interventions must be true or false, not 'many'"
+    ),
+    "inspect: output is a file": ("inspect", ["run={tmp}", "output={tmp}/a"], {"a": ""}, "output must name a folder"),
+    "inspect: an unknown option": ("inspect", ["run={tmp}", "spilt=test"], {}, "did you mean 'split'"),
     "predict: neither text nor input": ("predict", ["run={tmp}"], {}, "give one of text"),
     "predict: text and input": ("predict", ["run={tmp}", "text=a", "input=b"], {}, "give one of text"),
     "predict: an empty text": ("predict", ["run={tmp}", "text= "], {}, "text is empty"),

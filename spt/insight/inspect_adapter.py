@@ -143,6 +143,7 @@ def _measured(
     measures = attention_measures(sums)
     layers, heads = measures["prefix_mass"].values.shape  # type: ignore[union-attr]
     return Insight(
+        format=1,
         **about,  # type: ignore[arg-type]
         examples=texts.examples,
         positions=texts.positions,

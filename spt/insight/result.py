@@ -155,7 +155,7 @@ class Insight(Part):
         interventions: None if they were not asked for.
     """
 
-    format: Literal[1] = 1
+    format: Literal[1]
     adapter: str | None
     task: str | None
     split: str | None

@@ -1,0 +1,123 @@
+"""`python -m spt.inspect` and `spt.inspect`, from a trained run to the file."""
+
+import json
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+import spt
+from spt import train
+from spt.insight.result import Insight
+from tests.conftest import run
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory, data) -> dict[str, Path]:
+    """Runs of a few steps, by method."""
+    folder = tmp_path_factory.mktemp("insight")
+    few = ["model=demo", "trainer.max_steps=3", f"output_dir={folder}"]
+    ner, pair = (["task=" + task, f"task.data_dir={data}/{task}"] for task in ("demo_ner", "demo_pair"))
+    for settings in (
+        [*ner, "method=spt", "method.prefix_length=3", "trainer.bf16=true"],
+        [*pair, "method=p_tuning_v2", "method.prefix_length=2", "method.projection=8"],
+        [*pair, "method=linear_probe"],
+    ):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "argv", ["spt.train", *few, *settings])
+            train.main()
+    return {path.parent.name.split(".")[2]: path.parent for path in folder.glob("*/record.json")}
+
+
+@pytest.fixture
+def command(monkeypatch, capsys):
+    """The command in this process; returns (exit code, standard output, standard error)."""
+    import importlib
+
+    module = importlib.import_module("spt.inspect")
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["spt.inspect", *arguments])
+        monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+        code = 0
+        try:
+            module.main()
+        except SystemExit as exit:
+            code = 1
+            print(exit.code, file=sys.stderr)
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call
+
+
+def test_a_run(runs, command):
+    code, out, err = command(f"run={runs['spt']}")
+    assert code == 0 and "32 examples" in out and "slot" in out, err
+    found = Insight.from_json((runs["spt"] / "insight/insight.json").read_text())
+    assert (found.task, found.split, found.examples, found.prefix_length) == ("demo_ner", "validation", 32, 3)
+    assert found.labels == ("O", *spt.load(runs["spt"]).task.labels) and found.alpha == 8.0
+    changes = found.interventions
+    assert (changes.metric, changes.compared) == ("f1", "f1")
+    kinds = [(each.kind, each.which) for each in changes.changes]
+    assert kinds[:3] == [("without_slot", slot) for slot in range(3)]
+    assert kinds[-6:] == [*(("keep", count) for count in (0, 1, 2, 3)), ("gate_off", None), ("gate_fixed", None)]
+    for each in changes.changes:
+        assert each.difference == pytest.approx(each.score - changes.score)
+        assert each.low - 1e-9 <= each.difference <= each.high + 1e-9
+    assert changes.changes[-3].difference == 0  # all slots kept
+    record = json.loads((runs["spt"] / "record.json").read_text())
+    assert changes.score == pytest.approx(record["metrics"]["best_dev"], abs=0.02)
+    assert all(f"{change.score * 100:.2f}" in out for change in changes.changes)
+    assert f"{found.prefix_mass.values[0].mean():.3f}" in out
+
+
+def test_prefixes_without_a_gate_and_the_places_of_results(runs, command, tmp_path):
+    shutil.copytree(runs["p_tuning_v2"] / "adapter", tmp_path / "copied/adapter_of_mine")
+    for arguments, place in (
+        ([f"run={runs['p_tuning_v2']}/adapter"], runs["p_tuning_v2"] / "insight"),
+        ([f"run={tmp_path}/copied/adapter_of_mine"], tmp_path / "copied/insight"),
+        ([f"run={runs['p_tuning_v2']}", f"output={tmp_path}/new/place"], tmp_path / "new/place"),
+    ):
+        code, out, err = command(*arguments, "interventions=false", "split=train", "batch_size=5")
+        assert code == 0 and str(place) in out, err
+        found = Insight.from_json((place / "insight.json").read_text())
+        assert found.split == "train" and found.gate_mean is found.alpha is found.interventions is None
+        assert found.label_information.standard_error is not None
+
+
+@pytest.mark.parametrize(
+    ("method", "arguments", "message"),
+    [
+        ("linear_probe", [], "adapter has no prefixes to inspect: the methods with prefixes are spt, spt_sl"),
+        ("spt", ["split=dev"], "no split 'dev'.* known: test, train, validation"),
+        ("spt", ["file=/no/such.txt"], "cannot read .*such.txt"),
+        ("p_tuning_v2", ["file={tmp}/rows.jsonl"], "rows.jsonl, line 1: no field 'label'"),
+        ("spt", ["batch_size=0"], "batch_size must be a whole number"),
+        ("spt", ["seed=-1"], "seed must be a whole number"),
+    ],
+)
+def test_what_cannot_be_inspected_is_one_message(method, arguments, message, runs, command, tmp_path):
+    (tmp_path / "rows.jsonl").write_text('{"premise": "a", "hypothesis": "b"}\n')
+    given = [argument.replace("{tmp}", str(tmp_path)) for argument in arguments]
+    code, _, err = command(f"run={runs[method]}", *given, f"output={tmp_path}/out")
+    assert code == 1 and re.search(message, err) and err.count("error:") == 1 and "Traceback" not in err, err
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_function_is_there_after_the_command_in_a_new_process(runs, tmp_path):
+    code = f"""
+import runpy, sys, spt
+sys.argv = ["spt.inspect", "run={runs["spt"]}", "output={tmp_path}", "interventions=false"]
+runpy.run_module("spt.inspect", run_name="__main__", alter_sys=True)
+predictor = spt.load("{runs["spt"]}")
+examples = predictor.task.read("validation")
+for example in examples:
+    del example["tags"]
+print(spt.inspect(predictor, examples).label_information)
+"""
+    done = run("-c", code)
+    assert done.returncode == 0 and done.stdout.strip().endswith("None"), done.stdout + done.stderr
+    assert (tmp_path / "insight.json").is_file()
