@@ -16,13 +16,15 @@ MATRICES = ("key", "value")  # along the axis "matrix"
 
 
 def _numbers(value: Any) -> np.ndarray:
-    """An array of finite numbers, from an array or from lists."""
+    """A read-only array of finite numbers, from an array or from lists."""
     array = np.asarray(value)  # ValueError if rows differ in length
     if array.dtype.kind not in "iuf":
         raise ValueError("not an array of numbers")
     if not np.isfinite(array).all():
         raise ValueError("not all numbers are finite")
-    return array.astype(float)
+    numbers = array.astype(float)
+    numbers.setflags(write=False)
+    return numbers
 
 
 Numbers = Annotated[np.ndarray, BeforeValidator(_numbers), PlainSerializer(np.ndarray.tolist)]

@@ -10,7 +10,7 @@ from spt.insight.result import Insight, Intervention, Measure
 NAMES = {
     "without_slot": "without slot {}",
     "without_layer": "without layer {}",
-    "keep": "{} slots kept in each layer",
+    "keep": "kept slots of a layer: {}",
     "gate_off": "gate off",
     "gate_fixed": "gate fixed at its mean",
 }

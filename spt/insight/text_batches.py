@@ -136,12 +136,8 @@ def _numbered(batches: Iterable[tuple[dict[str, Tensor], Tensor]], task_type: st
             unit = numbers.view(*gold.shape, *[1] * (len(shape) - gold.dim())).expand(shape)
             labels.append(torch.tensor(index)[gold[has_label]])
             units += len(labels[-1])
-        flat, _ = padded_right(
-            {
-                name: tensor.flatten(0, -2)
-                for name, tensor in zip(("attention_mask", "owners", "units"), (mask, owners, unit), strict=True)
-            }
-        )
+        places = {"attention_mask": mask, "owners": owners, "units": unit}
+        flat, _ = padded_right({name: tensor.flatten(0, -2) for name, tensor in places.items()})
         kept = flat["attention_mask"].bool()
         count = int(row_owners.max()) + 1
         numbered.append(TextBatch(inputs, kept, examples, count, flat["owners"][kept], flat["units"][kept]))
