@@ -52,7 +52,7 @@ def changes(insight: Insight) -> Iterator[Change]:
         yield "keep", count, without_slots(place >= count)
     if insight.gate_mean is not None:
         yield "gate_off", None, lambda layer, log_gate: torch.zeros_like(log_gate)
-        yield "gate_fixed", None, gates_fixed(torch.from_numpy(insight.gate_mean.values))
+        yield "gate_fixed", None, gates_fixed(torch.tensor(insight.gate_mean.values))
 
 
 def scored_interventions(
