@@ -70,7 +70,7 @@ def test_gates_off_and_fixed():
     with torch.no_grad(), inspected_attention(model, seen.append, own["gate_fixed", None]):
         model(**batch())
     for layer in seen:
-        means = torch.from_numpy(found.gate_mean.values[layer.layer])
+        means = torch.tensor(found.gate_mean.values[layer.layer])
         torch.testing.assert_close(layer.log_gate.exp(), means[None, :, None].expand_as(layer.log_gate))
     assert {kind for kind, _ in changes_of(plain)} == {"without_slot", "without_layer", "keep"}
 
