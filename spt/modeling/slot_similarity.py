@@ -3,6 +3,8 @@
 Numbers are computed in float64. H is the whole width of a slot's vector, all heads together.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -54,7 +56,11 @@ def slot_similarity(model: nn.Module) -> Measures | None:
     layers = [prefix.vectors() for prefix in prefixes(model)]
     if not layers:
         return None
-    measures = {"mean_abs_cosine": mean_abs_cosine, "effective_rank": effective_rank, "norm": lambda each: norm(each)[0]}
+    measures = {
+        "mean_abs_cosine": mean_abs_cosine,
+        "effective_rank": effective_rank,
+        "norm": lambda each: norm(each)[0],
+    }
     by_kind = dict(zip(("key", "value"), zip(*layers, strict=True), strict=True))
     return {
         name: {kind: [float(measure(vectors.cpu())) for vectors in matrices] for kind, matrices in by_kind.items()}
