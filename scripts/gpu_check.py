@@ -246,7 +246,7 @@ def dropout(given: Given, measured: Measured) -> None:
     for dtype, bound in ((torch.float64, 1e-9), (torch.float32, 1e-4)):
         tensors = [tensor.to(dtype).requires_grad_() for tensor in (query, key, value)]
         gradients = []
-        for compute in (kernel_attention, gated._kernel):
+        for compute in (gated._recomputed, gated._kernel):
             torch.manual_seed(3)
             output = compute(*tensors, None, settings)
             torch.manual_seed(4)
@@ -258,7 +258,7 @@ def dropout(given: Given, measured: Measured) -> None:
     sums = []
     for moved in (start, start + step, start - step):
         torch.manual_seed(3)
-        sums.append(kernel_attention(moved, key.double(), value.double(), None, settings).sum())
+        sums.append(gated._recomputed(moved, key.double(), value.double(), None, settings).sum())
     slope = (torch.autograd.grad(sums[0], start)[0] * step).sum()
     error = measured["slope, float64"] = relative((sums[1] - sums[2]) / 2, slope)
     require(error <= 1e-6, f"the gradient under dropout is not the output's slope: off by {error:.1e} (bound 1e-6)")

@@ -21,6 +21,9 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 
+KEPT_BIAS = 2**25  # entries: 64 MB of a layer in bfloat16
+
+
 class Settings(NamedTuple):
     """The numbers in the equation.
 
@@ -86,12 +89,14 @@ def attention_output(
 def kernel_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, settings: Settings) -> Tensor:
     """The output of `gated_attention` by scaled_dot_product_attention, which adds the log gate to the scores.
 
-    The log gate and the mask are one bias, [batch, heads, length, P + text length]. The kernels would keep it for the
-    backward pass, which recomputes it instead. Under torch.compile the compiler decides what is kept.
+    The log gate and the mask are one bias, [batch, heads, length, P + text length], which the kernels keep for the
+    backward pass. A large one is recomputed there instead; for a small one that would take longer than the attention
+    (results/benchmarks). Under torch.compile the compiler decides what is kept.
     """
-    if settings.alpha is None or torch.compiler.is_compiling() or not torch.is_grad_enabled():
+    is_small = query.shape[:3].numel() * key.shape[2] <= KEPT_BIAS
+    if settings.alpha is None or is_small or torch.compiler.is_compiling() or not torch.is_grad_enabled():
         return _kernel(query, key, value, mask, settings)
-    return checkpoint(_kernel, query, key, value, mask, settings, use_reentrant=False)
+    return _recomputed(query, key, value, mask, settings)
 
 
 def join_prefix(prefix: Tensor, text: Tensor, heads: int) -> Tensor:
@@ -120,6 +125,10 @@ def additive_mask(mask: Tensor, dtype: torch.dtype) -> Tensor:
 def _kernel(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, settings: Settings) -> Tensor:
     bias = _bias(query, key, mask, settings)
     return F.scaled_dot_product_attention(query, key, value, bias, settings.attention_dropout, scale=settings.scaling)
+
+
+def _recomputed(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, settings: Settings) -> Tensor:
+    return checkpoint(_kernel, query, key, value, mask, settings, use_reentrant=False)
 
 
 def _bias(query: Tensor, key: Tensor, mask: Tensor | None, settings: Settings) -> Tensor | None:

@@ -3,8 +3,6 @@
 Numbers are computed in float64. H is the whole width of a slot's vector, all heads together.
 """
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 

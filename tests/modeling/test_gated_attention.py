@@ -223,8 +223,10 @@ def test_kernel_attention_is_the_equation_with_its_gradients(alpha, masked):
         torch.testing.assert_close(one, other)
 
 
-def test_kernel_attention_draws_dropout_again_and_keeps_no_bias(monkeypatch):
-    """The gradient belongs to the output, dropouts included, and the bias is freed before the backward pass."""
+@pytest.mark.parametrize("is_kept", [True, False])
+def test_kernel_attention_draws_dropout_again_where_it_keeps_no_bias(is_kept, monkeypatch):
+    """The gradient belongs to the output, dropouts included, and a large bias is freed before the backward pass."""
+    monkeypatch.setattr(gated, "KEPT_BIAS", 10**6 if is_kept else 0)
     biases = []
     bias_of = gated._bias
 
@@ -241,11 +243,11 @@ def test_kernel_attention_draws_dropout_again_and_keeps_no_bias(monkeypatch):
         return kernel_attention(*arguments, None, settings)
 
     output = call()
-    assert len(biases) == 1 and biases[0]() is None
+    assert len(biases) == 1 and (is_kept or biases[0]() is None)
     direction = torch.randn_like(arguments[0])
     torch.manual_seed(4)
     (gradient,) = torch.autograd.grad(output.sum(), arguments[0])
-    assert len(biases) == 2
+    assert len(biases) == (1 if is_kept else 2)
     with torch.no_grad():
         step = 1e-6 * direction
         arguments = (arguments[0] + step, *arguments[1:])
