@@ -20,7 +20,6 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-
 KEPT_BIAS = 2**25  # entries: 64 MB of a layer in bfloat16
 
 
