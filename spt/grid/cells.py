@@ -10,7 +10,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from spt.errors import SptError, is_whole, nearest
-from spt.recipes import recipes
+from spt.recipes import recipe_setting, recipes
 
 ROW_KEYS = {"method", "recipe", "set"}
 
@@ -115,7 +115,8 @@ def _cells(
     for model, task, row in itertools.product(part["models"], part["tasks"], part.get("rows", list(rows))):
         if row not in rows:
             raise SptError(f"table {name} has no row {row!r}: {nearest(row, rows)}")
-        rates = tuple(profile["learning_rates"].get(rows[row].get("method"), ()))
+        recipe = _recipe(name, row, rows[row], task, model)
+        rates = tuple(profile["learning_rates"].get(rows[row]["method"], ()))
         is_searched = len(rates) > 1 and table.get("search", True)
         for point in points:
             overrides = [
@@ -133,18 +134,31 @@ def _cells(
                     model=model,
                     row=row,
                     point=point,
-                    overrides=(*_groups(name, row, rows[row], task, model), *overrides),
-                    seeds=tuple(part.get("seeds", profile["seeds"])),
+                    overrides=(*_groups(rows[row], recipe, task, model), *overrides),
+                    seeds=_seeds(part.get("seeds", profile["seeds"]), profile, recipe),
                     learning_rates=rates if is_searched else (),
                 )
             )
     return every
 
 
-def _groups(table: str, row: str, spec: dict[str, Any], task: str, model: str) -> list[str]:
+def _recipe(table: str, row: str, spec: dict[str, Any], task: str, model: str) -> str | None:
+    """The name of the recipe that a row's run takes on a task with a model; None if none is published."""
     unknown = spec.keys() - ROW_KEYS
     if unknown or "method" not in spec:
         raise SptError(f"row {row!r} of table {table} needs method, and takes recipe and set, not {sorted(unknown)}")
-    recipe = f"{spec['recipe']}/{task}/{model}" if "recipe" in spec else None
+    name = f"{spec.get('recipe', spec['method'])}/{task}/{model}"
+    return name if name in recipes() else None
+
+
+def _groups(spec: dict[str, Any], recipe: str | None, task: str, model: str) -> list[str]:
+    """The overrides that choose task, model and method; those of the method's own recipe follow from them."""
     groups = [f"task={task}", f"model={model}", f"method={spec['method']}"]
-    return [*groups, *([f"recipe={recipe}"] if recipe in recipes() else [])]
+    return [*groups, *([f"recipe={recipe}"] if recipe is not None and "recipe" in spec else [])]
+
+
+def _seeds(seeds: list[int], profile: dict[str, Any], recipe: str | None) -> tuple[int, ...]:
+    """As many seeds as given, the published run's first where the profile says `published_seed`."""
+    published = recipe_setting(recipe, "seed") if recipe is not None and profile.get("published_seed") else None
+    first = [] if published is None else [published]
+    return (*first, *(seed for seed in seeds if seed not in first))[: len(seeds)]

@@ -14,9 +14,16 @@ from spt.grid.match_records import Finished, Records, Result, choose
 from spt.paths import CONF
 from spt.records.fingerprint import fingerprint
 from spt.records.schema import read_record
+from spt.report.published_numbers import read_numbers
+from tests.conftest import REPO
 
 TABLES = sorted(path.stem for path in (CONF / "table").glob("*.yaml"))
 PROFILES = sorted(path.stem for path in (CONF / "profile").glob("*.yaml"))
+PARTS = [
+    (path.stem, profile)
+    for path in sorted((CONF / "table").glob("*.yaml"))
+    for profile in OmegaConf.load(path).profiles
+]
 
 
 @pytest.fixture(autouse=True)
@@ -33,7 +40,7 @@ def test_the_shipped_tables():
     assert set(TABLES) == {
         "superglue", "ner", "glue", "ablation", "prefix_length", "sl_weight", "alpha", "train_size"
     }  # fmt: skip
-    assert set(PROFILES) == {"smoke", "cpu", "paper"}
+    assert set(PROFILES) == {"smoke", "cpu", "paper", "published"}
     published = {(c.task, c.model, c.row) for c in grid("profile=paper", "table=[superglue,ner]")}
     four = ("fine_tuning", "prefix_tuning", "spt", "spt_sl")
     bert = ("bert-base-cased", "bert-large-cased", "roberta-large")
@@ -46,8 +53,7 @@ def test_the_shipped_tables():
     assert len(factors) == 12  # gate x SL x key dropout x score dropout, where there is a gate
 
 
-@pytest.mark.parametrize("table", TABLES)
-@pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.parametrize(("table", "profile"), PARTS)
 def test_every_cell_is_a_run(table, profile, composer):
     found = grid(f"table={table}", f"profile={profile}")
     assert found and len({cell.name for cell in found}) == len(found)
@@ -108,7 +114,23 @@ def test_the_paper_s_recipes_are_taken(composer):
     config = composer.config(cell.jobs(None)[0])
     assert config["recipe"]["name"] == "spt_sl/rte/bert-base-cased"
     assert (config["method"]["prefix_length"], config["method"]["sl_weight"]) == (8, 0)
-    assert config["trainer"]["num_train_epochs"] == 50 and config["seed"] == 11
+    assert config["trainer"]["num_train_epochs"] == 50 and config["seed"] == 44
+
+
+def test_the_published_seed_comes_first():
+    seeds = {cell.name: cell.seeds for cell in grid("profile=paper", "table=[superglue,glue]")}
+    assert seeds["superglue/wsc/bert-base-cased/spt_sl"] == (100, 11, 12, 13, 14)
+    assert seeds["superglue/wsc/bert-base-cased/spt"] == (100, 11, 12, 13, 14)  # of the recipe that the row names
+    assert seeds["superglue/boolq/bert-base-cased/spt_sl"] == (11, 12, 13, 14, 15)
+    assert seeds["glue/cola/roberta-large/spt"] == (11, 12, 13, 14, 15)  # none is published
+
+
+def test_profile_published_is_the_cells_with_a_published_number():
+    numbers = read_numbers(REPO / "results" / "reference" / "published_results.csv")
+    cells_with_one = {(row["task"], row["model"], row["method"]) for row in numbers}
+    found = grid("profile=published")
+    assert {(cell.task, cell.model, cell.row) for cell in found} == cells_with_one and len(found) == len(cells_with_one)
+    assert all(len(cell.seeds) == 1 for cell in found)
 
 
 def test_identity_is_what_was_run_not_where(composer):

@@ -130,10 +130,9 @@ def rte(demo, tmp_path_factory):
     made = Made(demo, tmp_path_factory.mktemp("rte"), "table=superglue", "profile=paper")
     for seed, right in ((11, 200), (12, 204), (13, 206)):
         made.run("superglue/rte/bert-base-cased/spt_sl", seed, outcomes(right))
-    for seed in (11, 12, 13, 14, 15):
-        made.run(
-            "superglue/rte/bert-base-cased/spt", seed, outcomes(200), wall_seconds=60.0 * seed, trainable_parameters=99
-        )
+    for minutes, seed in enumerate((44, 11, 12, 13, 14), start=11):
+        facts = {"wall_seconds": 60.0 * minutes, "trainable_parameters": 99}
+        made.run("superglue/rte/bert-base-cased/spt", seed, outcomes(200), **facts)
     made.run("superglue/rte/bert-base-cased/prefix_tuning", 11, outcomes(200), collapsed=True)
     made.fail("superglue/rte/bert-base-cased/fine_tuning", 11, "out of memory")
     return made
@@ -374,7 +373,7 @@ def test_figures_go_with_the_runs(rte, texts, tmp_path):
 def test_the_readme_says_what_was_run_and_what_not(texts):
     text = texts["README.md"]
     flat = " ".join(text.split())
-    assert "| SuperGLUE | 1 of 60 | 9 | 11, 12, 13, 14, 15 | bert-base-cased | 1.0" in text
+    assert "| SuperGLUE | 1 of 60 | 9 | 11, 12, 13, 14, 44 | bert-base-cased | 1.0" in text
     assert "9 runs in all" in flat and "c0ffee000000 (9 runs)" in flat
     assert "`superglue/rte/bert-base-cased/fine_tuning`, seed 11: out of memory" in flat
     assert "3 of 5 seeds: superglue, bert-base-cased: rte: spt_sl" in flat
