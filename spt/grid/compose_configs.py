@@ -118,11 +118,14 @@ def identity(config: dict[str, Any]) -> str:
 
 
 def comparable(config: dict[str, Any]) -> dict[str, Any]:
-    """The settings of a resolved config that change a result, wherever data and weights are stored."""
+    """The settings of a resolved config that change a result, wherever data and weights are stored.
+
+    A setting that is null counts as absent, so that one that is new changes no identity before it is used.
+    """
     kept = settings(config)
     for group, locations in LOCATIONS.items():
         kept[group] = {key: value for key, value in kept[group].items() if key not in locations}
-    return _as_floats(kept)
+    return _normalised(kept)
 
 
 def differences(config: dict[str, Any], earlier: dict[str, Any]) -> list[str]:
@@ -144,10 +147,10 @@ def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return values
 
 
-def _as_floats(value: Any) -> Any:
-    """A setting with whole numbers as floats, so that `method.sl_weight=0` equals a default of 0.0."""
+def _normalised(value: Any) -> Any:
+    """A setting without nulls, and with whole numbers as floats: `method.sl_weight=0` equals a default of 0.0."""
     if isinstance(value, dict):
-        return {key: _as_floats(item) for key, item in value.items()}
+        return {key: _normalised(item) for key, item in value.items() if item is not None}
     if isinstance(value, list):
-        return [_as_floats(item) for item in value]
+        return [_normalised(item) for item in value]
     return float(value) if is_whole(value) else value
