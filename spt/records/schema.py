@@ -77,6 +77,7 @@ class FinishedRun(Run):
     metric: str  # the one that selects the best epoch
     metrics: Metrics  # the values of `metric`
     scores: dict[str, dict[str, float] | None]  # all metrics, by split as in `metrics`
+    baselines: dict[str, dict[str, float]] | None = None  # by split: `metric` of the majority class, of random classes
     best_epoch: Count | None  # by dev score, the first of equals
     epochs: Count
     steps: Count

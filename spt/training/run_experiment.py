@@ -28,6 +28,7 @@ from spt.records.run_folder import RunFolder
 from spt.records.schema import CHECKPOINT, LOG
 from spt.sweeps.gpu_assignment import take_one_gpu
 from spt.tasks.base import REQUIRED, Task, data_fingerprint, describe_task
+from spt.tasks.baselines import baseline_scores
 from spt.tasks.tokenized_cache import encoded
 from spt.training import preemption, process_group
 from spt.training.checkpoint import Checkpoint, Within, read_checkpoint, training_state
@@ -227,6 +228,7 @@ class Experiment:
             "metric": self.metric,
             "metrics": {name: of and of[self.metric] for name, of in scores.items()},
             "scores": scores,
+            "baselines": self._baselines(),
             "best_epoch": best and best.epoch,
             "epochs": last.epoch if last else 0,
             "steps": self.loop.step,
@@ -337,6 +339,11 @@ class Experiment:
             "seconds": time.perf_counter() - self.started + (before.seconds if before else 0.0),
             "peak_memory_bytes": max(self.memory.bytes(), before.peak_memory_bytes if before else 0),
         }
+
+    def _baselines(self) -> dict[str, dict[str, float]]:
+        train = self.splits["train"].examples
+        others = {name: split.examples for name, split in self.splits.items() if name != "train"}
+        return {name: baseline_scores(self.task, train, examples) for name, examples in others.items()}
 
     def _about(self, epoch: Epoch) -> dict[str, Any]:
         """What an adapter says of itself: enough to use it, and to train it again."""

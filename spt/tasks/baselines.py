@@ -1,0 +1,29 @@
+"""Scores without a model: what a table's numbers must be above to show anything."""
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+
+from spt.tasks.base import Task
+from spt.tasks.encoded_split import Example
+
+DRAWS = 100  # of random predictions, whose mean score is given
+
+
+def baseline_scores(task: Task, train: list[Example], examples: list[Example]) -> dict[str, float]:
+    """The task's first metric on `examples` by predicting train's most frequent class, and classes at random.
+
+    Returns:
+        "majority" and "random"; nothing for tasks whose target is not one class of an example (tags, numbers, ReCoRD).
+    """
+    if task.target != "label" or task.task_type == "regression":
+        return {}
+    metric = task.metrics[0]
+
+    def score(predictions: list[Any]) -> float:
+        return task.score(predictions, examples)[metric]
+
+    ((majority, _),) = Counter(example["label"] for example in train).most_common(1)
+    drawn = np.random.default_rng(0).integers(len(task.classes), size=(DRAWS, len(examples)))
+    return {"majority": score([majority] * len(examples)), "random": float(np.mean([*map(score, drawn.tolist())]))}

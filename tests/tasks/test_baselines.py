@@ -1,0 +1,33 @@
+"""Scores of the majority class and of random classes, which every classification table has."""
+
+import pytest
+
+from spt.tasks.baselines import baseline_scores
+from tests.tasks.test_base import task
+
+
+def labelled(*labels):
+    return [{"label": label} for label in labels]
+
+
+def test_the_majority_is_that_of_train_and_random_is_the_mean_of_draws():
+    found = baseline_scores(task("demo_pair"), labelled(1, 1, 0), labelled(*[1] * 30, *[0] * 70))
+    assert found == {"majority": pytest.approx(0.3), "random": pytest.approx(0.5, abs=0.02)}
+
+
+def test_a_choice_is_random_among_its_choices():
+    found = baseline_scores(task("copa"), labelled(0, 0, 1), labelled(*[0, 1] * 50))
+    assert found == {"majority": 0.5, "random": pytest.approx(0.5, abs=0.02)}
+
+
+@pytest.mark.parametrize("name", ["demo_ner", "stsb", "record"])
+def test_tags_numbers_and_entities_have_none(name):
+    assert baseline_scores(task(name), [], []) == {}
+
+
+@pytest.mark.parametrize("name", ["multirc", "cb"])
+def test_grouped_and_averaged_metrics_are_scored_as_those_of_a_model(name):
+    made = task(name)
+    examples = [{"label": index % 2, "question": f"{index // 4}"} for index in range(40)]
+    found = baseline_scores(made, examples, examples)
+    assert 0 <= found["majority"] <= 1 and 0 < found["random"] < 1
