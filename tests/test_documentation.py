@@ -274,13 +274,13 @@ def test_python_runs(block, workplace, trained):
 
 def test_the_results_are_those_of_the_tables():
     reported = [row for path in (REPO / "results/tables").glob("*.md") for row in rows(path)]
-    for page in ("README.md", "docs/reproduce.md"):
+    for page, fewest in (("README.md", 5), ("docs/reproduce.md", 25)):
         shown = [
             (cells[0].replace("`", ""), score)
             for cells in rows(REPO / page)
             for score in SCORE.findall("|".join(cells))
         ]
-        assert len(shown) >= 30
+        assert len(shown) >= fewest
         for name, score in shown:
             assert any(name in cells and score in "|".join(cells) for cells in reported), f"{page}: {name} {score}"
 

@@ -123,6 +123,7 @@ def _cells(
                 *profile["set"],
                 *profile["tasks"].get(task, []),
                 *(f"trainer.learning_rate={rate}" for rate in rates[:1] if not is_searched),
+                *part.get("set", []),
                 *rows[row].get("set", []),
                 *([f"{point[0]}={point[1]}"] if point else []),
             ]

@@ -319,8 +319,8 @@ def test_learning_rates_and_the_split_that_selects_nothing(demo, tmp_path):
     made.run("superglue/copa/minilm/spt", 11, outcomes(9, 10), split="held_out", rate=0.01)
     texts = made.report()
     text = texts["tables/superglue.md"]
-    assert "| minilm | cb | spt | 0.02 | 0.02: 82.00, 0.01: 80.00, 0.005: 80.00 |" in text
-    assert "| minilm | copa | spt | not all tried | 0.02: not run, 0.01: 90.00, 0.005: not run |" in text
+    assert "| minilm | cb | spt | 0.02 | 0.01: 80.00, 0.005: 80.00, 0.02: 82.00 |" in text
+    assert "| minilm | copa | spt | not all tried | 0.01: 90.00, 0.005: not run, 0.02: not run |" in text
     assert "| minilm | cb | spt − prefix_tuning | held_out | 2 | +5.00 |" in text
     assert "cb ours" in text and "cb Δ" not in text and "Nothing is published for cb, copa, wsc." in text
     assert "not run, but 1 of 3 learning rates tried: superglue, minilm: copa: spt" in " ".join(
