@@ -1,22 +1,25 @@
 """Make the tables: `python -m spt.reproduce table=ner profile=cpu` plans the grid, runs what is missing, reports."""
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from spt.command import command, sweep_name
-from spt.errors import SptError
+from spt.errors import SptError, is_number
 
 if TYPE_CHECKING:
-    from spt.grid.missing_runs import Costs, Plan
+    from spt.grid.missing_runs import Plan
+    from spt.grid.run_costs import Costs
 
 
 @command("reproduce", flags={"--dry-run": "dry_run=true"})
 def main(config: DictConfig) -> None:
     """Show the plan and its cost, run what is missing or stale, publish the records, write the report."""
     from spt.files import written
-    from spt.grid.missing_runs import Costs, Plan
+    from spt.grid.missing_runs import Plan
+    from spt.grid.run_costs import Costs
     from spt.records.folder_lock import locked
 
     if "smoke" in config.profiles and len(config.profiles) > 1:
@@ -26,12 +29,15 @@ def main(config: DictConfig) -> None:
     for key in ("dry_run", "force"):
         if not isinstance(config[key], bool):
             raise SptError(f"{key} must be true or false, not {config[key]!r}")
+    if config.tflops is not None and not (is_number(config.tflops) and 0 < config.tflops < math.inf):
+        raise SptError(f"tflops must be a finite number above 0, not {config.tflops!r}")
     for key in ("output_dir", "results_dir"):
         if not isinstance(config[key], str) or not config[key]:
             raise SptError(f"{key} must be a folder, not {config[key]!r}")
     plan = Plan(config, data_fingerprint)
     costs = Costs(plan.records.finished.values())
-    show(plan, costs)
+    show(plan)
+    show_costs(plan, costs, config)
     if config.dry_run:
         return
     try:
@@ -102,13 +108,11 @@ def data_fingerprint(task: dict[str, Any]) -> str:
     return fingerprint(instantiate(OmegaConf.create(task), _convert_="all").load())
 
 
-def show(plan: "Plan", costs: "Costs") -> None:
-    """Print the plan as a table, and its estimated cost."""
+def show(plan: "Plan") -> None:
+    """Print the plan as a table."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
-
-    from spt.grid.progress_bars import duration
 
     console = Console(soft_wrap=True, highlight=False)
     table = Table(box=box.SIMPLE)
@@ -122,20 +126,50 @@ def show(plan: "Plan", costs: "Costs") -> None:
     console.print(table)
     if runs.table.nunique() > 1:
         console.print("a run that several tables share counts in the first")
-    missing = plan.missing().values()
+
+
+def show_costs(plan: "Plan", costs: "Costs", config: DictConfig) -> None:
+    """Print what the missing runs cost: seconds by finished runs like them, floating point operations of the others."""
+    from spt.console import console, duration
+    from spt.grid.run_costs import run_flops
+
+    missing = [plan.config(job) for job in plan.missing().values()]
     if not missing:
         console.print("nothing to run: every run has its record")
         return
-    known = [seconds for job in missing if (seconds := costs.of(plan.config(job))) is not None]
-    words = [f"{len(missing)} runs to do"]
-    if known:
+    words, others = [f"{len(missing)} runs to do"], []
+    measured: dict[str, list[float]] = {}
+    for run in missing:
+        by_machine = costs.by_machine(run)
+        for machine, seconds in by_machine.items():
+            measured.setdefault(machine, []).append(seconds)
+        if not by_machine:
+            others.append(run_flops(run, config.costs))
+    for machine, times in sorted(measured.items()):
         words.append(
-            f"{len(known)} of them take about {duration(sum(known))} one after the other, by finished ones "
-            f"like them on {'; '.join(sorted(costs.machines))}"
+            f"{len(times)} of them take about {duration(sum(times))} one after the other, by runs on {machine}"
         )
-    if len(known) < len(missing):
-        words.append(f"no estimate for {len(missing) - len(known)} of them: no run like them has finished yet")
-    console.print("; ".join(words))
+    known = [flops for flops in others if flops is not None]
+    if known:
+        words.append(f"{len(known)} others take about {_cost(sum(known), config.tflops)}")
+    if len(known) < len(others):
+        words.append(
+            f"no estimate for {len(others) - len(known)}: conf/costs.yaml has no sizes of their encoder or task"
+        )
+    console.print("; ".join(words), highlight=False, soft_wrap=True)
+
+
+def _cost(flops: float, tflops: float | None) -> str:
+    """Floating point operations in words, and in GPU-hours where the speed of the GPU is given or can be measured."""
+    speed = tflops
+    if speed is None:
+        from spt.grid.gpu_speed import achieved_tflops
+
+        speed = achieved_tflops()
+    operations = f"{flops / 1e15:,.0f} PFLOP"
+    if speed is None:
+        return f"{operations} (tflops=<what your GPU achieves in training> shows hours)"
+    return f"{flops / 1e12 / speed / 3600:,.1f} GPU-hours: {operations} at {speed:.0f} TFLOP/s"
 
 
 if __name__ == "__main__":

@@ -423,6 +423,8 @@ OTHERS: dict[str, tuple[str, list[str], dict[str, str | bytes], str]] = {
         f"reproduce: {option}": ("reproduce", ["table=ner", "--dry-run", option], {}, message)
         for option, message in (
             ("dry_run=perhaps", "dry_run must be true or false"),
+            ("tflops=0", "tflops must be a finite number above 0, not 0"),
+            ("tflops=fast", "tflops must be a finite number above 0, not 'fast'"),
             ("force=perhaps", "force must be true or false"),
             ("output_dir=null", "output_dir must be a folder"),
             ("profiles.smoke.seeds=[]", "seeds must be a list of different whole numbers"),

@@ -37,7 +37,7 @@ EXCEPTIONS = {("modeling.lora", "peft")}
 HEAVY = {"torch", "transformers", "datasets"}
 LIGHT_MODULES = {"command", "records.schema", "records.fingerprint", "sweeps.multirun", *FOUNDATION}
 LIGHT_FOLDERS = ("report", "grid")
-NOT_LIGHT = {"grid.launch_runs"}
+NOT_LIGHT = {"grid.launch_runs", "grid.gpu_speed"}
 
 
 def module_name(path: Path) -> str:

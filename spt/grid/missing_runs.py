@@ -1,7 +1,6 @@
-"""Which runs of a grid are finished, which are missing, and what the missing ones will cost."""
+"""Which runs of a grid are finished, and which are missing."""
 
 import re
-import statistics
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from spt.grid.cells import Job, cells
 from spt.grid.compose_configs import Composer
 from spt.grid.copy_records import publish, withdraw
 from spt.grid.local_data import DataFingerprint, LocalSources
-from spt.grid.match_records import RECORDS, Finished, Records, Result, collect
+from spt.grid.match_records import RECORDS, Records, Result, collect
 from spt.hydra_overrides import quoted
 
 PLAIN = re.compile(r"[A-Za-z./][\w./-]*")  # text that Hydra's grammar reads without quotes
@@ -153,30 +152,3 @@ def _jobs(result: Result) -> list[Job]:
     cell = result.cell
     rate = cell.learning_rates[0] if cell.learning_rates and result.learning_rate is None else result.learning_rate
     return [*cell.trials, *cell.jobs(rate)]
-
-
-class Costs:
-    """Estimates of run time from finished runs: seconds per epoch of the same task, model and method.
-
-    Attributes:
-        machines: the processors and accelerators that the finished runs used.
-    """
-
-    def __init__(self, finished: Iterable[Finished]):
-        self.seconds: dict[tuple[str, ...], list[float]] = {}
-        self.machines: set[str] = set()
-        for run in finished:
-            record = run.record
-            if record["status"] != "finished":
-                continue
-            names = (record["task"], record["model"], record["method"])
-            for key in (names, names[:2]):
-                self.seconds.setdefault(key, []).append(record["wall_seconds"] / record["epochs"])
-            hardware = record["hardware"]
-            self.machines.add(hardware["accelerator"] or f"{hardware['processor']}, threads: {hardware['threads']}")
-
-    def of(self, config: dict[str, Any]) -> float | None:
-        """The seconds that a run with this config will take; None if no run of its task and model has finished."""
-        names = tuple(config[group]["name"] for group in ("task", "model", "method"))
-        measured = self.seconds.get(names) or self.seconds.get(names[:2])
-        return None if measured is None else statistics.fmean(measured) * config["trainer"]["num_train_epochs"]

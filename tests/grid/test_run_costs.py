@@ -1,0 +1,67 @@
+"""What runs cost: by finished runs, and by the sizes of their encoder and data."""
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from transformers import BertConfig
+
+from spt.grid.cells import cells
+from spt.grid.compose_configs import Composer
+from spt.grid.gpu_speed import achieved_tflops, measured_tflops
+from spt.grid.match_records import Finished
+from spt.grid.run_costs import Costs, Encoder, run_flops
+from spt.paths import CONF
+
+
+@pytest.fixture
+def planned():
+    """The config of a run of each cell by its name, and the known sizes."""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config, composer = compose("reproduce", ["profile=[cpu,paper]"]), Composer()
+        yield {cell.name: composer.config(cell.jobs(None)[0]) for cell in cells(config)}, config.costs
+
+
+def test_the_flops_of_a_layer_are_those_of_its_matrices():
+    hidden, inner, tokens = 8, 32, 5
+    weights = 4 * hidden * hidden + 2 * hidden * inner
+    scores_and_sums = 2 * tokens * tokens * hidden * 2
+    assert Encoder(3, hidden, inner).forward_flops(tokens, tokens) == 3 * (2 * tokens * weights + scores_and_sums)
+
+
+def test_a_run_takes_more_with_more_epochs_examples_slots_and_a_trained_backbone(planned):
+    configs, sizes = planned
+    spt = configs["superglue/rte/bert-base-cased/spt"]
+    flops = run_flops(spt, sizes)
+    doubled = spt | {"trainer": spt["trainer"] | {"num_train_epochs": 2 * spt["trainer"]["num_train_epochs"]}}
+    assert run_flops(doubled, sizes) == pytest.approx(2 * flops)
+    assert run_flops(spt | {"method": spt["method"] | {"prefix_length": 200}}, sizes) > flops
+    assert run_flops(spt | {"task": spt["task"] | {"train_examples": 10}}, sizes) < flops / 2
+    tuned = spt | {"method": configs["superglue/rte/bert-base-cased/fine_tuning"]["method"]}
+    assert 1.3 * flops < run_flops(tuned, sizes) < 1.5 * flops
+    assert run_flops(spt | {"model": spt["model"] | {"name": "another"}}, sizes) is None
+
+
+def test_every_cell_of_paper_and_cpu_has_an_estimate(planned):
+    configs, sizes = planned
+    assert all(run_flops(config, sizes) for config in configs.values())
+
+
+def test_times_are_of_the_machines_that_ran_it(planned):
+    configs, _ = planned
+    config = configs["superglue/cb/minilm/spt"]
+    names = {group: config[group]["name"] for group in ("task", "model", "method")}
+    machines = [{"accelerator": None, "processor": "A CPU", "threads": 1}, {"accelerator": "A GPU"}]
+    runs = [
+        Finished(names | {"status": "finished", "wall_seconds": seconds, "epochs": 10, "hardware": machine}, CONF)
+        for seconds, machine in zip((100.0, 20.0), machines, strict=True)
+    ]
+    costs, epochs = Costs(runs), config["trainer"]["num_train_epochs"]
+    assert costs.by_machine(config) == {"A CPU, threads: 1": 10.0 * epochs, "A GPU": 2.0 * epochs}
+    assert costs.of(config) == 2.0 * epochs
+    assert Costs([]).of(config) is None
+
+
+def test_the_speed_of_a_device_is_measured():
+    tiny = BertConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64)
+    assert measured_tflops(torch.device("cpu"), tiny) > 0
+    assert (achieved_tflops() is None) == (not torch.cuda.is_available())
