@@ -33,8 +33,9 @@ def records(folder):
     return [json.loads(path.read_text()) for path in sorted(folder.glob("*/record.json"))]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("launcher", LAUNCHERS)
+@pytest.mark.parametrize(
+    "launcher", [pytest.param("joblib", marks=pytest.mark.slow), pytest.param("submitit_local", marks=pytest.mark.soak)]
+)
 def test_a_failing_job_is_named_and_the_other_is_finished(launcher, tmp_path):
     done = sweep(tmp_path, launcher, "method.prefix_length=0,4")
     assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr

@@ -40,7 +40,7 @@ def disk(tmp_path):
     subprocess.run(["umount", "--lazy", str(made.folder)], check=True)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_full_disk_at_every_write_of_a_run(disk, start, straight):
     """With more and more room, until it is enough: each time the same command resumes once there is more."""
     expected, named, room = straight(*SPT_SL), set(), 4

@@ -137,7 +137,7 @@ def table(folder: Path) -> str:
     return (folder / "smoke" / "tables" / "ner.csv").read_text()
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_two_processes_share_a_grid(tmp_path):
     found = many(tmp_path, 2)
     assert len(found) == 4 and all(record["resumed"] == 0 for record in found)
