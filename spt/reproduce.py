@@ -166,10 +166,10 @@ def _cost(flops: float, tflops: float | None) -> str:
         from spt.grid.gpu_speed import achieved_tflops
 
         speed = achieved_tflops()
-    operations = f"{flops / 1e15:,.0f} PFLOP"
+    operations = f"{flops / 1e15:,.0f} PFLOP" if flops >= 1e16 else f"{flops / 1e12:,.0f} TFLOP"
     if speed is None:
         return f"{operations} (tflops=<what your GPU achieves in training> shows hours)"
-    return f"{flops / 1e12 / speed / 3600:,.1f} GPU-hours: {operations} at {speed:.0f} TFLOP/s"
+    return f"{flops / 1e12 / speed / 3600:,.2f} GPU-hours: {operations} at {speed:.0f} TFLOP/s"
 
 
 if __name__ == "__main__":
