@@ -23,6 +23,7 @@ PAIR, NER = [*DEMO, "task=demo_pair"], [*DEMO, "task=demo_ner"]
 OWN = [*DEMO, "task=custom", "task.train={tmp}/train.csv", "task.validation={tmp}/dev.csv", "task.text=[text]"]
 REVIEWS = "text,label\nthe old apple,a\nthe child,b\n"
 SENTENCE = "EU B-ORG\nrejects O\n\n"
+BEFORE, ENCODER = "tests/fixtures/before/runs", "base_model=spt/demo/encoder"
 HAS_OPTUNA = find_spec("optuna") is not None
 
 CONFIGS = {
@@ -477,6 +478,25 @@ OTHERS: dict[str, tuple[str, list[str], dict[str, str | bytes], str]] = {
     "predict: a text that is not UTF-8": ("predict", ["run={tmp}", "text=a\udcff"], {}, "text is not UTF-8"),
     "evaluate: output is a device": ("evaluate", ["run={tmp}", "output=/dev/null"], {}, "not a regular file"),
     "predict: output is a folder": ("predict", ["run={tmp}", "text=a", "output={tmp}"], {}, "is a folder"),
+    "prune: no run": ("prune", ["keep=5"], {}, "run is missing"),
+    "prune: no number of slots": ("prune", ["run={tmp}"], {}, "keep is missing"),
+    "prune: no slots": ("prune", ["run={tmp}", "keep=0"], {}, "keep must be a whole number of slots, .* not 0"),
+    "prune: slots in words": ("prune", ["run={tmp}", "keep=few"], {}, "keep must be a whole number .* not 'few'"),
+    "prune: no adapter": ("prune", ["run={tmp}", "keep=1"], {}, "is not the folder of a run or an adapter"),
+    "prune: an output that exists": (
+        "prune", ["run={tmp}", "keep=1", "output={tmp}/a"], {"a/b": ""}, "/a is there already: delete it, or"
+    ),
+    "prune: a default output that exists": (
+        "prune", ["run={tmp}", "keep=1"], {"adapter/b": "", "pruned_1": ""}, "pruned_1 is there already"
+    ),
+    "prune: no output": ("prune", ["run={tmp}", "keep=1", "output=3"], {}, "output must name a folder, not 3"),
+    "prune: more slots than there are": (
+        "prune", [f"run={BEFORE}/demo_pair.demo.spt.ce43461f7ccf", "keep=21", ENCODER], {},
+        "keep=21 is more than the 20 slots that each layer of .* has",
+    ),
+    "prune: a run without prefixes": (
+        "prune", [f"run={BEFORE}/demo_choice.demo.lora.bcccf440fea0", "keep=1", ENCODER], {}, "has no prefixes to prune"
+    ),
     "push: no repository": ("push", ["run={tmp}"], {}, "repository is missing"),
     "push: no adapter": ("push", ["run={tmp}", "repository=a/b"], {}, "is not the folder of a run or an adapter"),
 }  # fmt: skip

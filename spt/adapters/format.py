@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import BeforeValidator, Field, PlainSerializer, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -47,6 +47,12 @@ def _configured(kind: type) -> BeforeValidator:
     return BeforeValidator(build)
 
 
+def prefix_settings(config: PrefixConfig | None) -> dict[str, Any] | None:
+    """The settings of prefixes in adapter.json; earlier versions can read them, if positions have no own shift."""
+    settings = {} if config is None else asdict(config)
+    return {name: value for name, value in settings.items() if (name, value) != ("shifted_by", None)} or None
+
+
 class BaseModelSource(Strict):
     """The base model that the adapter was trained on."""
 
@@ -61,7 +67,7 @@ class Description(Strict):
     base_model: BaseModelSource
     backbone: dict[str, Any]  # the architecture, and the entries of BACKBONE of its configuration
     sample: dict[str, list[float]]  # SAMPLE_SIZE values of each frozen matrix, which identify the checkpoint
-    prefix: Annotated[PrefixConfig | None, _configured(PrefixConfig)] = None
+    prefix: Annotated[PrefixConfig | None, _configured(PrefixConfig), PlainSerializer(prefix_settings)] = None
     lora: Annotated[LoraConfig | None, _configured(LoraConfig)] = None
     head: dict[str, Any]  # task_type, num_labels and pooling of a TaskModel; empty for a bare encoder
     sha256: str  # of adapter.safetensors
@@ -81,6 +87,18 @@ class Training(Strict):
     from_hub: bool = False  # whether the data came from the hub
 
 
+class Pruning(Strict):
+    """How an adapter came from a larger one, by `python -m spt.prune`."""
+
+    source: str  # the name of the run's folder, or of the repository on the hub
+    sha256: str  # of the larger adapter.safetensors
+    prefix_length: Count  # of the larger adapter
+    keep: Count  # slots of each layer: those that get most attention
+    split: str  # on which that was measured
+    slots: list[list[Count]]  # for each layer, which of the larger adapter's
+    scores: dict[str, float]  # of the larger adapter, on the dev split that `Training.scores` is of
+
+
 class RunDescription(Strict):
     """What a run says of its adapter: enough to use it and to train it again."""
 
@@ -89,6 +107,7 @@ class RunDescription(Strict):
     model: dict[str, Any]  # the config group
     method: dict[str, Any] = Field(default_factory=dict)  # the config group
     training: Training | None = None  # early adapters of format 2 have none
+    pruned: Pruning | None = None
 
 
 @dataclass(frozen=True)
@@ -146,25 +165,31 @@ def save_adapter(model: nn.Module, folder: str | Path, about: Mapping[str, Any] 
     Returns:
         The folder.
     """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     encoder, prefix, weights = encoder_of(model), attached(model), _trained(model)
     lora = attached_lora(encoder)
-    partial, text = folder / f".{WEIGHTS}", folder / f".{DESCRIPTION}"
-    save_file(weights, partial, metadata={"format": "pt"})
     frozen = sorted(_frozen(model, weights).items())
     description = {
         "format": FORMAT,
         "base_model": {"name_or_path": encoder.name_or_path or None, "dtype": _dtype(encoder)},
         "backbone": _backbone(encoder),
         "sample": {name: _sample(parameter) for name, parameter in frozen if parameter.dim() > 1},
-        "prefix": None if prefix is None else asdict(replace(prefix, projection=None)),
+        "prefix": prefix_settings(None if prefix is None else replace(prefix, projection=None)),
         "lora": None if lora is None else asdict(lora),
         "head": _head(model),
-        "sha256": _sha256(partial),
+        "sha256": "",
         "about": dict(about or {}),
     }
-    text.write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
+    return write_adapter(folder, weights, description)
+
+
+def write_adapter(folder: str | Path, weights: dict[str, Tensor], description: Mapping[str, Any]) -> Path:
+    """Write an adapter's two files, each at once; the hash of the weights is put into the description."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    partial, text = folder / f".{WEIGHTS}", folder / f".{DESCRIPTION}"
+    save_file(weights, partial, metadata={"format": "pt"})
+    whole = {**description, "sha256": _sha256(partial)}
+    text.write_text(json.dumps(whole, indent=2) + "\n", encoding="utf-8")
     partial.replace(folder / WEIGHTS)
     text.replace(folder / DESCRIPTION)
     return folder

@@ -162,5 +162,5 @@ def _before_forward(encoder: PreTrainedModel, args: tuple, kwargs: dict[str, Any
     config = attached(encoder)
     if config is not None and config.shift_positions and kwargs.get("position_ids") is None:
         inputs = {"input_ids": args[0], **kwargs} if args else kwargs
-        kwargs = {**kwargs, "position_ids": shifted_position_ids(encoder, inputs, config.prefix_length)}
+        kwargs = {**kwargs, "position_ids": shifted_position_ids(encoder, inputs, config.position_shift)}
     return args, kwargs

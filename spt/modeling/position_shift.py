@@ -1,7 +1,7 @@
 """Position ids that start at `prefix_length`, and how long an input may be.
 
 P-tuning v2 and PEFT pass the prefix as a cache of keys and values, after which the positions of the text start at
-prefix_length. `PrefixConfig.shift_positions` reproduces that.
+prefix_length. `PrefixConfig.shift_positions` reproduces that; `PrefixConfig.position_shift` is by how much.
 """
 
 import inspect
@@ -16,13 +16,13 @@ from spt.modeling.prefix_parameters import attached
 
 
 def longest_input(encoder: PreTrainedModel) -> int | None:
-    """The most tokens the encoder takes: its positions, less prefix_length if they are shifted. None: no limit."""
+    """The most tokens the encoder takes: its positions, less those that they are shifted by. None: no limit."""
     positions: int | None = getattr(encoder.config, "max_position_embeddings", None)
     table = getattr(getattr(encoder, "embeddings", None), "position_embeddings", None)
     if isinstance(table, nn.Embedding):  # RoBERTa's first rows are for padding
         positions = table.num_embeddings - (0 if table.padding_idx is None else table.padding_idx + 1)
     config = attached(encoder)
-    shift = config.prefix_length if config is not None and config.shift_positions else 0
+    shift = 0 if config is None else config.position_shift
     return None if positions is None else positions - shift
 
 
@@ -38,8 +38,8 @@ def can_shift_positions(encoder: PreTrainedModel) -> bool:
     )
 
 
-def shifted_position_ids(encoder: PreTrainedModel, inputs: dict[str, Any], prefix_length: int) -> Tensor:
-    """The position ids [batch, length] of the text in `inputs`, the encoder's arguments, after a prefix.
+def shifted_position_ids(encoder: PreTrainedModel, inputs: dict[str, Any], shift: int) -> Tensor:
+    """The position ids [batch, length] of the text in `inputs`, the encoder's arguments, from `shift` on.
 
     Raises:
         SptError: if the text is longer than the positions left, or if RoBERTa gets inputs_embeds.
@@ -49,12 +49,12 @@ def shifted_position_ids(encoder: PreTrainedModel, inputs: dict[str, Any], prefi
     length, limit = text.shape[1], longest_input(encoder)
     if limit is not None and length > limit:
         raise SptError(
-            f"an input of {length} tokens is longer than {limit}, the encoder's positions less the prefix_length "
-            f"{prefix_length} that shift_positions moves them by: shorten the input or the prefix"
+            f"an input of {length} tokens is longer than {limit}, the encoder's positions less the {shift} "
+            "that shift_positions moves them by: shorten the input or the prefix"
         )
     embeddings: Any = getattr(encoder, "embeddings", None)
     if hasattr(embeddings, "create_position_ids_from_input_ids"):  # RoBERTa counts the tokens that are not padding
         if input_ids is None:
             raise SptError("shift_positions needs input_ids here: inputs_embeds do not show where the padding is")
-        return embeddings.create_position_ids_from_input_ids(input_ids, embeddings.padding_idx, prefix_length)
-    return torch.arange(prefix_length, prefix_length + length, device=text.device).expand(len(text), -1)
+        return embeddings.create_position_ids_from_input_ids(input_ids, embeddings.padding_idx, shift)
+    return torch.arange(shift, shift + length, device=text.device).expand(len(text), -1)

@@ -28,6 +28,8 @@ class PrefixConfig:
             values (P-tuning v2, PEFT).
         projection: width of the tanh layer that computes the prefixes (P-tuning v2, 512). None: the prefixes themselves
             are the parameters.
+        shifted_by: where position ids start with shift_positions, if not at P: a pruned adapter, whose P is smaller,
+            keeps the positions that it was trained with.
 
     Raises:
         SptError: if a value is outside its range.
@@ -40,6 +42,7 @@ class PrefixConfig:
     score_dropout: float = 0.1
     shift_positions: bool = False
     projection: int | None = None
+    shifted_by: int | None = None
 
     def __post_init__(self) -> None:
         if not is_count(self.prefix_length):
@@ -54,6 +57,13 @@ class PrefixConfig:
                 raise SptError(f"{name} is a rate: at least 0 and below 1, not {rate!r}")
         if not isinstance(self.shift_positions, bool):
             raise SptError(f"shift_positions must be true or false, not {self.shift_positions!r}")
+        if self.shifted_by is not None and not (self.shift_positions and is_count(self.shifted_by)):
+            raise SptError(f"shifted_by goes with shift_positions and must be at least 1, not {self.shifted_by!r}")
+
+    @property
+    def position_shift(self) -> int:
+        """Where the position ids of the text start."""
+        return (self.shifted_by or self.prefix_length) if self.shift_positions else 0
 
 
 class PrefixProjection(nn.Module):

@@ -475,7 +475,7 @@ def test_predict_refuses_a_single_string(runs):
         next(spt.load(runs["demo_pair", "spt"]).predict("a text"))
 
 
-@pytest.mark.parametrize("name", ["evaluate", "inspect", "predict", "push"])
+@pytest.mark.parametrize("name", ["evaluate", "inspect", "predict", "prune", "push"])
 def test_the_commands_show_their_config_without_torch(name):
     with initialize_config_dir(str(CONF), version_base="1.3"):
         assert "run" in compose(name, ["run=x"])

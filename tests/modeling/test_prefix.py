@@ -323,6 +323,7 @@ def test_selective_loss_needs_prefixes(encoder):
         {"score_dropout": None},
         {"projection": 0},
         {"shift_positions": 1},
+        {"shifted_by": 20},  # without shift_positions
     ],
 )
 def test_values_out_of_range_are_named(wrong):
