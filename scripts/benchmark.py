@@ -326,7 +326,7 @@ def draw(results: list[dict[str, Any]], varied: str, path: Path) -> None:
     import matplotlib  # not at the top: the memory of the measured processes would include it
     from matplotlib.figure import Figure
 
-    from spt.report.figures import COLOURS, MARKERS, STYLE
+    from spt.figure_style import COLOURS, MARKERS, STYLE
 
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(5, 3.2), layout="constrained")

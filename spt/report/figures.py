@@ -1,38 +1,19 @@
-"""The figures: learning curves, sweeps and costs, as SVG and PNG. The same results give the same files."""
+"""The figures: learning curves, sweeps and costs."""
 
-import io
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from itertools import cycle
 from typing import Any
 
-import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from pandas import DataFrame
 
+from spt.figure_style import COLOURS, DASHES, MARKERS
 from spt.report.number_format import METRICS, QUANTITIES
 from spt.report.published_numbers import curve
 from spt.report.runs_frame import DEV
 from spt.report.seed_means import unselected
-
-# Okabe and Ito's colours, which remain distinct for colour-blind readers; grey is for published curves.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-
-MARKERS = "osD^vPX"
-
-DASHES = ("-", "--", ":")
-
-STYLE: dict[Any, Any] = {
-    "svg.hashsalt": "spt",
-    "svg.fonttype": "path",
-    "font.family": "DejaVu Sans",
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "legend.frameon": False,
-    "savefig.dpi": 150,
-}
 
 LEGEND = {"loc": "center left", "bbox_to_anchor": (1.01, 0.5)}
 
@@ -62,20 +43,6 @@ def drawings(titles: Mapping[str, str], cells: DataFrame, runs: DataFrame) -> di
         if own_runs.trainable_parameters.nunique() > 1:
             functions[f"{table}.cost"] = partial(_costs, title, own, looks)
     return functions
-
-
-def figure_files(name: str, draw: Callable[[], Figure]) -> dict[str, bytes]:
-    """The SVG and PNG file of a figure by name, without the time and the program that made them."""
-    files = {}
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()
-        matplotlib.rcParams.update(STYLE)
-        figure = draw()
-        for kind, metadata in (("svg", {"Date": None, "Creator": None}), ("png", {"Software": None})):
-            file = io.BytesIO()
-            figure.savefig(file, format=kind, metadata=metadata)
-            files[f"{name}.{kind}"] = file.getvalue()
-    return files
 
 
 def _looks(rows: Iterable[str]) -> Looks:

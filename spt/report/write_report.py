@@ -13,6 +13,7 @@ from rich.table import Table
 
 from spt.console import console
 from spt.errors import SptError
+from spt.figure_style import figure_files
 from spt.files import replacing, written
 from spt.grid.cells import Cell, cells
 from spt.grid.compose_configs import Composer
@@ -21,7 +22,7 @@ from spt.grid.match_records import RECORDS, Records, Result, collect, find_chang
 from spt.paths import CONF
 from spt.report.cell_sources import select, trace
 from spt.report.csv_files import csv_text
-from spt.report.figures import drawings, figure_files
+from spt.report.figures import drawings
 from spt.report.latex import latex
 from spt.report.markdown import markdown
 from spt.report.number_format import mean_and_std
