@@ -1,62 +1,122 @@
 """See what the prefixes of an adapter learned: `python -m spt.inspect run=<run or adapter> [split=test]`.
 
-The function `spt.inspect` is in `spt.insight.inspect_adapter`.
+Several runs, `run=[a,b,c]`, are compared. The function `spt.inspect` is in `spt.insight.inspect_adapter`.
 """
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, ListConfig
 
 from spt.command import command
 from spt.errors import SptError
 from spt.paths import local_path
 
+if TYPE_CHECKING:
+    from spt.insight.result import Insight
+
 FOLDER, RESULT = "insight", "insight.json"
+COMPARISON = "insight_comparison.csv"
 
 
 @command("inspect")
 def main(config: DictConfig) -> None:
     """Print how a run's prefixes look and act on a split, layer by layer, and write all measures to a file."""
-    from spt.adapters.predictor import load
     from spt.console import console, logged
     from spt.console import log as messages
-    from spt.evaluate import examples_for
-    from spt.files import write_atomically, written
-    from spt.insight.inspect_adapter import inspect
     from spt.insight.terminal_tables import tables
 
     if not isinstance(config.interventions, bool):
         raise SptError(f"interventions must be true or false, not {config.interventions!r}")
-    folder = result_folder(config)
+    folder = result_folder(config.run, config.output)
     with logged():
-        predictor = load(config.run, base_model=config.base_model, revision=config.revision)
-        examples = examples_for(predictor, config.split, config.data_dir, config.file)
-        insight = inspect(
-            predictor,
-            examples,
-            interventions=config.interventions,
-            batch_size=config.batch_size,
-            seed=config.seed,
-            split=str(config.file or config.split),
-            show_progress=True,
-        )
+        if isinstance(config.run, ListConfig):
+            compare(config, folder)
+            return
+        insight = inspected(config, config.run, folder)
         for table in tables(insight):
             console.print(table)
-        with written(folder / RESULT, "or have output name another folder"):
-            folder.mkdir(parents=True, exist_ok=True)
-            write_atomically(folder / RESULT, insight.to_json())
-        messages.info("%s %s (%d examples): %s", insight.task, insight.split, len(examples), folder / RESULT)
+        messages.info("%s %s (%d examples): %s", insight.task, insight.split, insight.examples, folder / RESULT)
 
 
-def result_folder(config: DictConfig) -> Path:
-    """Where the results go: `output`, else `insight` in the run's folder, beside an adapter, or for the hub's here."""
+def inspected(config: DictConfig, run: str, folder: Path) -> "Insight":
+    """Inspect one run, and write what is found to a folder."""
+    from spt.adapters.predictor import load
+    from spt.evaluate import examples_for
+    from spt.files import write_atomically, written
+    from spt.insight.inspect_adapter import inspect
+
+    predictor = load(run, base_model=config.base_model, revision=config.revision)
+    examples = examples_for(predictor, config.split, config.data_dir, config.file)
+    insight = inspect(
+        predictor,
+        examples,
+        interventions=config.interventions,
+        batch_size=config.batch_size,
+        seed=config.seed,
+        split=str(config.file or config.split),
+        show_progress=True,
+    )
+    with written(folder / RESULT, "or have output name another folder"):
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(folder / RESULT, insight.to_json())
+    return insight
+
+
+def compare(config: DictConfig, folder: Path) -> None:
+    """Print the runs of a list side by side, and write their measures to a folder; inspect those that need it.
+
+    A run needs it without an insight.json, or where that is of another split or of an adapter that it no longer has.
+    """
+    from rich.console import Console
+
+    from spt.adapters.format import read_adapter
+    from spt.adapters.hub import fetch
+    from spt.console import log as messages
+    from spt.files import write_atomically, written
+    from spt.insight.compare_runs import comparison_frame, comparison_tables
+    from spt.insight.result import Insight
+
+    if not config.run:
+        raise SptError("run=[] names no run")
+    runs = []
+    for run in map(str, config.run):
+        adapter = read_adapter(fetch(run))
+        place = result_folder(run, None)
+        if not local_path(run).is_dir():
+            place = place / run.replace("/", ".")
+        insight = None
+        if (path := place / RESULT).is_file():
+            insight = Insight.from_json(path.read_text(encoding="utf-8"))
+        wanted = (adapter.description.sha256, str(config.file or config.split))
+        if insight is None or (insight.adapter_sha256, insight.split) != wanted:
+            insight = inspected(config, run, place)
+            messages.info("inspected: %s", place / RESULT)
+        runs.append((run, adapter.run, insight))
+    frame = comparison_frame(runs)
+    wide = Console(width=200)  # a narrow terminal may wrap the lines; Rich would cut them off
+    for table in comparison_tables(frame):
+        wide.print(table, "")
+    with written(folder / COMPARISON, "or have output name another folder"):
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(folder / COMPARISON, frame.to_csv(index=False, lineterminator="\n"))
+    messages.info("%d runs: %s", len(runs), folder / COMPARISON)
+
+
+def result_folder(run: str | ListConfig, output: str | None) -> Path:
+    """Where the results go: `output`, else `insight` in the run's folder, beside an adapter, or for the hub's here.
+
+    The comparison of several runs goes to `output`, else here.
+    """
     from spt.records.schema import ADAPTER
 
-    if config.output is not None:
-        if not isinstance(config.output, str) or not config.output or Path(config.output).is_file():
-            raise SptError(f"output must name a folder, not {config.output!r}")
-        return Path(config.output)
-    source = local_path(str(config.run))
+    if output is not None:
+        if not isinstance(output, str) or not output or Path(output).is_file():
+            raise SptError(f"output must name a folder, not {output!r}")
+        return Path(output)
+    if isinstance(run, ListConfig):
+        return Path()
+    source = local_path(str(run))
     if not source.is_dir():
         return Path(FOLDER)
     return (source if (source / ADAPTER).is_dir() else source.resolve().parent) / FOLDER

@@ -465,6 +465,8 @@ OTHERS: dict[str, tuple[str, list[str], dict[str, str | bytes], str]] = {
     ),
     "inspect: output is a file": ("inspect", ["run={tmp}", "output={tmp}/a"], {"a": ""}, "output must name a folder"),
     "inspect: an unknown option": ("inspect", ["run={tmp}", "spilt=test"], {}, "did you mean 'split'"),
+    "inspect: no runs": ("inspect", ["run=[]"], {}, "run=\\[\\] names no run"),
+    "inspect: one of several runs is not there": ("inspect", ["run=[/no/such,/nor/this]"], {}, "/no/such"),
     "predict: neither text nor input": ("predict", ["run={tmp}"], {}, "give one of text"),
     "predict: text and input": ("predict", ["run={tmp}", "text=a", "input=b"], {}, "give one of text"),
     "predict: an empty text": ("predict", ["run={tmp}", "text= "], {}, "text is empty"),

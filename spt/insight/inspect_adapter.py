@@ -93,7 +93,9 @@ def _inspect_predictor(
     model = predictor.model.to(accelerator.device)
     encoded = task.encode(examples, tokenizer, predictor.limit)
     texts = texts_of_split(model, task, encoded, tokenizer, settings.per_device_eval_batch_size)
-    about = {"adapter": str(predictor.adapter.folder), "task": task.name, "split": split}
+    adapter = predictor.adapter
+    about = {"adapter": str(adapter.folder), "task": task.name, "split": split}
+    about["adapter_sha256"] = adapter.description.sha256
     with advancing(len(texts.batches), "batches", show_progress) as done:
         insight = _measured(model, texts, label_names(task), settings, seed, done, about)
     if not interventions:

@@ -133,6 +133,7 @@ class Insight(Part):
 
     Attributes:
         adapter, task, split: what was inspected, on which examples; None for a model without an adapter on disk.
+        adapter_sha256: the hash of the adapter's weights; None also in results of earlier versions.
         examples, positions: their number, and N.
         layers, heads, prefix_length, alpha: sizes, and the gate's temperature (None: no gate).
         labels: the labels of `label_information`; None without labels, and for regression.
@@ -159,6 +160,7 @@ class Insight(Part):
 
     format: Literal[1]
     adapter: str | None
+    adapter_sha256: str | None = None
     task: str | None
     split: str | None
     examples: Count

@@ -1,5 +1,6 @@
 """`python -m spt.inspect` and `spt.inspect`, from a trained run to the file."""
 
+import csv
 import json
 import re
 import shutil
@@ -86,6 +87,23 @@ def test_prefixes_without_a_gate_and_the_places_of_results(runs, command, tmp_pa
         found = Insight.from_json((place / "insight.json").read_text())
         assert found.split == "train" and found.gate_mean is found.alpha is found.interventions is None
         assert found.label_information.standard_error is not None
+
+
+def test_several_runs_are_compared(runs, command, tmp_path):
+    shutil.copytree(runs["p_tuning_v2"], tmp_path / "again")
+    shutil.rmtree(tmp_path / "again/insight", ignore_errors=True)
+    compared = [runs["spt"], runs["p_tuning_v2"], tmp_path / "again"]
+    arguments = [f"run=[{','.join(map(str, compared))}]", "interventions=false", f"output={tmp_path}/out"]
+    code, out, err = command(*arguments)
+    assert code == 0 and str(tmp_path / "again/insight/insight.json") in out and "3 runs" in out, err
+    rows = list(csv.DictReader((tmp_path / "out/insight_comparison.csv").open()))
+    assert {row["run"] for row in rows} == {*map(str, compared)} and {row["group"] for row in rows} == {"1", "2"}
+    code, out, err = command(*arguments)
+    assert code == 0 and "insight.json" not in out, err  # all are there
+    path = tmp_path / "again/insight/insight.json"
+    path.write_text(path.read_text().replace('"adapter_sha256":"', '"adapter_sha256":"of another'))
+    code, out, err = command(*arguments)
+    assert code == 0 and out.count("insight.json") == 1 and str(path) in out, err  # the adapter was replaced
 
 
 @pytest.mark.parametrize(

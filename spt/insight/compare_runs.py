@@ -1,0 +1,149 @@
+"""Inspected runs side by side: a tidy frame of their measures, and tables of means over seeds."""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from numpy import ndarray
+from pandas import DataFrame, Series
+from rich.table import Table
+from scipy.stats import t
+
+from spt.adapters.format import RunDescription
+from spt.errors import SptError
+from spt.insight.result import Insight, Measure
+from spt.records.paired_bootstrap import CONFIDENCE
+
+LEFT_OUT = {"task": {"data_dir", "files", "_target_"}, "model": {"name_or_path"}, "method": {"_target_"}}
+MEAN = "mean"  # in the column "layer": over layers
+
+
+def _matrix(name: str, matrix: int) -> Callable[[Insight], ndarray]:
+    return lambda insight: getattr(insight, name).values[:, matrix]
+
+
+def _measure(name: str) -> Callable[[Insight], ndarray | None]:
+    def by_layer(insight: Insight) -> ndarray | None:
+        measure: Measure | None = getattr(insight, name)
+        return None if measure is None else measure.values.reshape(insight.layers, -1).mean(1)
+
+    return by_layer
+
+
+# By the names in the CSV file: the heading in the terminal, and the means of each layer over heads and slots.
+MEASURES: dict[str, tuple[str, Callable[[Insight], Any]]] = {
+    "mean_abs_cosine_keys": ("|cos|\nkeys", _matrix("mean_abs_cosine", 0)),
+    "mean_abs_cosine_values": ("|cos|\nvalues", _matrix("mean_abs_cosine", 1)),
+    "effective_rank_keys": ("rank\nkeys", _matrix("effective_rank", 0)),
+    "effective_rank_values": ("rank\nvalues", _matrix("effective_rank", 1)),
+    "prefix_mass": ("prefix\nmass", _measure("prefix_mass")),
+    "slot_information": ("slot\ninfo", _measure("slot_information")),
+    "slots_used": ("slots\nused", _measure("slots_used")),
+    "label_information": ("label\ninfo", _measure("label_information")),
+    "gate_mean": ("gate\nmean", _measure("gate_mean")),
+    "gate_within": ("gate\nwithin", _measure("gate_within")),
+    "gate_between": ("gate\nbetween", _measure("gate_between")),
+}
+
+
+def comparison_frame(runs: Sequence[tuple[str, RunDescription, Insight]]) -> DataFrame:
+    """A row per run, measure and layer, and one per run and measure of the mean over layers.
+
+    Columns: `run`, `group` (from 1: runs that differ in the seed alone), `seed`, `task`, `model`, `method`, a column
+    for each setting in which groups differ, `measure`, `layer` (from 0, or "mean") and `value`. The dev score of a run
+    is its measure "dev_<metric>", with the layer "mean".
+
+    Args:
+        runs: of each its name, what its adapter says of it, and its insight.
+
+    Raises:
+        SptError: if a run is there twice, or an adapter does not say how it was trained.
+    """
+    if len({name for name, *_ in runs}) < len(runs):
+        raise SptError("a run is given twice")
+    settings = [_settings(about) for _, about, _ in runs]
+    keys = [json.dumps(each, sort_keys=True) for each in settings]
+    groups = {key: number for number, key in enumerate(dict.fromkeys(keys), start=1)}
+    names = dict.fromkeys(name for each in settings for name in each)
+    varying = [name for name in names if len({str(each.get(name)) for each in settings}) > 1]
+    varying = [name for name in varying if name not in ("task.name", "model.name", "method.name")]
+    rows = []
+    for (name, about, insight), own, key in zip(runs, settings, keys, strict=True):
+        assert about.training is not None
+        place = {"run": name, "group": groups[key], "seed": about.training.seed}
+        place |= {group: own[f"{group}.name"] for group in ("task", "model", "method")}
+        place |= {setting: _text(own.get(setting)) for setting in varying}
+        rows += [place | {"measure": m, "layer": layer, "value": value} for m, layer, value in _values(about, insight)]
+    return DataFrame(rows)
+
+
+def _settings(about: RunDescription) -> dict[str, Any]:
+    """All settings that a run was made with but the seed, and what it was pruned to."""
+    if about.training is None:
+        raise SptError("an adapter does not say how it was trained: it is of an early version of spt")
+    groups = {"task": about.task, "model": about.model, "method": about.method, "trainer": about.training.trainer}
+    settings = {
+        f"{group}.{name}": value
+        for group, own in groups.items()
+        for name, value in own.items()
+        if name not in LEFT_OUT.get(group, set())
+    }
+    return settings | ({} if about.pruned is None else {"keep": about.pruned.keep})
+
+
+def _text(value: Any) -> str:
+    return "" if value is None else value if isinstance(value, str) else json.dumps(value)
+
+
+def _values(about: RunDescription, insight: Insight) -> Iterator[tuple[str, str, float]]:
+    assert about.training is not None
+    for metric, score in list(about.training.scores.items())[:1]:
+        yield f"dev_{metric}", MEAN, score
+    for name, (_, by_layer) in MEASURES.items():
+        values = by_layer(insight)
+        if values is not None:
+            yield from ((name, str(layer), float(value)) for layer, value in enumerate(values))
+            yield name, MEAN, float(values.mean())
+
+
+def mean_and_interval(values: Series) -> str:
+    """The mean over seeds, and from two seeds on ± half of its 95 % t-interval."""
+    n = len(values)
+    if n < 2:
+        return f"{values.mean():.3f}"
+    half = t.ppf((1 + CONFIDENCE) / 2, n - 1) * values.std() / n**0.5
+    return f"{values.mean():.3f} ± {half:.3f}"
+
+
+def comparison_tables(frame: DataFrame) -> Iterator[Table]:
+    """The groups of runs, with a row each: their settings, their means over layers, then the layers of each measure."""
+    settings = ["task", "model", "method", *frame.columns[_place(frame, "method") + 1 : _place(frame, "measure")]]
+    measures = list(dict.fromkeys(frame.measure))
+    groups = dict(iter(frame.groupby("group")))
+    texts = frame.groupby(["measure", "layer", "group"]).value.agg(mean_and_interval)
+    table = _table("groups of runs that differ in the seed alone", *settings, "seeds")
+    for number, own in groups.items():
+        table.add_row(str(number), *(str(own[name].iloc[0]) for name in settings), str(own.seed.nunique()))
+    yield table
+    table = _table("means over layers", *(MEASURES[name][0] if name in MEASURES else name for name in measures))
+    for number in groups:
+        table.add_row(str(number), *(texts.get((name, MEAN, number), "") for name in measures))
+    yield table
+    for name in (name for name in measures if name in MEASURES):
+        layers = sorted({*frame.layer[frame.measure == name]} - {MEAN}, key=int)
+        table = _table(f"{name}, by layer", *layers)
+        for number in groups:
+            table.add_row(str(number), *(texts.get((name, layer, number), "") for layer in layers))
+        yield table
+
+
+def _place(frame: DataFrame, name: str) -> int:
+    return list(frame.columns).index(name)
+
+
+def _table(title: str, *names: str) -> Table:
+    """An empty table whose first column is of the number of a group."""
+    table = Table(box=None, pad_edge=False, title=title, title_justify="left")
+    for name in ("group", *names):
+        table.add_column(name.rpartition(".")[2], justify="right")
+    return table
