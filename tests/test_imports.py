@@ -26,7 +26,7 @@ ALLOWED = {
     "adapters": {"foundation", "modeling", "methods", "tasks", "records"},
     "training": {"foundation", "modeling", "methods", "tasks", "adapters", "records", "sweeps"},
     "insight": {"foundation", "modeling", "tasks", "adapters", "records", "training"},
-    "grid": {"foundation", "records", "sweeps", "training"},
+    "grid": {"foundation", "records", "sweeps", "training", "insight"},
     "report": {"foundation", "records", "grid"},
 }
 

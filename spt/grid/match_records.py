@@ -11,6 +11,7 @@ from spt.errors import SptError
 from spt.files import parsed
 from spt.grid.cells import Cell, Job
 from spt.grid.compose_configs import Composer, differences, identity
+from spt.records.insight_summary import INSIGHT, InsightSummary
 from spt.records.schema import FAILURE, HISTORY, OUTCOMES, RECORD, read_record
 
 RECORDS = "records"  # the folder of the published records, inside results_dir
@@ -38,6 +39,12 @@ class Finished:
     def outcomes(self) -> dict[str, list | None]:
         """The outcome of each example, by the names of the record's metrics; see `spt.tasks.base.Task.outcomes`."""
         return parsed(self.text(OUTCOMES))
+
+    @cached_property
+    def insight(self) -> InsightSummary | None:
+        """What spt.inspect found in a published run; None if it was not inspected."""
+        path = self.folder / INSIGHT
+        return InsightSummary.from_json(self.text(INSIGHT), path) if path.is_file() else None
 
     def text(self, name: str) -> str:
         """The content of a JSON file beside the record.

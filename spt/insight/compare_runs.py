@@ -1,48 +1,34 @@
 """Inspected runs side by side: a tidy frame of their measures, and tables of means over seeds."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from numpy import ndarray
 from pandas import DataFrame, Series
 from rich.table import Table
 from scipy.stats import t
 
 from spt.adapters.format import RunDescription
 from spt.errors import SptError
-from spt.insight.result import Insight, Measure
+from spt.insight.result import Insight
 from spt.records.paired_bootstrap import CONFIDENCE
 
 LEFT_OUT = {"task": {"data_dir", "files", "_target_"}, "model": {"name_or_path"}, "method": {"_target_"}}
 MEAN = "mean"  # in the column "layer": over layers
 
 
-def _matrix(name: str, matrix: int) -> Callable[[Insight], ndarray]:
-    return lambda insight: getattr(insight, name).values[:, matrix]
-
-
-def _measure(name: str) -> Callable[[Insight], ndarray | None]:
-    def by_layer(insight: Insight) -> ndarray | None:
-        measure: Measure | None = getattr(insight, name)
-        return None if measure is None else measure.values.reshape(insight.layers, -1).mean(1)
-
-    return by_layer
-
-
-# By the names in the CSV file: the heading in the terminal, and the means of each layer over heads and slots.
-MEASURES: dict[str, tuple[str, Callable[[Insight], Any]]] = {
-    "mean_abs_cosine_keys": ("|cos|\nkeys", _matrix("mean_abs_cosine", 0)),
-    "mean_abs_cosine_values": ("|cos|\nvalues", _matrix("mean_abs_cosine", 1)),
-    "effective_rank_keys": ("rank\nkeys", _matrix("effective_rank", 0)),
-    "effective_rank_values": ("rank\nvalues", _matrix("effective_rank", 1)),
-    "prefix_mass": ("prefix\nmass", _measure("prefix_mass")),
-    "slot_information": ("slot\ninfo", _measure("slot_information")),
-    "slots_used": ("slots\nused", _measure("slots_used")),
-    "label_information": ("label\ninfo", _measure("label_information")),
-    "gate_mean": ("gate\nmean", _measure("gate_mean")),
-    "gate_within": ("gate\nwithin", _measure("gate_within")),
-    "gate_between": ("gate\nbetween", _measure("gate_between")),
+MEASURES = {  # in this order, with their headings in the terminal
+    "mean_abs_cosine_keys": "|cos|\nkeys",
+    "mean_abs_cosine_values": "|cos|\nvalues",
+    "effective_rank_keys": "rank\nkeys",
+    "effective_rank_values": "rank\nvalues",
+    "prefix_mass": "prefix\nmass",
+    "slot_information": "slot\ninfo",
+    "slots_used": "slots\nused",
+    "label_information": "label\ninfo",
+    "gate_mean": "gate\nmean",
+    "gate_within": "gate\nwithin",
+    "gate_between": "gate\nbetween",
 }
 
 
@@ -99,11 +85,11 @@ def _values(about: RunDescription, insight: Insight) -> Iterator[tuple[str, str,
     assert about.training is not None
     for metric, score in list(about.training.scores.items())[:1]:
         yield f"dev_{metric}", MEAN, score
-    for name, (_, by_layer) in MEASURES.items():
-        values = by_layer(insight)
-        if values is not None:
-            yield from ((name, str(layer), float(value)) for layer, value in enumerate(values))
-            yield name, MEAN, float(values.mean())
+    found = insight.by_layer()
+    for name in (name for name in MEASURES if name in found):
+        values, _ = found[name]
+        yield from ((name, str(layer), float(value)) for layer, value in enumerate(values))
+        yield name, MEAN, float(values.mean())
 
 
 def mean_and_interval(values: Series) -> str:
@@ -125,7 +111,7 @@ def comparison_tables(frame: DataFrame) -> Iterator[Table]:
     for number, own in groups.items():
         table.add_row(str(number), *(str(own[name].iloc[0]) for name in settings), str(own.seed.nunique()))
     yield table
-    table = _table("means over layers", *(MEASURES[name][0] if name in MEASURES else name for name in measures))
+    table = _table("means over layers", *(MEASURES.get(name, name) for name in measures))
     for number in groups:
         table.add_row(str(number), *(texts.get((name, MEAN, number), "") for name in measures))
     yield table

@@ -6,6 +6,7 @@ import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, model_validator
 
 from spt.errors import SptError
+from spt.records.insight_summary import InsightSummary, InterventionScores, LayerMeans, rounded
 from spt.records.schema import problems
 
 Axis = Literal["layer", "head", "slot", "other_slot", "matrix"]
@@ -197,6 +198,50 @@ class Insight(Part):
             if isinstance(array, Array) and array.values.shape != tuple(sizes[axis] for axis in array.axes):
                 raise ValueError(f"{name} has the shape {array.values.shape} along {array.axes}")
         return self
+
+    def by_layer(self) -> dict[str, tuple[np.ndarray, np.ndarray | None]]:
+        """The measures by layer: means over heads and slots, and their standard errors if known, each [layers].
+
+        The names are those of the attributes, with "_keys" and "_values" for the two matrices.
+        """
+        found: dict[str, tuple[np.ndarray, np.ndarray | None]] = {}
+        for name in type(self).model_fields:
+            if not isinstance(measure := getattr(self, name), Measure):
+                continue
+            if measure.axes == LAYER_MATRIX:
+                found |= {f"{name}_{kind}s": (measure.values[:, i], None) for i, kind in enumerate(MATRICES)}
+            elif measure.axes == LAYER_HEAD and measure.over_heads is not None:
+                found[name] = (measure.over_heads.values, measure.over_heads.standard_error)
+            elif name != "slot_share":  # whose mean is 1 / P
+                found[name] = (measure.values.mean((1, 2)), None)
+        return found
+
+    def summary(self) -> InsightSummary:
+        """What is published with a record: means by layer, and interventions."""
+        interventions = None
+        if (found := self.interventions) is not None:
+            interventions = InterventionScores(
+                metric=found.metric,
+                score=rounded(found.score),
+                compared=found.compared,
+                changes=tuple(
+                    (each.kind, each.which, *map(rounded, (each.score, each.difference, each.low, each.high)))  # type: ignore[misc]
+                    for each in found.changes
+                ),
+            )
+        kept = ("adapter_sha256", "task", "split", "examples", "layers", "prefix_length")
+        return InsightSummary(
+            format=1,
+            **{name: getattr(self, name) for name in kept},
+            measures={
+                name: LayerMeans(
+                    means=tuple(map(rounded, means)),
+                    standard_errors=None if errors is None else tuple(map(rounded, errors)),
+                )
+                for name, (means, errors) in self.by_layer().items()
+            },
+            interventions=interventions,
+        )
 
     def to_json(self) -> str:
         """The result as JSON: each array with its axes, as nested lists."""

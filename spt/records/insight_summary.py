@@ -1,0 +1,76 @@
+"""A summary of what `spt.inspect` found, of a few KB, which is published with a record as insight.json."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from spt.errors import SptError
+from spt.records.schema import problems
+
+INSIGHT = "insight.json"
+DIGITS = 6  # significant ones of every number
+
+Count = Annotated[int, Field(ge=0)]
+# Kind, which, score, and difference to the full adapter with the limits of its interval: see
+# `spt.insight.result.Intervention`.
+Change = tuple[str, Count | None, float, float, float, float]
+
+
+class Exact(BaseModel):
+    """A part of the file: it has exactly these names and types."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class LayerMeans(Exact):
+    """A measure by layer, its means over heads and slots, and their standard errors where there are any."""
+
+    means: tuple[float, ...]
+    standard_errors: tuple[float, ...] | None
+
+
+class InterventionScores(Exact):
+    """The scores with parts of the adapter changed, as fractions."""
+
+    metric: str
+    score: float  # of the full adapter
+    compared: str  # what the differences are of
+    changes: tuple[Change, ...]
+
+
+class InsightSummary(Exact):
+    """The file. Its measures have the names of `spt.insight.result.Insight`; of keys and of values, "..._keys"."""
+
+    format: Literal[1]
+    adapter_sha256: str | None
+    task: str | None
+    split: str | None
+    examples: Count
+    layers: Count
+    prefix_length: Count
+    measures: dict[str, LayerMeans]
+    interventions: InterventionScores | None
+
+    @model_validator(mode="after")
+    def _has_a_mean_for_each_layer(self) -> "InsightSummary":
+        for name, measure in self.measures.items():
+            if {len(measure.means), len(measure.standard_errors or measure.means)} != {self.layers}:
+                raise ValueError(f"{name} must have {self.layers} layers")
+        return self
+
+    def to_json(self) -> str:
+        """The summary as JSON."""
+        return self.model_dump_json() + "\n"
+
+    @classmethod
+    def from_json(cls, text: str, path: object) -> "InsightSummary":
+        """The summary that `to_json` wrote; SptError if the text of the file `path` is something else."""
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError as error:
+            raise SptError(f"{path} is not a summary of spt.inspect ({problems(error)}): delete it") from error
+
+
+def rounded(number: float) -> float:
+    """A number with `DIGITS` significant digits."""
+    return float(f"{number:.{DIGITS}g}")
