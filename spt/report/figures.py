@@ -31,7 +31,7 @@ def drawings(titles: Mapping[str, str], cells: DataFrame, runs: DataFrame) -> di
     finished = runs[(runs.role == "seed") & runs.run.notna()]
     for table, title in titles.items():
         own, own_runs = cells[(cells.table == table) & (cells.runs > 0)], finished[finished.table == table]
-        looks = _looks(cells.row[cells.table == table])
+        looks = looks_of(cells.row[cells.table == table])
         for (task, model), group in own.groupby(["task", "model"]):
             heading = f"{title}: {task}, {model}" + (" (a demo, not a result)" if model == "demo" else "")
             if group.setting.iloc[0]:
@@ -45,7 +45,7 @@ def drawings(titles: Mapping[str, str], cells: DataFrame, runs: DataFrame) -> di
     return functions
 
 
-def _looks(rows: Iterable[str]) -> Looks:
+def looks_of(rows: Iterable[str]) -> Looks:
     """A combination for each row that no other has, distinct in grey too."""
     names = list(dict.fromkeys(rows))
     looks = zip(names, cycle(COLOURS), cycle(MARKERS), strict=False)
@@ -55,7 +55,7 @@ def _looks(rows: Iterable[str]) -> Looks:
     }
 
 
-def _figure(rows: int, columns: int) -> tuple[Figure, Any]:
+def empty_figure(rows: int, columns: int) -> tuple[Figure, Any]:
     """An empty figure and its axes, with room for a legend on the right.
 
     The margins are fixed, in inches: Matplotlib's layout engines take as long as drawing.
@@ -68,7 +68,7 @@ def _figure(rows: int, columns: int) -> tuple[Figure, Any]:
 
 def _curves(title: str, runs: DataFrame, metric: str, looks: Looks) -> Figure:
     """The dev score of each epoch: thin lines are seeds, thick lines their mean, grey lines the authors' runs."""
-    figure, ((axes,),) = _figure(1, 1)
+    figure, ((axes,),) = empty_figure(1, 1)
     for row, group in runs.groupby("row", sort=False):
         look = looks[row]
         released = curve(group.task.iloc[0], group.model.iloc[0], row, metric)
@@ -92,12 +92,19 @@ def _curves(title: str, runs: DataFrame, metric: str, looks: Looks) -> Figure:
     return figure
 
 
+def set_swept_values(axes: Any, values: list[float]) -> None:
+    """Put the values of a sweep, in ascending order, on a logarithmic axis; 0 has a place on it."""
+    if positive := [value for value in values if value > 0]:
+        axes.set_xscale("symlog", linthresh=positive[0]) if values[0] <= 0 else axes.set_xscale("log")
+    axes.set_xticks(values, [f"{value:g}" for value in values])
+    axes.minorticks_off()
+
+
 def _sensitivity(title: str, cells: DataFrame, looks: Looks) -> Figure:
     """The score at each value of a sweep, mean ± standard deviation: best dev, and a split that selected nothing."""
     shown = _quantities(cells)
-    figure, (panels,) = _figure(1, len(shown))
+    figure, (panels,) = empty_figure(1, len(shown))
     values = sorted({*cells.value.astype(float)})
-    positive = [value for value in values if value > 0]
     for axes, quantity in zip(panels, shown, strict=True):
         scores = cells[(cells.quantity == quantity) & (cells.n > 0)].assign(x=lambda points: points.value.astype(float))
         for row, look in looks.items():
@@ -105,10 +112,7 @@ def _sensitivity(title: str, cells: DataFrame, looks: Looks) -> Figure:
             if len(points):
                 style = look | {"capsize": 2, "markersize": 4, "linewidth": 1.2, "label": row}
                 axes.errorbar(points.x, points["mean"], points["std"].fillna(0), **style)
-        if positive:
-            axes.set_xscale("symlog", linthresh=positive[0]) if values[0] <= 0 else axes.set_xscale("log")
-        axes.set_xticks(values, [f"{value:g}" for value in values])
-        axes.minorticks_off()
+        set_swept_values(axes, values)
         axes.set(xlabel=cells.setting.iloc[0].rpartition(".")[2], ylabel=f"{METRICS[cells.metric.iloc[0]]}, %")
         axes.set_title(QUANTITIES.get(quantity, quantity))
     panels[-1].legend(**LEGEND)
@@ -119,7 +123,7 @@ def _sensitivity(title: str, cells: DataFrame, looks: Looks) -> Figure:
 def _costs(title: str, cells: DataFrame, looks: Looks) -> Figure:
     """The score, on a split that selected nothing if there is one, against trainable parameters and seconds."""
     groups = list(cells.groupby(["task", "model"]))
-    figure, panels = _figure(len(groups), 2)
+    figure, panels = empty_figure(len(groups), 2)
     for (left, right), ((task, model), group) in zip(panels, groups, strict=True):
         quantity = _quantities(group)[-1]
         for row, look in looks.items():

@@ -1,6 +1,6 @@
 """The README of a results folder: what was run and what was not, how to read it, and known deviations."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
@@ -9,6 +9,7 @@ from pandas import DataFrame
 from spt.paths import CONF, REPOSITORY
 from spt.report.markdown import markdown_table
 from spt.report.number_format import extents, listed
+from spt.report.prefix_figures import SUFFIX
 from spt.report.published_numbers import COMPARES_WITH, CURVES, NUMBERS, headline_metric, read_numbers
 from spt.report.render_templates import render
 from spt.report.runs_frame import CELL
@@ -28,6 +29,7 @@ def readme(
     runs: DataFrame,
     tests: Mapping[str, DataFrame],
     figures: Sequence[str],
+    learned: Mapping[str, Sequence[Table]],
 ) -> str:
     """The text of the README.
 
@@ -37,6 +39,7 @@ def readme(
         cells, runs: the `cells_frame` and `runs_frame` of all tables.
         tests: the `paired_tests` of each table.
         figures: the names of the figures' files.
+        learned: the `prefix_tables` of each table that has any.
     """
     every = cells.drop_duplicates(CELL)
     has_references = cells.groupby(CELL).published.count() > 0
@@ -49,7 +52,8 @@ def readme(
         compared_with_published=bool((published.is_published & (published.runs > 0)).any()),
         tables=_tables(titles, published),
         findings=_findings(titles, tests),
-        figures={name: PurePath(name).stem.replace(".", " ") for name in figures if name.endswith(".svg")},
+        figures=_alternatives(name for name in figures if not name.endswith(f"{SUFFIX}.svg")),
+        learned=_learned(titles, learned, figures),
         runs_by_table=_runs_by_table(titles, every, finished),
         run=_all_runs(finished),
         not_run=_not_run(every, runs),
@@ -59,6 +63,28 @@ def readme(
         example=example.cell.iloc[0] if len(example) else "",
         deviations=_deviations(cells) if published.is_published.any() else None,
     )
+
+
+def _alternatives(figures: Iterable[str]) -> dict[str, str]:
+    """The text that stands for a figure, by the name of its SVG file."""
+    return {name: PurePath(name).stem.replace(".", " ") for name in figures if name.endswith(".svg")}
+
+
+def _learned(
+    titles: Mapping[str, str], tables: Mapping[str, Sequence[Table]], figures: Sequence[str]
+) -> list[dict[str, Any]]:
+    """What the prefixes learned, by table: its title and name, its tables as Markdown, and its figures."""
+    return [
+        {
+            "title": titles[name],
+            "name": name,
+            "tables": list(map(markdown_table, own)),
+            "figures": _alternatives(
+                each for each in figures if each.startswith(f"{name}.") and each.endswith(f"{SUFFIX}.svg")
+            ),
+        }
+        for name, own in tables.items()
+    ]
 
 
 def _table(labels: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

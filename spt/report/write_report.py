@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 from pandas import DataFrame
 from rich import box
 from rich.console import Console
-from rich.table import Table
+from rich.table import Table as TerminalTable
 
 from spt.console import console
 from spt.errors import SptError
@@ -27,9 +27,13 @@ from spt.report.latex import latex
 from spt.report.markdown import markdown
 from spt.report.number_format import mean_and_std
 from spt.report.paired_tests import paired_tests
+from spt.report.prefix_figures import prefix_drawings
+from spt.report.prefix_frame import prefix_csv, prefix_frame
+from spt.report.prefix_tables import HEADING, prefix_tables
 from spt.report.readme import DEFAULT_PROFILES, readme
 from spt.report.runs_frame import CELL, runs_frame
 from spt.report.seed_means import cells_frame, unselected
+from spt.report.table_model import Section, Table
 from spt.report.tables import sections
 
 TABLES, FIGURES, README = "tables", "figures", "README.md"
@@ -121,19 +125,25 @@ def write_report(config: DictConfig, every: DataFrame, runs: DataFrame, folder: 
     tests: dict[str, DataFrame] = {}
     tables: dict[str, bytes] = {}
     drawn: dict[str, bytes] = {}
+    prefixes = prefix_frame(runs)
+    learned: dict[str, list[Table]] = {}
     with ProcessPoolExecutor(PROCESSES) as pool:
-        to_draw = drawings(titles, every, runs)
+        to_draw = drawings(titles, every, runs) | prefix_drawings(titles, every, prefixes)
         pending = pool.map(figure_files, to_draw.keys(), to_draw.values())
         for name, title in titles.items():
             own, own_runs = every[every.table == name], runs[runs.table == name]
             tests[name] = paired_tests(own, own_runs)
             page = sections(own, own_runs, tests[name])
+            if found := prefix_tables(own, own_prefixes := prefixes[prefixes.table == name]):
+                learned[name] = found
+                page.append(Section(HEADING, tables=found))
+                tables[f"{name}.prefixes.csv"] = prefix_csv(own_prefixes).encode()
             tables[f"{name}.md"] = markdown(title, page).encode()
             tables[f"{name}.tex"] = latex(title, page).encode()
             tables[f"{name}.csv"] = csv_text(own).encode()
         for files in pending:
             drawn |= files
-    text = readme(titles, list(config.profiles), every, runs, tests, sorted(drawn))
+    text = readme(titles, list(config.profiles), every, runs, tests, sorted(drawn), learned)
     with written(folder, "or set results_dir"):
         folder.mkdir(parents=True, exist_ok=True)
         _write(folder, {README: text.encode()})
@@ -166,7 +176,7 @@ def _write(folder: Path, files: dict[str, bytes]) -> None:
 
 def show(every: DataFrame) -> None:
     """Print the main numbers of all cells that have any, and the number of cells in each state."""
-    table = Table("cell", "of", "ours", "seeds", "published", box=box.SIMPLE)
+    table = TerminalTable("cell", "of", "ours", "seeds", "published", box=box.SIMPLE)
     for _, own in every[every.n > 0].groupby(CELL, sort=False):
         for name in dict.fromkeys(["best_dev", unselected(own.quantity)]):
             line = own[own.quantity == name].iloc[0]
