@@ -63,7 +63,7 @@ def _similarity(title: str, cells: DataFrame, numbers: DataFrame, looks: Looks) 
             axes.set_xticks(range(len(names)), names, rotation=90)
             figure.subplots_adjust(bottom=0.33)
     quantity = cells.quantity.iloc[0]
-    panels[0].set(title="Slots, mean over layers", ylabel="mean |cos|", ylim=(0, None))
+    panels[0].set(title="Slots, mean over layers", ylabel="mean |cos|", ylim=(-0.02, 1.02))
     panels[1].set(title=QUANTITIES.get(quantity, quantity), ylabel=f"{METRICS[cells.metric.iloc[0]]}, %")
     if not setting:
         for style in ({"color": "grey"}, {"color": "grey", "markerfacecolor": "white"}):

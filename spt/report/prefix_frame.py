@@ -18,6 +18,7 @@ ON_DATA = {
     "label_information": "label information, nats",
 }
 
+DEV_SPLIT = "validation"
 ABLATION = "ablation"
 PLACE = ["cell", "profile", "table", "model", "task", "row", "setting", "value"]
 Layers = tuple[str, str, Sequence[float]]  # measure, matrix, and a number for each layer
@@ -29,7 +30,7 @@ def prefix_frame(runs: DataFrame) -> DataFrame:
 
     `measure` is a key of `SIMILARITY` or `ON_DATA`, `matrix` "key" or "value", empty for `ON_DATA`, and `number` a mean
     over heads. Similarity is that of the best epoch, and is there for the ablation and for sweeps over a setting of
-    the method; measures on data for every inspected run.
+    the method; measures on data for every run that was inspected on dev.
 
     Args:
         runs: the `runs_frame` of all tables.
@@ -57,7 +58,7 @@ def _similarity(run: Finished) -> Iterator[Layers]:
 
 
 def _on_data(run: Finished) -> Iterator[Layers]:
-    if run.insight is not None:
+    if run.insight is not None and run.insight.split == DEV_SPLIT:
         for measure in ON_DATA:
             if measure in run.insight.measures:
                 yield measure, "", run.insight.measures[measure].means

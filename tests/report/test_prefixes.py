@@ -17,7 +17,7 @@ from spt.insight.interventions import changes, scored_interventions
 from spt.records.insight_summary import InsightSummary
 from spt.records.schema import read_record
 from tests.insight.test_measures import batches_of, model_of
-from tests.report.test_report import Made, demo, outcomes  # noqa: F401
+from tests.report.test_report import Made, outcomes
 
 SPT, SPT_SL = "ablation/rte/bert-base-cased/spt", "ablation/rte/bert-base-cased/spt_sl"
 
@@ -50,7 +50,7 @@ def insight():
 
 
 @pytest.fixture(scope="module")
-def made(demo, tmp_path_factory, insight):  # noqa: F811
+def made(demo, tmp_path_factory, insight):
     """A sweep over the selective loss and an ablation, with similarities; one run was inspected."""
     made = Made(demo, tmp_path_factory.mktemp("prefixes"), "table=[sl_weight,ablation]", "profile=paper")
     for weight, cosine in (("0.0", 0.7), ("1.0", 0.1)):
@@ -115,7 +115,7 @@ def test_the_same_records_give_the_same_bytes(made, texts):
     assert {path: path.read_bytes() for path in made.folder.rglob("*") if path.is_file()} == before
 
 
-def test_tables_without_such_numbers_have_no_section(demo, tmp_path):  # noqa: F811
+def test_tables_without_such_numbers_have_no_section(demo, tmp_path):
     made = Made(demo, tmp_path, "table=sl_weight", "profile=paper")
     made.run("sl_weight/rte/bert-base-cased/spt_sl/0.0", 11, outcomes(190))
     made.run(
@@ -163,7 +163,7 @@ def test_another_file_is_no_summary(damage, insight):
         InsightSummary.from_json(json.dumps(data), "here")
 
 
-def test_publishing_copies_the_summary_of_the_run_s_own_adapter(demo, tmp_path, insight):  # noqa: F811
+def test_publishing_copies_the_summary_of_the_run_s_own_adapter(demo, tmp_path, insight):
     shutil.copytree(demo, run := tmp_path / "runs" / demo.name)
     records = tmp_path / "records"
     published = records / demo.name / "insight.json"

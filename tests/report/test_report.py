@@ -35,20 +35,7 @@ from spt.report.table_model import Column, Section, Table
 from spt.report.write_report import report, write_report
 from spt.reproduce import data_fingerprint
 from tests.conftest import REPO, SHARED, run
-
-SMOKE = "superglue/demo_pair/demo/fine_tuning"
-
-
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory):
-    """The folder of a real run, of a cell of the smoke profile."""
-    folder = tmp_path_factory.mktemp("demo")
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        (cell,) = (cell for cell in cells(compose("report", ["profile=smoke"])) if cell.name == SMOKE)
-    done = run("-m", "spt.train", *cell.jobs(None)[0].overrides, f"output_dir={folder}")
-    assert done.returncode == 0, done.stderr
-    (path,) = folder.glob("*/record.json")
-    return path.parent
+from tests.report.conftest import SMOKE
 
 
 class Made:

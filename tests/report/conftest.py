@@ -1,0 +1,22 @@
+"""A real run of the demo, whose record other records are made of."""
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+from spt.grid.cells import cells
+from spt.paths import CONF
+from tests.conftest import run
+
+SMOKE = "superglue/demo_pair/demo/fine_tuning"
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory):
+    """The folder of a real run, of a cell of the smoke profile."""
+    folder = tmp_path_factory.mktemp("demo")
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        (cell,) = (cell for cell in cells(compose("report", ["profile=smoke"])) if cell.name == SMOKE)
+    done = run("-m", "spt.train", *cell.jobs(None)[0].overrides, f"output_dir={folder}")
+    assert done.returncode == 0, done.stderr
+    (path,) = folder.glob("*/record.json")
+    return path.parent
