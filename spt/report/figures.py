@@ -13,7 +13,7 @@ from spt.figure_style import COLOURS, DASHES, MARKERS
 from spt.report.number_format import METRICS, QUANTITIES
 from spt.report.published_numbers import curve
 from spt.report.runs_frame import DEV
-from spt.report.seed_means import unselected
+from spt.report.seed_means import FEWEST_POINTS, unselected
 
 LEGEND = {"loc": "center left", "bbox_to_anchor": (1.01, 0.5)}
 
@@ -34,6 +34,8 @@ def drawings(titles: Mapping[str, str], cells: DataFrame, runs: DataFrame) -> di
         looks = looks_of(cells.row[cells.table == table])
         for (task, model), group in own.groupby(["task", "model"]):
             heading = f"{title}: {task}, {model}" + (" (a demo, not a result)" if model == "demo" else "")
+            if group.setting.iloc[0] and group.value.nunique() < FEWEST_POINTS:
+                continue
             if group.setting.iloc[0]:
                 functions[f"{table}.{task}.{model}.sensitivity"] = partial(_sensitivity, heading, group, looks)
             else:

@@ -1,21 +1,33 @@
 """Pages and tables as GitHub's Markdown."""
 
 from collections.abc import Iterable
+from itertools import groupby
 
 from spt.report.render_templates import wrapped
 from spt.report.table_model import Section, Table
 
 
 def markdown(title: str, sections: Iterable[Section]) -> str:
-    """A page of sections."""
+    """A page of sections, those that are collapsed in parts that unfold."""
     parts = [f"# {title}"]
-    for section in sections:
-        parts += [f"## {section.heading}", *map(wrapped, section.text)]
-        for table in section.tables:
-            parts += [f"### {table.title}", markdown_table(table)]
-            if table.notes:
-                parts.append("\n".join(wrapped(_escaped(note), "- ") for note in table.notes))
+    for is_collapsed, group in groupby(sections, key=lambda section: section.is_collapsed):
+        own = list(group)
+        texts = [part for section in own for part in _section(section)]
+        if is_collapsed:
+            summary = f"<summary>Not run yet: {', '.join(section.heading for section in own)}</summary>"
+            texts = [f"<details>\n{summary}", *texts, "</details>"]
+        parts += texts
     return "\n\n".join(parts) + "\n"
+
+
+def _section(section: Section) -> Iterable[str]:
+    yield f"## {section.heading}"
+    yield from map(wrapped, section.text)
+    for table in section.tables:
+        yield f"### {table.title}"
+        yield markdown_table(table)
+        if table.notes:
+            yield "\n".join(wrapped(_escaped(note), "- ") for note in table.notes)
 
 
 def markdown_table(table: Table) -> str:

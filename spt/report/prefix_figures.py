@@ -11,6 +11,7 @@ from spt.report.figures import LEGEND, Looks, empty_figure, looks_of, set_swept_
 from spt.report.number_format import METRICS, QUANTITIES
 from spt.report.prefix_frame import over_seeds
 from spt.report.prefix_tables import MATRICES, scored
+from spt.report.seed_means import FEWEST_POINTS
 
 SUFFIX = ".prefixes"  # ends the names of these figures
 
@@ -29,6 +30,8 @@ def prefix_drawings(
     for table, title in titles.items():
         looks = looks_of(cells.row[cells.table == table])
         for (task, model), own in cosines[cosines.table == table].groupby(["task", "model"]):
+            if own.setting.iloc[0] and own.value.nunique() < FEWEST_POINTS:
+                continue
             of_group = cells[(cells.table == table) & (cells.task == task) & (cells.model == model)]
             heading = f"{title}: {task}, {model}" + (" (a demo, not a result)" if model == "demo" else "")
             draw = partial(_similarity, heading, scored(of_group), over_seeds(own), looks)

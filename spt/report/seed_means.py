@@ -14,12 +14,15 @@ from spt.records.paired_bootstrap import CONFIDENCE
 from spt.report.published_numbers import COMPARES_WITH, headline_metric, published, task_config
 from spt.report.runs_frame import CELL, DEV, SCORE, SIGNS, place, with_plain_text
 
+FEWEST_POINTS = 2  # of a sweep, from which on it has a table and a figure
+
 
 def cells_frame(results: Sequence[Result], runs: DataFrame) -> DataFrame:
     """A row per cell and quantity ("best_dev", "last_dev", or a further split at the best dev epoch), dev first.
 
     Columns, beside those that name the cell: `quantity`, `metric`, `examples` (of the split), `one_example` (its weight
-    in points); `references` (the published rows it compares with, as a tuple) and `published` (the value of the first);
+    in points); `majority` and `random` (the scores of the majority class and of random classes, NaN if not known);
+    `references` (the published rows it compares with, as a tuple) and `published` (the value of the first);
     `mean`, `std`, `n`, `min`, `max` and `scores` (by seed) of its runs, `delta`, `tolerance` and `within` beside the
     published value; `cell_state` (see `Result.state`) and `state` (also "diverged": no score; "published only").
     The same in each row of a cell: `planned` (number of seeds), `runs` (number of finished ones), `folders`, `marks`
@@ -62,6 +65,7 @@ def _cell_rows(result: Result) -> Iterable[dict[str, Any]]:
             "one_example": 100 / examples if metric == "accuracy" and examples else np.nan,
             "references": known,
             "published": float(known[0]["value"]) if known else np.nan,
+            **_baselines(result, "validation" if quantity in DEV else quantity),
             "planned": len(cell.seeds),
             "cell_state": result.state,
         }
@@ -94,6 +98,14 @@ def _examples(result: Result, split: str) -> int | None:
     for run in result.done.values():
         return run.record["data"]["splits"].get(split, {}).get("examples")
     return task_config(result.cell.task)["sizes"].get(split)
+
+
+def _baselines(result: Result, split: str) -> dict[str, float]:
+    """The scores on a split, in percent, that need no model; NaN if no run has them in its record."""
+    for run in result.done.values():
+        if found := (run.record.get("baselines") or {}).get(split):
+            return {name: 100 * score for name, score in found.items()}
+    return {"majority": np.nan, "random": np.nan}
 
 
 def _scores(done: DataFrame) -> DataFrame:

@@ -24,11 +24,12 @@ class Table:
 
 @dataclass
 class Section:
-    """A heading with text and tables."""
+    """A heading with text and tables; `is_collapsed` on a page that can fold it, where nothing of it was run."""
 
     heading: str
     text: list[str] = field(default_factory=list)
     tables: list[Table] = field(default_factory=list)
+    is_collapsed: bool = False
 
 
 def columns(*labels: str, group: str = "") -> list[Column]:

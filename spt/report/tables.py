@@ -20,7 +20,10 @@ from spt.report.number_format import (
 )
 from spt.report.render_templates import notes
 from spt.report.runs_frame import CELL, DEV
+from spt.report.seed_means import FEWEST_POINTS
 from spt.report.table_model import Column, Section, Table, columns
+
+BASELINES = {"majority": "majority class", "random": "random classes"}
 
 PLACE = ("model", "task", "row")  # the first columns of the tables that have a row per cell
 
@@ -42,21 +45,39 @@ def sections(cells: DataFrame, runs: DataFrame, tests: DataFrame) -> list[Sectio
         "Learning rates": _learning_rates(runs),
         "Cost": _costs(cells),
     }
-    return scores + [Section(heading, tables=[table]) for heading, table in further.items() if table.rows]
+    others = [Section(heading, tables=[table]) for heading, table in further.items() if table.rows]
+    collapsed = [section for section in scores if section.is_collapsed]
+    return [*(section for section in scores if not section.is_collapsed), *others, *collapsed]
 
 
 def _score_section(heading: str, cells: DataFrame) -> Section:
-    if (cells.state == "not run").all():
-        own = cells.drop_duplicates(CELL)
-        count = f"{len(own)} cells" if len(own) > 1 else "1 cell"
-        return Section(heading, [f"{count} not run, and nothing published for them: {'; '.join(extents(own))}."])
-    names = dict.fromkeys([*DEV, *cells.quantity])
+    """The scores of a model. Rows and tasks of which nothing was run or published are named, not shown."""
+    shown = cells[_has_numbers(cells)]
+    left_out = cells[~cells.cell.isin(shown.cell)].drop_duplicates(CELL)
+    text = [f"Not shown, for nothing or a single point was run: {'; '.join(extents(left_out))}."] * bool(len(left_out))
+    names = dict.fromkeys([*DEV, *shown.quantity])
     ordered = sorted(names, key=lambda name: (name not in DEV, name == "test"))
-    return Section(heading, tables=[_scores(name, cells) for name in ordered])
+    tables = [_scores(name, shown) for name in ordered] if len(shown) else []
+    return Section(heading, text, tables, is_collapsed=not cells.runs.any())
+
+
+def _has_numbers(cells: DataFrame) -> "pd.Series[bool]":
+    """Whether the row and the task of each cell have a run or a published number; in a sweep, at enough points."""
+    known = cells[(cells.state != "not run")]
+    points = known.groupby("task").value.nunique() if len(known) else {}
+    fewest = FEWEST_POINTS if (cells.setting != "").any() and not known.published.notna().any() else 1
+    tasks = {task for task in dict.fromkeys(cells.task) if points.get(task, 0) >= fewest}
+    known = known[known.task.isin(tasks)]
+    places = set(zip(known.row, known.value, strict=True))
+    is_known = [cell.task in tasks and (cell.row, cell.value) in places for cell in cells.itertuples()]
+    return pd.Series(is_known, cells.index, dtype=bool)
 
 
 def _scores(quantity: str, cells: DataFrame) -> Table:
-    """A quantity with rows by method and columns by task: ours, and, if any is known for the task, published and Δ."""
+    """A quantity with rows by method and columns by task: ours, and, if any is known for the task, published and Δ.
+
+    The last rows are scores that need no model, where records have them.
+    """
     shown = cells[cells.quantity == quantity]
     tasks = list(dict.fromkeys(shown.task))
     known = set(shown.task[shown.published.notna()])
@@ -77,6 +98,14 @@ def _scores(quantity: str, cells: DataFrame) -> Table:
             else:
                 texts.append(_ours(cell))
         rows.append(texts)
+    for name, label in BASELINES.items():
+        by_task = shown.groupby("task")[name].first()
+        if by_task.notna().any():
+            texts = [label, *([""] if swept else [])]
+            for task in tasks:
+                score = NONE if pd.isna(by_task[task]) else number(by_task[task])
+                texts += ["", score, ""] if task in known else [score]
+            rows.append(texts)
     return Table(QUANTITIES.get(quantity, quantity), heads, rows, _score_notes(quantity, shown, footnotes))
 
 
