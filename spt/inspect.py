@@ -1,8 +1,9 @@
-"""See what the prefixes of an adapter learned: `python -m spt.inspect run=<run or adapter> [split=test]`.
+"""See what the prefixes of an adapter learned: `python -m spt.inspect run=<run or adapter> [split=test|text="..."]`.
 
 Several runs, `run=[a,b,c]`, are compared. The function `spt.inspect` is in `spt.insight.inspect_adapter`.
 """
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,21 +16,27 @@ from spt.paths import local_path
 if TYPE_CHECKING:
     from spt.insight.result import Insight
 
-FOLDER, RESULT = "insight", "insight.json"
+FOLDER = "insight"
 COMPARISON = "insight_comparison.csv"
+VALIDATION = "validation"  # the split, if none is named
 
 
-@command("inspect")
+@command("inspect", verbatim=("text", "text_pair"))
 def main(config: DictConfig) -> None:
-    """Print how a run's prefixes look and act on a split, layer by layer, and write all measures to a file."""
+    """Print how a run's prefixes look and act on a split or a text, and write all measures, figures and a page."""
     from spt.console import console, logged
     from spt.console import log as messages
+    from spt.insight.result_files import RESULT
     from spt.insight.terminal_tables import tables
 
     if not isinstance(config.interventions, bool):
         raise SptError(f"interventions must be true or false, not {config.interventions!r}")
+    check_text(config)
     folder = result_folder(config.run, config.output)
     with logged():
+        if config.text is not None:
+            look_at_text(config, folder)
+            return
         if isinstance(config.run, ListConfig):
             compare(config, folder)
             return
@@ -43,23 +50,24 @@ def inspected(config: DictConfig, run: str, folder: Path) -> "Insight":
     """Inspect one run, and write what is found to a folder."""
     from spt.adapters.predictor import load
     from spt.evaluate import examples_for
-    from spt.files import write_atomically, written
+    from spt.files import written
     from spt.insight.inspect_adapter import inspect
+    from spt.insight.result_files import RESULT, write_insight
 
+    split = config.split or VALIDATION
     predictor = load(run, base_model=config.base_model, revision=config.revision)
-    examples = examples_for(predictor, config.split, config.data_dir, config.file)
+    examples = examples_for(predictor, split, config.data_dir, config.file)
     insight = inspect(
         predictor,
         examples,
         interventions=config.interventions,
         batch_size=config.batch_size,
         seed=config.seed,
-        split=str(config.file or config.split),
+        split=str(config.file or split),
         show_progress=True,
     )
     with written(folder / RESULT, "or have output name another folder"):
-        folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(folder / RESULT, insight.to_json())
+        write_insight(folder, insight, predictor.adapter.folder.parent)
     return insight
 
 
@@ -76,6 +84,7 @@ def compare(config: DictConfig, folder: Path) -> None:
     from spt.files import write_atomically, written
     from spt.insight.compare_runs import comparison_frame, comparison_tables
     from spt.insight.result import Insight
+    from spt.insight.result_files import RESULT
 
     if not config.run:
         raise SptError("run=[] names no run")
@@ -88,7 +97,7 @@ def compare(config: DictConfig, folder: Path) -> None:
         insight = None
         if (path := place / RESULT).is_file():
             insight = Insight.from_json(path.read_text(encoding="utf-8"))
-        wanted = (adapter.description.sha256, str(config.file or config.split))
+        wanted = (adapter.description.sha256, str(config.file or config.split or VALIDATION))
         if insight is None or (insight.adapter_sha256, insight.split) != wanted:
             insight = inspected(config, run, place)
             messages.info("inspected: %s", place / RESULT)
@@ -120,6 +129,51 @@ def result_folder(run: str | ListConfig, output: str | None) -> Path:
     if not source.is_dir():
         return Path(FOLDER)
     return (source if (source / ADAPTER).is_dir() else source.resolve().parent) / FOLDER
+
+
+def check_text(config: DictConfig) -> None:
+    """Refuse anything but one text or one pair, and a text beside a split, before a model is loaded."""
+    from spt.predict import check_texts
+
+    others = [name for name in ("split", "file", "data_dir") if config[name] is not None]
+    if config.text is None and config.text_pair is not None:
+        raise SptError('text_pair is the second text of a pair: give text="..." as well')
+    if config.text is not None and others:
+        raise SptError(f"give one of text and {others[0]}: the page is of a single text, the measures are of a split")
+    if config.text is not None and isinstance(config.run, ListConfig):
+        raise SptError("a text is looked at with one run, not with a list")
+    check_texts(config, "look at")
+    for name in ("text", "text_pair"):
+        if config[name] is not None and len(lines := config[name].strip().splitlines()) > 1:
+            raise SptError(f"{name} has {len(lines)} lines: give one text, or a row as JSON, where \\n is a line break")
+
+
+def look_at_text(config: DictConfig, folder: Path) -> None:
+    """Print what the tokens of a text do with the slots, and write a page of it."""
+    from spt.adapters.predictor import load
+    from spt.console import console
+    from spt.console import log as messages
+    from spt.files import write_atomically, written
+    from spt.insight.pages import text_page
+    from spt.insight.result_files import TEXT_PAGE
+    from spt.insight.text_attention import text_attention
+    from spt.insight.text_tables import text_tables
+    from spt.predict import input_of_line
+
+    predictor = load(config.run, base_model=config.base_model, revision=config.revision)
+    text, pair = config.text.strip(), config.text_pair
+    is_tagged = predictor.task.task_type == "token"
+    item = input_of_line(text, "text", is_tagged, may_be_row=True) if pair is None else (text, pair.strip())
+    found = text_attention(predictor, item)
+    for table in text_tables(found):
+        console.print(table)
+    console.print(json.dumps(found.prediction, ensure_ascii=False), markup=False)
+    if found.truncated:
+        messages.warning("the input was truncated to the maximum length of the model or the task")
+    with written(folder / TEXT_PAGE, "or have output name another folder"):
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(folder / TEXT_PAGE, text_page(found))
+    messages.info("%s, the text token by token: %s", predictor.task.name, folder / TEXT_PAGE)
 
 
 if __name__ == "__main__":

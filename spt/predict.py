@@ -46,11 +46,7 @@ def check(config: DictConfig) -> None:
     """Refuse anything but one text, one pair or one input, before a model is loaded."""
     if (config.text is None) == (config.input is None) or (config.text is None and config.text_pair is not None):
         raise SptError('give one of text="..." (with text_pair="...") and input=<file>')
-    for name in ("text", "text_pair"):
-        if config[name] is not None and not config[name].strip():
-            raise SptError(f"{name} is empty: there is nothing to predict")
-        if config[name] is not None and config[name].encode(errors="replace").decode() != config[name]:
-            raise SptError(f"{name} is not UTF-8")
+    check_texts(config, "predict")
     if config.input == "-" and sys.stdin is None:
         raise SptError("input=- reads standard input, which is closed")
     if config.input not in (None, "-") and not local_path(str(config.input)).is_file():
@@ -59,6 +55,15 @@ def check(config: DictConfig) -> None:
         output, source = output_file(config.output), local_path(str(config.input))
         if output.exists() and source.exists() and output.samefile(source):
             raise SptError(f"input and output are the same file, {output}: give output another name")
+
+
+def check_texts(config: DictConfig, purpose: str) -> None:
+    """Refuse a text, or the second one of a pair, that is empty or not UTF-8."""
+    for name in ("text", "text_pair"):
+        if config[name] is not None and not config[name].strip():
+            raise SptError(f"{name} is empty: there is nothing to {purpose}")
+        if config[name] is not None and config[name].encode(errors="replace").decode() != config[name]:
+            raise SptError(f"{name} is not UTF-8")
 
 
 def checked_inputs(config: DictConfig, predictor: "Predictor", ids: deque[dict[str, Any]]) -> Iterator["Input"]:
@@ -95,20 +100,32 @@ def inputs_of(config: DictConfig, task: "Task") -> Iterator[tuple[str, "Input"]]
     blank = 0
     for number, line in lines:
         text, where = line.rstrip("\r\n"), f"{source}, line {number}"
-        texts = [text] if is_tagged else text.split("\t")
-        if text.startswith("{") and config.input == "-":
-            try:
-                yield where, parsed(text)
-            except ValueError as error:
-                raise SptError(f"{where}: not JSON ({error})") from error
-        elif not text.strip():
+        if not text.strip():
             blank += 1
-        elif len(texts) > 2:
-            raise SptError(f"{where}: expected a text, or two with a tab between them, found {len(texts)}")
         else:
-            yield where, text if len(texts) == 1 else (texts[0], texts[1])
+            yield where, input_of_line(text, where, is_tagged, may_be_row=config.input == "-")
     if blank:
         log.warning("%s: %d blank lines skipped", source, blank)
+
+
+def input_of_line(line: str, where: str, is_tagged: bool, may_be_row: bool) -> "Input":
+    """The input in a line: a JSON object, if it may be a row, else a text, or two with a tab between them.
+
+    Args:
+        line: without its end.
+        where: what error messages call it.
+        is_tagged: whether the task tags words, whose text may have a tab.
+        may_be_row: whether a line that begins with a brace is JSON.
+    """
+    if line.startswith("{") and may_be_row:
+        try:
+            return parsed(line)
+        except ValueError as error:
+            raise SptError(f"{where}: not JSON ({error})") from error
+    texts = [line] if is_tagged else line.split("\t")
+    if len(texts) > 2:
+        raise SptError(f"{where}: expected a text, or two with a tab between them, found {len(texts)}")
+    return line if len(texts) == 1 else (texts[0], texts[1])
 
 
 def ids_of(number: int, item: "Input", task: "Task") -> list[dict[str, Any]]:

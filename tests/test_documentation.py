@@ -163,6 +163,8 @@ def run_command(module: str, arguments: list[str]) -> None:
         assert end.code in (None, 0), end.code
     finally:
         sys.argv = argv
+        if (name := module.removeprefix("spt.")) in spt.__all__:  # as after `python -m`, which imports no submodule
+            vars(spt).pop(name, None)
 
 
 def compose_command(module: str, arguments: list[str], folder: Path) -> None:

@@ -65,7 +65,7 @@ def inspect(
         raise SptError(f"give a Predictor (spt.load) or a TaskModel, not {type(source).__name__}")
     if interventions:
         raise SptError("interventions need the scores of a task: give the Predictor that spt.load returns")
-    _check(source)
+    check_inspectable(source)
     texts = texts_of_batches(source, examples)
     names = None if texts.labels is None else [str(number) for number in range(source.num_labels)]
     with advancing(len(texts.batches), "batches", show_progress) as done:
@@ -82,7 +82,7 @@ def _inspect_predictor(
     show_progress: bool,
 ) -> Insight:
     predictor.activate()
-    _check(predictor.model, predictor.adapter.folder)
+    check_inspectable(predictor.model, predictor.adapter.folder)
     task, tokenizer = predictor.task, predictor.tokenizer
     if not examples:
         raise SptError("there are no examples to inspect the adapter on")
@@ -111,7 +111,8 @@ def _inspect_predictor(
     return insight.model_copy(update={"interventions": found})
 
 
-def _check(model: TaskModel, folder: Path | None = None) -> None:
+def check_inspectable(model: TaskModel, folder: Path | None = None) -> None:
+    """Refuse a model without prefixes, or in training mode; `folder` is what the message names."""
     if attached(model) is None:
         raise SptError(
             f"{folder or 'this model'} has no prefixes to inspect: the methods with prefixes are spt, spt_sl, "

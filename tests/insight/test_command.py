@@ -11,8 +11,10 @@ import pytest
 
 import spt
 from spt import train
+from spt.insight.figures import NAMES
 from spt.insight.result import Insight
 from tests.conftest import run
+from tests.insight.test_figures import parsed
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +75,10 @@ def test_a_run(runs, command):
     assert changes.score == pytest.approx(record["metrics"]["best_dev"], abs=0.02)
     assert all(f"{change.score * 100:.2f}" in out for change in changes.changes)
     assert f"{found.prefix_mass.values[0].mean():.3f}" in out
+    drawn = {path.name for path in (runs["spt"] / "insight/figures").iterdir()}
+    assert drawn == {f"{name}.{kind}" for name in NAMES for kind in ("svg", "png", "pdf")}
+    page = parsed((runs["spt"] / "insight/insight.html").read_text()).text
+    assert f"{found.prefix_mass.overall.values:.3f}" in page and f"{changes.changes[0].score * 100:.2f}" in page
 
 
 def test_prefixes_without_a_gate_and_the_places_of_results(runs, command, tmp_path):

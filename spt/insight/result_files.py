@@ -1,0 +1,37 @@
+"""What `spt.inspect` leaves: insight.json, insight.html, and the figures in a folder beside them."""
+
+from pathlib import Path
+
+from spt.figure_style import figure_files
+from spt.files import replacing, write_atomically
+from spt.insight.figures import NAMES, drawings
+from spt.insight.pages import insight_page
+from spt.insight.result import Insight
+from spt.insight.training_curves import similarity_by_epoch
+
+RESULT, PAGE, TEXT_PAGE, FIGURES = "insight.json", "insight.html", "text.html", "figures"
+
+KINDS = ("svg", "png", "pdf")
+
+
+def write_insight(folder: Path, insight: Insight, run: Path) -> None:
+    """Write the files of an insight. Figures of an earlier one that this one does not have are deleted.
+
+    Args:
+        folder: where to; it is made if need be.
+        insight: the result of `spt.inspect`.
+        run: the folder of the run, whose history has the similarity of slots over the training; it may have none.
+    """
+    figures = folder / FIGURES
+    figures.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / RESULT, insight.to_json())
+    drawn: dict[str, bytes] = {}
+    for name, draw in drawings(insight, similarity_by_epoch(run)).items():
+        drawn |= figure_files(name, draw, KINDS)
+    for name, content in drawn.items():
+        with replacing(figures / name) as partial:
+            partial.write_bytes(content)
+    for name in {f"{name}.{kind}" for name in NAMES for kind in KINDS} - drawn.keys():
+        (figures / name).unlink(missing_ok=True)
+    svg = {Path(name).stem: content for name, content in drawn.items() if name.endswith(".svg")}
+    write_atomically(folder / PAGE, insight_page(insight, svg))
