@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from spt.insight.result import Insight
 
 FOLDER = "insight"
-COMPARISON = "insight_comparison.csv"
 VALIDATION = "validation"  # the split, if none is named
 
 
@@ -81,10 +80,10 @@ def compare(config: DictConfig, folder: Path) -> None:
     from spt.adapters.format import read_adapter
     from spt.adapters.hub import fetch
     from spt.console import log as messages
-    from spt.files import write_atomically, written
-    from spt.insight.compare_runs import comparison_frame, comparison_tables
+    from spt.files import written
+    from spt.insight.compare_runs import comparison_frame, comparison_tables, group_names
     from spt.insight.result import Insight
-    from spt.insight.result_files import RESULT
+    from spt.insight.result_files import COMPARISON, RESULT, write_comparison
 
     if not config.run:
         raise SptError("run=[] names no run")
@@ -106,10 +105,12 @@ def compare(config: DictConfig, folder: Path) -> None:
     wide = Console(width=200)  # a narrow terminal may wrap the lines; Rich would cut them off
     for table in comparison_tables(frame):
         wide.print(table, "")
-    with written(folder / COMPARISON, "or have output name another folder"):
-        folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(folder / COMPARISON, frame.to_csv(index=False, lineterminator="\n"))
-    messages.info("%d runs: %s", len(runs), folder / COMPARISON)
+    by_name = {name: insight for name, _, insight in runs}
+    compared = {label: by_name[name] for name, label in group_names(frame).items()}
+    path = folder / f"{COMPARISON}.csv"
+    with written(path, "or have output name another folder"):
+        write_comparison(folder, frame.to_csv(index=False, lineterminator="\n"), compared)
+    messages.info("%d runs: %s", len(runs), path)
 
 
 def result_folder(run: str | ListConfig, output: str | None) -> Path:

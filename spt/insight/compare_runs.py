@@ -63,6 +63,17 @@ def comparison_frame(runs: Sequence[tuple[str, RunDescription, Insight]]) -> Dat
     return DataFrame(rows)
 
 
+def group_names(frame: DataFrame) -> dict[str, str]:
+    """What each group of a `comparison_frame` is called, by the name of its first run: method, settings, and seed."""
+    settings = frame.columns[_place(frame, "method") + 1 : _place(frame, "measure")]
+    firsts = frame.drop_duplicates("group").to_dict("records")
+    return {
+        str(run["run"]): ", ".join([str(run["method"]), *(f"{n.rpartition('.')[2]} {run[n]}" for n in settings)])
+        + f" (seed {run['seed']})"
+        for run in firsts
+    }
+
+
 def _settings(about: RunDescription) -> dict[str, Any]:
     """All settings that a run was made with but the seed, and what it was pruned to."""
     if about.training is None:

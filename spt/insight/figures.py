@@ -1,6 +1,6 @@
 """The figures of an insight: heads, slots against each other, the training, and interventions."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from math import ceil
 
@@ -56,6 +56,18 @@ def drawings(insight: Insight, epochs: list[Epoch]) -> dict[str, Draw]:
         functions["kept_slots"] = partial(_kept_slots, heading("Kept slots of a layer"), insight.interventions)
         functions["interventions"] = partial(_interventions, heading("Interventions"), insight.interventions)
     return functions
+
+
+def compared_cosines(insights: Mapping[str, Insight]) -> dict[str, Draw]:
+    """The figures of slots against each other of several insights, which are named: a row each, on one scale."""
+    return {
+        f"cosine_{kind}": partial(
+            _compared_cosines,
+            f"Cosine of {kind} slots",
+            {name: insight.cosine.values[:, matrix] for name, insight in insights.items()},
+        )
+        for matrix, kind in enumerate(MATRICES)
+    }
 
 
 def _figure(
@@ -125,6 +137,27 @@ def _cosines(title: str, cosine: np.ndarray) -> Figure:
         axes.set_yticks(_some(slots, 5), _some(slots, 5) if layer % columns == 0 else [])
         axes.set(xlabel="slot" if is_lowest else "", ylabel="slot" if layer % columns == 0 else "")
         axes.spines[:].set_visible(False)
+    figure.suptitle(title, fontsize="large")
+    _colour_bar(figure, ScalarMappable(scale, DIVERGING), "cosine")
+    return figure
+
+
+def _compared_cosines(title: str, cosines: Mapping[str, np.ndarray]) -> Figure:
+    """A row for each name and a column for each layer of the matrices [layers, P, P], on the scale from −1 to 1."""
+    layers = max(map(len, cosines.values()))
+    sizes = (1.25 * layers - 0.25, 1.4 * len(cosines) - 0.4)
+    figure, panels = _figure(*sizes, len(cosines), layers, left=0.35, right=BAR, top=0.75)
+    scale = Normalize(-1, 1)
+    for row, ((name, matrices), own) in enumerate(zip(cosines.items(), panels, strict=True)):
+        for layer, axes in enumerate(own):
+            axes.set(xticks=[], yticks=[])
+            axes.spines[:].set_visible(False)
+            if layer < len(matrices):
+                axes.imshow(matrices[layer], DIVERGING, norm=scale, interpolation="none", aspect="auto")
+            if row == 0:
+                axes.set_xlabel(f"layer {layer}", fontsize=8)
+                axes.xaxis.set_label_position("top")
+        own[0].set_title(name, fontsize=8, loc="left", pad=16 if row == 0 else 3)
     figure.suptitle(title, fontsize="large")
     _colour_bar(figure, ScalarMappable(scale, DIVERGING), "cosine")
     return figure

@@ -1,10 +1,11 @@
 """What `spt.inspect` leaves: insight.json, insight.html, and the figures in a folder beside them."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from spt.figure_style import figure_files
 from spt.files import replacing, write_atomically
-from spt.insight.figures import NAMES, drawings
+from spt.insight.figures import NAMES, compared_cosines, drawings
 from spt.insight.pages import insight_page
 from spt.insight.result import Insight
 from spt.insight.training_curves import similarity_by_epoch
@@ -12,6 +13,25 @@ from spt.insight.training_curves import similarity_by_epoch
 RESULT, PAGE, TEXT_PAGE, FIGURES = "insight.json", "insight.html", "text.html", "figures"
 
 KINDS = ("svg", "png", "pdf")
+
+
+COMPARISON = "insight_comparison"
+
+
+def write_comparison(folder: Path, csv: str, insights: Mapping[str, Insight]) -> None:
+    """Write the measures of several runs, and the cosines of their slots side by side.
+
+    Args:
+        folder: where to; it is made if need be.
+        csv: the `comparison_frame` as CSV.
+        insights: one run of each group, by what it is called in the figures.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / f"{COMPARISON}.csv", csv)
+    for name, draw in compared_cosines(insights).items():
+        for file, content in figure_files(f"{COMPARISON}.{name}", draw, KINDS).items():
+            with replacing(folder / file) as partial:
+                partial.write_bytes(content)
 
 
 def write_insight(folder: Path, insight: Insight, run: Path) -> None:

@@ -102,6 +102,8 @@ def test_several_runs_are_compared(runs, command, tmp_path):
     arguments = [f"run=[{','.join(map(str, compared))}]", "interventions=false", f"output={tmp_path}/out"]
     code, out, err = command(*arguments)
     assert code == 0 and str(tmp_path / "again/insight/insight.json") in out and "3 runs" in out, err
+    names = {f"insight_comparison.cosine_{kind}.{end}" for kind in ("key", "value") for end in ("svg", "png", "pdf")}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"insight_comparison.csv", *names}
     rows = list(csv.DictReader((tmp_path / "out/insight_comparison.csv").open()))
     assert {row["run"] for row in rows} == {*map(str, compared)} and {row["group"] for row in rows} == {"1", "2"}
     code, out, err = command(*arguments)
