@@ -323,7 +323,7 @@ def training(given: Given, measured: Measured) -> None:
 
         try:
             straight, stopped = start("straight"), start("stopped")
-            while stopped.poll() is None and not list(folder.glob("stopped/*/history.jsonl")):
+            while stopped.poll() is None and not list(folder.glob("stopped/*/checkpoint.safetensors")):
                 time.sleep(0.005)
             stopped.send_signal(signal.SIGTERM)
             end(stopped, "stopped", 75)

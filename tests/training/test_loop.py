@@ -129,7 +129,7 @@ def test_the_first_of_equal_epochs_is_the_best_and_its_adapter_is_kept(tmp_path,
 
     def score(self, predictions, examples):
         weights.append(made.model.classifier.weight.detach().clone())
-        return {"accuracy": next(scores)}
+        return {"accuracy": next(scores, 0.0)}  # those after the epochs are baselines
 
     monkeypatch.setattr(type(made.task), "score", score)
     results = made.fit()
