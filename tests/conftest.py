@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import hypothesis
@@ -50,13 +51,12 @@ def batch(rows: int = 3, length: int = 10, choices: int | None = None) -> dict[s
 
 
 @pytest.fixture
-def train(monkeypatch, capsys, tmp_path):
-    """`python -m spt.train` in this process: returns (exit code, standard output, standard error)."""
-    from spt import train as module
+def called(monkeypatch, capsys):
+    """`python -m <module> <arguments>` in this process: returns (exit code, standard output, standard error)."""
 
-    def call(*overrides: str, output_dir: Path | None = None) -> tuple[int, str, str]:
-        arguments = [*overrides, f"output_dir={output_dir or tmp_path / 'runs'}"]
-        monkeypatch.setattr(sys, "argv", ["spt.train", *arguments])
+    def call(name: str, *arguments: str) -> tuple[int, str, str]:
+        module = import_module(name)  # not the function of the same name, which spt.inspect is
+        monkeypatch.setattr(sys, "argv", [name, *arguments])
         monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
         code = 0
         try:
@@ -67,6 +67,16 @@ def train(monkeypatch, capsys, tmp_path):
                 print(exit.code, file=sys.stderr)
         captured = capsys.readouterr()
         return code, captured.out, captured.err
+
+    return call
+
+
+@pytest.fixture
+def train(called, tmp_path):
+    """`python -m spt.train` in this process: returns (exit code, standard output, standard error)."""
+
+    def call(*overrides: str, output_dir: Path | None = None) -> tuple[int, str, str]:
+        return called("spt.train", *overrides, f"output_dir={output_dir or tmp_path / 'runs'}")
 
     return call
 

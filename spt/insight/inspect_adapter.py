@@ -18,7 +18,7 @@ from spt.insight.result import LAYER_MATRIX, Array, Insight, Measure
 from spt.insight.text_batches import Texts, label_names, texts_of_batches, texts_of_split
 from spt.modeling import slot_similarity
 from spt.modeling.inspect_attention import inspected_attention
-from spt.modeling.prefix_parameters import attached, prefixes
+from spt.modeling.prefix_parameters import attached
 from spt.modeling.task_model import TaskModel
 from spt.tasks.base import Example
 from spt.training.evaluate_split import evaluate_split
@@ -163,13 +163,12 @@ def _measured(
 
 def similarity(model: TaskModel) -> dict[str, Array]:
     """The measures of the slots' vectors alone, by their names in `Insight`; the axis "matrix" is keys, values."""
-    layers = [tuple(vectors.detach().cpu() for vectors in prefix.vectors()) for prefix in prefixes(model)]
 
-    def by_matrix(function: Callable[[Tensor], Tensor]) -> Any:
-        return torch.stack([torch.stack([function(matrix) for matrix in pair]) for pair in layers]).numpy()
+    def numbers(function: Callable[[Tensor], Tensor]) -> Any:
+        return slot_similarity.by_matrix(model, function).numpy()
 
     found: dict[str, Array] = {
-        "cosine": Array(axes=("layer", "matrix", "slot", "other_slot"), values=by_matrix(slot_similarity.cosine))
+        "cosine": Array(axes=("layer", "matrix", "slot", "other_slot"), values=numbers(slot_similarity.cosine))
     }
     for name, function in (
         ("mean_abs_cosine", slot_similarity.mean_abs_cosine),
@@ -177,5 +176,5 @@ def similarity(model: TaskModel) -> dict[str, Array]:
         ("norm_mean", lambda matrix: slot_similarity.norm(matrix)[0]),
         ("norm_std", lambda matrix: slot_similarity.norm(matrix)[1]),
     ):
-        found[name] = Measure.of(by_matrix(function)[None], LAYER_MATRIX)
+        found[name] = Measure.of(numbers(function)[None], LAYER_MATRIX)
     return found

@@ -3,6 +3,8 @@
 Numbers are computed in float64. H is the whole width of a slot's vector, all heads together.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -45,22 +47,26 @@ def norm(prefix: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
+def by_matrix(model: nn.Module, function: Callable[[Tensor], Tensor]) -> Tensor:
+    """`function` of each layer's keys and of its values, [layers, 2, ...]; the model must carry prefixes."""
+    layers = [prefix.vectors() for prefix in prefixes(model)]
+    return torch.stack([torch.stack([function(vectors.cpu()) for vectors in pair]) for pair in layers])
+
+
 def slot_similarity(model: nn.Module) -> Measures | None:
     """`mean_abs_cosine`, `effective_rank` and mean `norm` of the keys and of the values, a number for each layer.
 
     Returns:
         {measure: {"key": [layers], "value": [layers]}}; None if the model carries no prefixes.
     """
-    layers = [prefix.vectors() for prefix in prefixes(model)]
-    if not layers:
+    if not prefixes(model):
         return None
     measures = {
         "mean_abs_cosine": mean_abs_cosine,
         "effective_rank": effective_rank,
         "norm": lambda each: norm(each)[0],
     }
-    by_kind = dict(zip(("key", "value"), zip(*layers, strict=True), strict=True))
     return {
-        name: {kind: [float(measure(vectors.cpu())) for vectors in matrices] for kind, matrices in by_kind.items()}
+        name: dict(zip(("key", "value"), by_matrix(model, measure).T.tolist(), strict=True))
         for name, measure in measures.items()
     }

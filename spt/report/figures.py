@@ -34,10 +34,9 @@ def drawings(titles: Mapping[str, str], cells: DataFrame, runs: DataFrame) -> di
         looks = looks_of(cells.row[cells.table == table])
         for (task, model), group in own.groupby(["task", "model"]):
             heading = f"{title}: {task}, {model}" + (" (a demo, not a result)" if model == "demo" else "")
-            if group.setting.iloc[0] and group.value.nunique() < FEWEST_POINTS:
-                continue
             if group.setting.iloc[0]:
-                functions[f"{table}.{task}.{model}.sensitivity"] = partial(_sensitivity, heading, group, looks)
+                if group.value.nunique() >= FEWEST_POINTS:
+                    functions[f"{table}.{task}.{model}.sensitivity"] = partial(_sensitivity, heading, group, looks)
             else:
                 of_group = own_runs[(own_runs.task == task) & (own_runs.model == model)]
                 draw = partial(_curves, heading, of_group, group.metric.iloc[0], looks)

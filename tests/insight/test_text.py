@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -37,24 +38,9 @@ def runs(tmp_path_factory) -> dict[str, Path]:
 
 
 @pytest.fixture
-def command(monkeypatch, capsys):
+def command(called):
     """The command in this process; returns (exit code, standard output, standard error)."""
-    import importlib
-
-    module = importlib.import_module("spt.inspect")
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["spt.inspect", *arguments])
-        code = 0
-        try:
-            module.main()
-        except SystemExit as exit:
-            code = 1
-            print(exit.code, file=sys.stderr)
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
+    return partial(called, "spt.inspect")
 
 
 def queries_of_ones(predictor: Predictor) -> None:
