@@ -1,13 +1,13 @@
-"""Write the report, `python -m spt.report`, or show where a number comes from: `cell=superglue/cb/minilm/spt`."""
+"""Write a report, `python -m spt.report [runs=...]`, or show where a number comes from: `cell=superglue/cb/minilm/spt`."""
 
 from omegaconf import DictConfig
 
 from spt.command import command
 
 
-@command("report")
+@command("report", verbatim=("runs",))
 def main(config: DictConfig) -> None:
-    """Write the report of the records in `results_dir`, or show where the numbers of one cell come from."""
+    """Write the report of the records in `results_dir` or of the runs in `runs`, or show where a number comes from."""
     from spt.report.write_report import report, tell
     from spt.reproduce import data_fingerprint
 

@@ -9,7 +9,7 @@ from pandas import DataFrame
 from scipy.stats import binomtest, ttest_rel
 
 from spt.records.paired_bootstrap import EQUAL, example_test, kind_of
-from spt.report.runs_frame import CELL
+from spt.report.runs_frame import CELL, rows_of
 from spt.report.seed_means import unselected
 
 REFERENCE = "prefix_tuning"  # each row is compared with it; in a table without it, with the first row
@@ -46,8 +46,8 @@ def paired_tests(cells: DataFrame, runs: DataFrame) -> DataFrame:
         runs: its `runs_frame`.
     """
     own = runs[(runs.role == "seed") & runs.run.notna()]
-    by_seed = {(row.profile, row.cell, row.seed): row.run for row in own.itertuples()}
-    scores = {(row.profile, row.cell, row.quantity): row.scores for row in cells[cells.n > 0].itertuples()}
+    by_seed = {(row.profile, row.cell, row.seed): row.run for row in rows_of(own)}
+    scores = {(row.profile, row.cell, row.quantity): row.scores for row in rows_of(cells[cells.n > 0])}
     rows = []
     for first, second in _pairs(cells):
         quantities = [name for *cell, name in scores if cell == [first.profile, first.cell]]
@@ -75,7 +75,7 @@ def paired_tests(cells: DataFrame, runs: DataFrame) -> DataFrame:
 def _pairs(cells: DataFrame) -> Iterator[tuple[Any, Any]]:
     """The pairs of cells to compare; in a sweep of a single row, each point with the first."""
     place = ["profile", "model", "task"]
-    every = cells.drop_duplicates(CELL).sort_values(place, kind="stable").itertuples()
+    every = rows_of(cells.drop_duplicates(CELL).sort_values(place, kind="stable"))
     for _, group in groupby(every, lambda cell: [getattr(cell, name) for name in place]):
         own = list(group)
         rows = list(dict.fromkeys(cell.row for cell in own))

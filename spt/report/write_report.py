@@ -1,8 +1,10 @@
 """Write the report: read the records, compute the frames, and write tables, figures and README."""
 
 import csv
-from collections.abc import Iterable
+import shlex
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -17,20 +19,22 @@ from spt.figure_style import figure_files
 from spt.files import replacing, written
 from spt.grid.cells import Cell, cells
 from spt.grid.compose_configs import Composer
+from spt.grid.group_runs import group_runs
 from spt.grid.local_data import DataFingerprint, LocalSources
 from spt.grid.match_records import RECORDS, Records, Result, collect, find_changed
-from spt.paths import CONF
+from spt.paths import CONF, REPOSITORY
 from spt.report.cell_sources import select, trace
 from spt.report.csv_files import csv_text
 from spt.report.figures import drawings
 from spt.report.latex import latex
 from spt.report.markdown import markdown
 from spt.report.number_format import mean_and_std
+from spt.report.page import PAGE, page
 from spt.report.paired_tests import paired_tests
 from spt.report.prefix_figures import prefix_drawings
 from spt.report.prefix_frame import prefix_csv, prefix_frame
 from spt.report.prefix_tables import HEADING, prefix_tables
-from spt.report.readme import DEFAULT_PROFILES, readme
+from spt.report.readme import DEFAULT_PROFILES, command, not_run, readme
 from spt.report.runs_frame import CELL, runs_frame
 from spt.report.seed_means import cells_frame, unselected
 from spt.report.table_model import Section, Table
@@ -38,11 +42,15 @@ from spt.report.tables import sections
 
 TABLES, FIGURES, README = "tables", "figures", "README.md"
 
+DEFAULT_RESULTS = "results"  # results_dir in conf/report.yaml
+
+REPORT = "report"  # the folder of the report of one's own runs, beside them
+
 PROCESSES = 2  # that draw figures, which takes as long as everything else
 
 
 def report(config: DictConfig, fingerprint: DataFingerprint) -> None:
-    """Write the report of the records in `results_dir`, and print the main numbers.
+    """Write the report of the records in `results_dir`, or of a folder of runs, and print the main numbers.
 
     Args:
         config: of `spt.report`.
@@ -51,6 +59,8 @@ def report(config: DictConfig, fingerprint: DataFingerprint) -> None:
     Raises:
         SptError: if the folder has tables that this report would leave out.
     """
+    if config.runs is not None:
+        return _report_runs(config)
     folder = _folder(config)
     every = cells(config)
     _refuse_to_leave_out(config, folder)
@@ -61,7 +71,37 @@ def report(config: DictConfig, fingerprint: DataFingerprint) -> None:
     frame = cells_frame(results, runs)
     files = write_report(config, frame, runs, folder)
     show(frame)
-    console.print(f"{len(files)} files: {folder / README} has them all", highlight=False, soft_wrap=True)
+    console.print(f"{len(files)} files: {folder / PAGE} and {folder / README} have them all")
+
+
+def _report_runs(config: DictConfig) -> None:
+    """Write the report of the runs in the folder `runs`, by what they are of and what varies, and print it.
+
+    Raises:
+        SptError: if it would replace published results or files that are no report's.
+    """
+    for key in ("cell", "data_dir"):
+        if config[key] is not None:
+            raise SptError(f"{key}= is for the tables of conf/table, not for runs=: leave it out")
+    source, folder = Path(config.runs), _folder(config)
+    if folder == Path(DEFAULT_RESULTS):
+        folder = source / REPORT
+    if (folder / RECORDS).is_dir() or folder.resolve().is_relative_to(REPOSITORY / DEFAULT_RESULTS):
+        raise SptError(f"{folder} has published results: set results_dir to a folder for the report of {source}")
+    for part in (TABLES, FIGURES):
+        if (folder / part).is_dir() and not (folder / PAGE).is_file():
+            raise SptError(f"{folder / part} is not of a report, which would replace it: set another results_dir")
+    grouped = group_runs(source)
+    runs = runs_frame(grouped.results)
+    frame = cells_frame(grouped.results, runs)
+    parts = _parts(grouped.titles, frame, runs)
+    lines = not_run(frame.drop_duplicates(CELL), runs)
+    lines += [f"{name} has settings and seed of another run, which counts in its place" for name in grouped.repeated]
+    again = shlex.join(["python", "-m", "spt.report", f"runs={source}"])
+    html = page(f"Runs in {source}", again, grouped.titles, frame, runs, parts.prefixes, parts.sections, lines)
+    files = _write_all(folder, {PAGE: html}, parts)
+    show(frame)
+    console.print(f"{len(files)} files: {folder / PAGE} shows them all")
 
 
 def tell(config: DictConfig, fingerprint: DataFingerprint) -> None:
@@ -108,7 +148,7 @@ def _collect(
 
 
 def write_report(config: DictConfig, every: DataFrame, runs: DataFrame, folder: Path) -> list[Path]:
-    """Write the tables, figures and README.
+    """Write the tables, figures, page and README.
 
     Files of an earlier report that this one does not have are deleted; a file that would not change is not written.
 
@@ -116,42 +156,64 @@ def write_report(config: DictConfig, every: DataFrame, runs: DataFrame, folder: 
         config: of `spt.report`, for titles of tables and names of profiles.
         every: the `cells_frame` of all tables.
         runs: their `runs_frame`.
-        folder: where `tables/`, `figures/` and `README.md` are written.
+        folder: where `tables/`, `figures/`, `index.html` and `README.md` are written.
 
     Returns:
         The report's files.
     """
     titles = {str(name): str(table.title) for name, table in config.tables.items() if (every.table == name).any()}
-    tests: dict[str, DataFrame] = {}
-    tables: dict[str, bytes] = {}
-    drawn: dict[str, bytes] = {}
-    prefixes = prefix_frame(runs)
-    learned: dict[str, list[Table]] = {}
+    parts, profiles = _parts(titles, every, runs), list(config.profiles)
+    text = readme(titles, profiles, every, runs, parts.tests, sorted(parts.figures), parts.learned)
+    heading, lines = "Selective Prefix Tuning: results", not_run(every.drop_duplicates(CELL), runs)
+    html = page(heading, command(titles, profiles), titles, every, runs, parts.prefixes, parts.sections, lines)
+    return _write_all(folder, {PAGE: html, README: text}, parts)
+
+
+@dataclass
+class Parts:
+    """The parts of a report that page and README tell of: by table its tests, sections and tables of prefixes."""
+
+    prefixes: DataFrame
+    tests: dict[str, DataFrame] = field(default_factory=dict)
+    sections: dict[str, list[Section]] = field(default_factory=dict)
+    learned: dict[str, list[Table]] = field(default_factory=dict)
+    tables: dict[str, bytes] = field(default_factory=dict)
+    figures: dict[str, bytes] = field(default_factory=dict)
+
+
+def _parts(titles: Mapping[str, str], every: DataFrame, runs: DataFrame) -> Parts:
+    """The tables and figures of a report, by the names of their files, and what they are made of."""
+    parts = Parts(prefix_frame(runs))
     with ProcessPoolExecutor(PROCESSES) as pool:
-        to_draw = drawings(titles, every, runs) | prefix_drawings(titles, every, prefixes)
+        to_draw = drawings(titles, every, runs) | prefix_drawings(titles, every, parts.prefixes)
         pending = pool.map(figure_files, to_draw.keys(), to_draw.values())
         for name, title in titles.items():
             own, own_runs = every[every.table == name], runs[runs.table == name]
-            tests[name] = paired_tests(own, own_runs)
-            page = sections(own, own_runs, tests[name])
-            if found := prefix_tables(own, own_prefixes := prefixes[prefixes.table == name]):
-                learned[name] = found
-                page.append(Section(HEADING, tables=found))
-                tables[f"{name}.prefixes.csv"] = prefix_csv(own_prefixes).encode()
-            tables[f"{name}.md"] = markdown(title, page).encode()
-            tables[f"{name}.tex"] = latex(title, page).encode()
-            tables[f"{name}.csv"] = csv_text(own).encode()
+            own_prefixes = parts.prefixes[parts.prefixes.table == name]
+            parts.tests[name] = paired_tests(own, own_runs)
+            parts.sections[name] = sections(own, own_runs, parts.tests[name])
+            if found := prefix_tables(own, own_prefixes):
+                parts.learned[name] = found
+                parts.sections[name].append(Section(HEADING, tables=found))
+                parts.tables[f"{name}.prefixes.csv"] = prefix_csv(own_prefixes).encode()
+            parts.tables[f"{name}.md"] = markdown(title, parts.sections[name]).encode()
+            parts.tables[f"{name}.tex"] = latex(title, parts.sections[name]).encode()
+            parts.tables[f"{name}.csv"] = csv_text(own).encode()
         for files in pending:
-            drawn |= files
-    text = readme(titles, list(config.profiles), every, runs, tests, sorted(drawn), learned)
+            parts.figures |= files
+    return parts
+
+
+def _write_all(folder: Path, texts: dict[str, str], parts: Parts) -> list[Path]:
     with written(folder, "or set results_dir"):
         folder.mkdir(parents=True, exist_ok=True)
-        _write(folder, {README: text.encode()})
-        for part, files in ((TABLES, tables), (FIGURES, drawn)):
+        _write(folder, {name: text.encode() for name, text in texts.items()})
+        for part, files in ((TABLES, parts.tables), (FIGURES, parts.figures)):
             _replace_all(folder / part, files)
     return [
-        folder / README,
-        *(folder / part / name for part, files in ((TABLES, tables), (FIGURES, drawn)) for name in sorted(files)),
+        *(folder / name for name in texts),
+        *(folder / TABLES / name for name in sorted(parts.tables)),
+        *(folder / FIGURES / name for name in sorted(parts.figures)),
     ]
 
 
