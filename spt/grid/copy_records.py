@@ -5,7 +5,6 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from spt.errors import SptError
 from spt.files import write_atomically, written
 from spt.grid.match_records import Finished
 from spt.records.insight_summary import INSIGHT

@@ -1,4 +1,4 @@
-"""Write a report, `python -m spt.report [runs=...]`, or show where a number comes from: `cell=superglue/cb/minilm/spt`."""
+"""Write a report with `python -m spt.report`, or show where a number comes from: `cell=superglue/cb/minilm/spt`."""
 
 from omegaconf import DictConfig
 

@@ -15,6 +15,8 @@ from spt.report.published_numbers import curve
 from spt.report.runs_frame import DEV
 from spt.report.seed_means import FEWEST_POINTS, unselected
 
+MOST_ROWS = 14  # of a task and model in a figure: more cannot be told apart
+
 LEGEND = {"loc": "center left", "bbox_to_anchor": (1.01, 0.5)}
 
 Looks = dict[str, dict[str, Any]]  # colour, marker and dashes of each row of a table
@@ -22,6 +24,8 @@ Looks = dict[str, dict[str, Any]]  # colour, marker and dashes of each row of a 
 
 def drawings(titles: Mapping[str, str], cells: DataFrame, runs: DataFrame) -> dict[str, Callable[[], Figure]]:
     """All figures for which there are runs: a function that draws the figure, by the name of its files.
+
+    A task with more than `MOST_ROWS` rows is left out.
 
     Args:
         titles: the titles of the tables, by name.
@@ -31,6 +35,7 @@ def drawings(titles: Mapping[str, str], cells: DataFrame, runs: DataFrame) -> di
     finished = runs[(runs.role == "seed") & runs.run.notna()]
     for table, title in titles.items():
         own, own_runs = cells[(cells.table == table) & (cells.runs > 0)], finished[finished.table == table]
+        own = own[own.groupby(["task", "model"]).row.transform("nunique") <= MOST_ROWS]
         looks = looks_of(cells.row[cells.table == table])
         for (task, model), group in own.groupby(["task", "model"]):
             heading = f"{title}: {task}, {model}" + (" (a demo, not a result)" if model == "demo" else "")
@@ -41,7 +46,7 @@ def drawings(titles: Mapping[str, str], cells: DataFrame, runs: DataFrame) -> di
                 of_group = own_runs[(own_runs.task == task) & (own_runs.model == model)]
                 draw = partial(_curves, heading, of_group, group.metric.iloc[0], looks)
                 functions[f"{table}.{task}.{model}.curves"] = draw
-        if own_runs.trainable_parameters.nunique() > 1:
+        if own.trainable_parameters.nunique() > 1:
             functions[f"{table}.cost"] = partial(_costs, title, own, looks)
     return functions
 

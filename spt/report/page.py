@@ -14,7 +14,7 @@ import pandas as pd
 from markupsafe import Markup
 from pandas import DataFrame
 
-from spt.report.number_format import METRICS, QUANTITIES, conditions, mean_and_std
+from spt.report.number_format import QUANTITIES, conditions, mean_and_std
 from spt.report.page_charts import LEAST_WIDTH, charts
 from spt.report.page_data import cell_data, named, run_data
 from spt.report.prefix_tables import HEADING as LEARNED
@@ -34,7 +34,7 @@ LIBRARIES = ("uplot-1.6.32/uPlot.iife.min.js", "tablesort-5.7.1/tablesort.min.js
 HTML = ENVIRONMENT.overlay(autoescape=True)
 HTML.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "ensure_ascii": False, "allow_nan": False}
 
-NUMBER = re.compile(r"\[?[<≤]?\s*([+−-]?\d[\d,]*(?:\.\d+)?)")
+NUMBER = re.compile(r"[<\[]?\s*[+−]?\d")  # what page.js reads as one, too
 
 
 class Answer(Protocol):
@@ -127,7 +127,7 @@ def page(
         styles=[_file("../vendor/uplot-1.6.32/uPlot.min.css"), _file("page.css")],
         scripts=scripts,
         hashes=" ".join(f"'sha256-{_sha256(text)}'" for text in scripts),
-        **{"metrics": METRICS, "sort_key": sort_key, "is_numeric": is_numeric, "groups": groups},
+        **{"numeric": numeric, "groups": groups},
     )
 
 
@@ -219,12 +219,6 @@ def groups(table: Table) -> list[tuple[str, int]]:
     return [(name, len(list(own))) for name, own in groupby(table.columns, key=lambda column: column.group)]
 
 
-def sort_key(text: str) -> float | None:
-    """The number that a cell of a table begins with; None if it begins with none."""
-    found = NUMBER.match(text)
-    return float(found[1].replace(",", "").replace("−", "-")) if found else None
-
-
-def is_numeric(table: Table, place: int) -> bool:
-    """Whether at least half of the cells of a column begin with a number."""
-    return 2 * sum(sort_key(row[place]) is not None for row in table.rows) >= len(table.rows)
+def numeric(table: Table) -> list[bool]:
+    """Whether at least half of the cells of each column begin with a number."""
+    return [2 * sum(map(bool, map(NUMBER.match, texts))) >= len(texts) for texts in zip(*table.rows, strict=True)]

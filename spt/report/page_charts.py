@@ -12,7 +12,7 @@ import pandas as pd
 from pandas import DataFrame
 
 from spt.figure_style import DASHES
-from spt.report.figures import Looks, looks_of
+from spt.report.figures import MOST_ROWS, Looks, looks_of
 from spt.report.number_format import METRICS, QUANTITIES
 from spt.report.page_data import Json, places_of
 from spt.report.prefix_frame import over_seeds
@@ -20,8 +20,6 @@ from spt.report.prefix_tables import MATRICES
 from spt.report.published_numbers import curve
 from spt.report.runs_frame import rows_of
 from spt.report.seed_means import FEWEST_POINTS, unselected
-
-MOST_ROWS = 14  # of a chart: more cannot be told apart
 
 LEAST_WIDTH = 10.0  # of a score axis, in points, so that noise looks small
 

@@ -4,10 +4,11 @@ from collections.abc import Iterable, Mapping
 from math import ceil
 from typing import Any
 
+import pandas as pd
 from pandas import DataFrame
 
 from spt.report.number_format import QUANTITIES, conditions, number
-from spt.report.runs_frame import CELL, rows_of
+from spt.report.runs_frame import CELL, SCORE, rows_of
 
 MOST_EPOCHS = 100  # of a curve on the page; a longer run shows every second epoch, every third, ...
 
@@ -28,11 +29,16 @@ class Texts:
 def run_data(runs: DataFrame) -> Json:
     """The finished and diverged runs of a `runs_frame`, each once, as columns; `texts` are referred to by place.
 
-    `command` and `versions` are lists of places. A run's own place in the columns is what `cell_data` refers to.
+    `command` is a list of places, `scores` has a column for each split. A run's own place in the columns is what
+    `cell_data` refers to.
     """
-    texts = Texts()
-    rows = []
-    for run in rows_of(_distinct(runs)):
+    texts, rows, own = Texts(), list[Json](), _distinct(runs)
+    scores = {
+        name.removeprefix(SCORE): [None if pd.isna(score) else round(score, 2) for score in own[name]]
+        for name in own
+        if name.startswith(SCORE)
+    }
+    for run in rows_of(own):
         record = run.run.record
         curve, step = dev_curve(run.run.history, record["metric"])
         rows.append(
@@ -41,7 +47,6 @@ def run_data(runs: DataFrame) -> Json:
                 "seed": record["seed"],
                 "status": record["status"],
                 "metric": texts.place(record["metric"]),
-                "scores": {name: rounded(score) for name, score in record["metrics"].items() if score is not None},
                 "rate": record["config"]["trainer"]["learning_rate"],
                 "best_epoch": record["best_epoch"],
                 "epochs": record["epochs"],
@@ -55,13 +60,13 @@ def run_data(runs: DataFrame) -> Json:
                 "commit": texts.place(_commit(record["git"])),
                 "data": texts.place(str(record["data"].get("fingerprint") or "unknown")),
                 "weights": texts.place(str(record.get("model_sha256") or record.get("model_revision") or "unknown")),
-                "versions": [texts.place(f"{name} {version}") for name, version in record["versions"].items()],
+                "versions": texts.place(", ".join(f"{name} {version}" for name, version in record["versions"].items())),
                 "hardware": texts.place(run.hardware),
                 "warnings": record["warnings"],
             }
         )
-    columns = {name: [row[name] for row in rows] for name in rows[0]} if rows else {"folder": []}
-    return {"texts": list(texts.places), **columns}
+    columns = {name: [row[name] for row in rows] for name in rows[0]} if rows else {}
+    return {"texts": list(texts.places), "scores": scores, **columns}
 
 
 def places_of(runs: DataFrame) -> dict[str, int]:

@@ -14,6 +14,8 @@ from spt.report.seed_means import unselected
 
 REFERENCE = "prefix_tuning"  # each row is compared with it; in a table without it, with the first row
 
+MOST_COMPARISONS = 100  # of a table that is tested over examples, for which a comparison takes some 30 ms
+
 ALSO_COMPARED = (("spt_sl", "spt"),)
 
 
@@ -38,8 +40,9 @@ def paired_tests(cells: DataFrame, runs: DataFrame) -> DataFrame:
 
     Columns: `profile`, `model`, `task`, `metric`, `label` (what is subtracted from what), `quantity`, `are_done`
     (whether both cells have all their runs), `seeds` (a `SeedTest`, in points), `examples` (an `ExampleTest`, or None
-    if the runs used different data), `mcnemar` (its p per seed, empty unless outcomes are right or wrong), and the
-    p-values corrected for the number of rows, `seeds_p` and `examples_p`.
+    for the reason `untested`: "other data", or "not tested" among more than `MOST_COMPARISONS`), `mcnemar` (its p per
+    seed, empty unless outcomes are right or wrong), and the p-values corrected for the number of rows, `seeds_p` and
+    `examples_p`.
 
     Args:
         cells: the `cells_frame` of one table.
@@ -47,14 +50,16 @@ def paired_tests(cells: DataFrame, runs: DataFrame) -> DataFrame:
     """
     own = runs[(runs.role == "seed") & runs.run.notna()]
     by_seed = {(row.profile, row.cell, row.seed): row.run for row in rows_of(own)}
-    scores = {(row.profile, row.cell, row.quantity): row.scores for row in rows_of(cells[cells.n > 0])}
-    rows = []
+    scores: dict[tuple[str, str], dict[str, dict[int, float]]] = {}
+    for row in rows_of(cells[cells.n > 0]):
+        scores.setdefault((row.profile, row.cell), {})[row.quantity] = row.scores
+    rows, compared = [], []
     for first, second in _pairs(cells):
-        quantities = [name for *cell, name in scores if cell == [first.profile, first.cell]]
-        quantity = unselected(name for name in quantities if (second.profile, second.cell, name) in scores)
-        a, b = (scores.get((cell.profile, cell.cell, quantity), {}) for cell in (first, second))
+        of_first, of_second = (scores.get((cell.profile, cell.cell), {}) for cell in (first, second))
+        quantity = unselected(name for name in of_first if name in of_second)
+        a, b = of_first.get(quantity, {}), of_second.get(quantity, {})
         if seeds := [seed for seed in a if seed in b]:
-            pairs = [[by_seed[cell.profile, cell.cell, seed] for seed in seeds] for cell in (first, second)]
+            compared.append([[by_seed[cell.profile, cell.cell, seed] for seed in seeds] for cell in (first, second)])
             rows.append(
                 {
                     **{name: getattr(first, name) for name in ("profile", "model", "task", "metric")},
@@ -62,11 +67,13 @@ def paired_tests(cells: DataFrame, runs: DataFrame) -> DataFrame:
                     "quantity": quantity,
                     "are_done": first.cell_state == second.cell_state == "done",
                     "seeds": seed_test(a, b),
-                    **_tests_over_examples(pairs, quantity),
                 }
             )
-    columns = ["profile", "model", "task", "metric", "label", "quantity", "are_done", "seeds", "examples", "mcnemar"]
-    tests = DataFrame(rows, columns=columns)
+    are_tested = len(rows) <= MOST_COMPARISONS
+    for row, pairs in zip(rows, compared, strict=True):
+        row |= _tests_over_examples(pairs, row["quantity"]) if are_tested else _untested("not tested")
+    columns = ["profile", "model", "task", "metric", "label", "quantity", "are_done", "seeds"]
+    tests = DataFrame(rows, columns=[*columns, "examples", "untested", "mcnemar"])
     tests["seeds_p"] = holm([test.p for test in tests.seeds])
     tests["examples_p"] = holm([test and test.p for test in tests.examples])
     return tests
@@ -100,10 +107,14 @@ def _label(first: Any, second: Any) -> str:
 
 def _tests_over_examples(pairs: Sequence[Sequence[Any]], quantity: str) -> dict[str, Any]:
     if len({run.record["data"]["fingerprint"] for runs in pairs for run in runs}) > 1:
-        return {"examples": None, "mcnemar": []}
+        return _untested("other data")
     first, second = ([run.outcomes[quantity] or [] for run in runs] for runs in pairs)
     p = [mcnemar(a, b) for a, b in zip(first, second, strict=True) if kind_of(a) == kind_of(b) == "accuracy"]
-    return {"examples": example_test(first, second), "mcnemar": p}
+    return {"examples": example_test(first, second), "untested": "", "mcnemar": p}
+
+
+def _untested(reason: str) -> dict[str, Any]:
+    return {"examples": None, "untested": reason, "mcnemar": []}
 
 
 def seed_test(first: Mapping[int, float], second: Mapping[int, float]) -> SeedTest:

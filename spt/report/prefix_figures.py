@@ -7,7 +7,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from pandas import DataFrame
 
-from spt.report.figures import LEGEND, Looks, empty_figure, looks_of, set_swept_values
+from spt.report.figures import LEGEND, MOST_ROWS, Looks, empty_figure, looks_of, set_swept_values
 from spt.report.number_format import METRICS, QUANTITIES
 from spt.report.prefix_frame import over_seeds
 from spt.report.prefix_tables import MATRICES, scored
@@ -30,7 +30,7 @@ def prefix_drawings(
     for table, title in titles.items():
         looks = looks_of(cells.row[cells.table == table])
         for (task, model), own in cosines[cosines.table == table].groupby(["task", "model"]):
-            if own.setting.iloc[0] and own.value.nunique() < FEWEST_POINTS:
+            if (own.setting.iloc[0] and own.value.nunique() < FEWEST_POINTS) or own.row.nunique() > MOST_ROWS:
                 continue
             of_group = cells[(cells.table == table) & (cells.task == task) & (cells.model == model)]
             heading = f"{title}: {task}, {model}" + (" (a demo, not a result)" if model == "demo" else "")

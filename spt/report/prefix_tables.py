@@ -22,7 +22,7 @@ def prefix_tables(cells: DataFrame, prefixes: DataFrame) -> list[Table]:
         cells: the `cells_frame` of a table.
         prefixes: its `prefix_frame`.
     """
-    tables = [_similarity(cells, prefixes), _on_data(cells, prefixes)]
+    tables = [_similarity(cells, prefixes), _on_data(cells, prefixes)] if len(prefixes) else []
     return [table for table in tables if table.rows]
 
 

@@ -189,7 +189,7 @@ def _paired_tests(tests: DataFrame) -> Table:
         row = [test.model, test.task, test.label, test.quantity, str(seeds.n), number(seeds.difference, sign=True)]
         row += ["identical"] * 2 if seeds.identical else [p_value(seeds.p), p_value(test.seeds_p)]
         if examples is None:
-            row += ["other data"] * 3
+            row += [test.untested] * 3
         elif examples.identical:
             row += ["identical"] * 3
         else:

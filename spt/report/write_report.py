@@ -5,6 +5,7 @@ import shlex
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -35,7 +36,7 @@ from spt.report.prefix_figures import prefix_drawings
 from spt.report.prefix_frame import prefix_csv, prefix_frame
 from spt.report.prefix_tables import HEADING, prefix_tables
 from spt.report.readme import DEFAULT_PROFILES, command, not_run, readme
-from spt.report.runs_frame import CELL, runs_frame
+from spt.report.runs_frame import CELL, rows_of, runs_frame
 from spt.report.seed_means import cells_frame, unselected
 from spt.report.table_model import Section, Table
 from spt.report.tables import sections
@@ -239,12 +240,12 @@ def _write(folder: Path, files: dict[str, bytes]) -> None:
 def show(every: DataFrame) -> None:
     """Print the main numbers of all cells that have any, and the number of cells in each state."""
     table = TerminalTable("cell", "of", "ours", "seeds", "published", box=box.SIMPLE)
-    for _, own in every[every.n > 0].groupby(CELL, sort=False):
-        for name in dict.fromkeys(["best_dev", unselected(own.quantity)]):
-            line = own[own.quantity == name].iloc[0]
+    for _, lines in groupby(rows_of(every[every.n > 0]), lambda line: (line.profile, line.cell)):
+        by_quantity = {line.quantity: line for line in lines}
+        for line in (by_quantity[name] for name in dict.fromkeys(["best_dev", unselected(by_quantity)])):
             published = line.references[0]["value"] if line.references else "none"
-            ours = f"{mean_and_std(line['mean'], line['std'])}{line.marks}"
-            table.add_row(line.cell, name, ours, f"{line.n} of {line.planned}", published)
+            ours = f"{mean_and_std(line.mean, line.std)}{line.marks}"
+            table.add_row(line.cell, line.quantity, ours, f"{line.n} of {line.planned}", published)
     wide = Console(width=200)  # a narrow terminal may wrap the lines
     if table.row_count:
         wide.print(table)

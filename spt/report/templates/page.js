@@ -12,12 +12,26 @@
     return made;
   }
 
-  // Tables sort by the number in data-sort, or by their text; a cell without a number comes after all others.
-  const value = (text) => (text === "" ? -Infinity : Number(text));
+  // Numeric columns sort by the number that a cell begins with; a cell without one is below all others.
+  function value(text) {
+    const found = /^[<[]?\s*([+−]?\d[\d,]*(\.\d+)?)/.exec(text.trim());
+    return found ? Number(found[1].replaceAll(",", "").replace("−", "-")) : -Infinity;
+  }
   Tablesort.extend("score", () => false, (a, b) => value(b) - value(a) || 0);
   for (const table of all("table.sortable")) {
     new Tablesort(table);
     all("thead th", table).forEach((each) => each.removeAttribute("tabindex")); // the button in it has the focus
+  }
+
+  // Beside each score its place on the axis of its task: mean and standard deviation.
+  for (const button of all("[data-cell]")) {
+    button.setAttribute("aria-haspopup", "dialog");
+    if (!button.dataset.strip) continue;
+    const [left, centre, right] = button.dataset.strip.split(" ");
+    const bar = element("i"), mark = element("b"), strip = element("span", { class: "strip", "aria-hidden": "true" }, bar, mark);
+    Object.assign(bar.style, { left: `${left}%`, right: `${100 - right}%` });
+    mark.style.left = `${centre}%`;
+    button.after(strip);
   }
 
   // Filters hide rows of all tables, and charts.
@@ -211,7 +225,7 @@
 
   function described(place, isTrial) {
     const command = runs.command[place].map(text).join(" ");
-    const scores = Object.entries(runs.scores[place]).map(([split, score]) => `${splits[split] ?? split} ${score.toFixed(2)}`).join(", ");
+    const scores = Object.entries(runs.scores).filter(([, of]) => of[place] !== null).map(([split, of]) => `${splits[split] ?? split} ${of[place].toFixed(2)}`).join(", ");
     const copy = element("button", { type: "button", class: "copy" }, "Copy the command");
     copy.addEventListener("click", async () => {
       const range = document.createRange();
@@ -229,7 +243,7 @@
         ["data", text(runs.data[place])],
         ["weights", text(runs.weights[place])],
         ["numerics", `version ${runs.numerics[place]}`],
-        ["versions", runs.versions[place].map(text).join(", ")],
+        ["versions", text(runs.versions[place])],
         ["hardware", text(runs.hardware[place])],
         ["took", `${runs.seconds[place].toFixed(0)} s, ${compact.format(runs.parameters[place])} trainable parameters, peak memory ${(runs.memory[place] / 2 ** 20).toFixed(0)} MiB`],
         ...runs.warnings[place].map((warning) => ["warning", warning]),
