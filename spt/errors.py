@@ -9,6 +9,10 @@ class SptError(ValueError):
     """Bad input. The message says what is wrong and what to do; commands print it alone and exit with code 1."""
 
 
+class UnusableRow(SptError):
+    """A row that no example can be made of, through no fault of its file: a split leaves it out, and says so."""
+
+
 RESUMES = "and the same command resumes after the last finished epoch"
 
 

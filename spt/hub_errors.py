@@ -25,25 +25,31 @@ LOG_IN = "log in with `hf auth login`"
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 
 
-def hub_error(what: str, repository: str, error: BaseException, otherwise: str) -> SptError:
-    """The error for a request to the hub that failed.
+def hub_error(what: str, repository: str, error: BaseException, settings: str, instead: str = "") -> SptError:
+    """The error for a request to the hub that failed, also where the hub is not the cause.
 
     Args:
         what: what failed, the first words of the message.
         repository: "user/name", "datasets/user/name" for data.
         error: what was raised; its causes are looked through.
-        otherwise: what else may help; for errors that are not the hub's, this alone.
+        settings: those that name the repository, the revision and the files, to check where one of them is not there.
+        instead: what works without the hub.
     """
+    refused = None
     for each in _causes(error):
         if isinstance(each, OSError) and each.errno in NO_SPACE:
             path = each.filename or constants.HF_HOME
             return cannot_write(f"the hub's cache, {path}", each, "or set HF_HOME to a folder that can be written")
-    reason = next(iter(str(error).strip().splitlines()), "no reason given")
-    cause = hub_cause(error, repository)
-    return SptError(f"{what} ({type(error).__name__}: {reason}). {f'{cause}. ' if cause else ''}{otherwise}")
+        refused = each if isinstance(each, HfHubHTTPError) else refused
+    if refused is None:
+        reason = f"{type(error).__name__}: {next(iter(str(error).strip().splitlines()), 'no reason given')}"
+    else:
+        reason = f"{type(refused).__name__}: HTTP {refused.response.status_code} for {refused.response.url}"
+    remedy = hub_cause(error, repository, settings) or f"Check {settings}"
+    return SptError(f"{what} ({reason}). {remedy}{f'. Or {instead}' if instead else ''}")
 
 
-def hub_cause(error: BaseException, repository: str) -> str | None:
+def hub_cause(error: BaseException, repository: str, settings: str) -> str | None:
     """What went wrong at the hub, and the remedy; None if `error` and its causes are not about the hub."""
     types = {kind: each for each in _causes(error) for kind in type(each).__mro__}  # the deepest of each type
     page = f"{constants.ENDPOINT}/{repository}"
@@ -53,13 +59,13 @@ def hub_cause(error: BaseException, repository: str) -> str | None:
         return f"The repository is disabled: {page} may say why"
     if RepositoryNotFoundError in types:
         return (
-            f"The hub shows no such repository: check the name on {page} (it may have moved); if it is private, "
-            f"{LOG_IN} as a user who may see it"
+            f"The hub shows no {page}: it may have moved, or if it is private, {LOG_IN} as a user who may see it. "
+            f"Check {settings}"
         )
     if RevisionNotFoundError in types:
-        return f"The repository has no such revision: {page}/tree/main lists its branches, tags and commits"
+        return f"There is no such revision: {page}/tree/main lists branches, tags and commits. Check {settings}"
     if (missing := types.get(RemoteEntryNotFoundError)) is not None:
-        return f"The repository has no {missing.response.url.path.rpartition('/')[2]} at this revision"
+        return f"There is no {missing.response.url.path.rpartition('/')[2]} at this revision. Check {settings}"
     if OfflineModeIsEnabled in types or (LocalEntryNotFoundError in types and constants.HF_HUB_OFFLINE):
         return "HF_HUB_OFFLINE is set, and this was not downloaded before: run once without it, with a network"
     if (refused := types.get(HfHubHTTPError)) is not None:

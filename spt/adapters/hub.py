@@ -37,8 +37,8 @@ def fetch(source: str | Path) -> Path:
         folder = Path(snapshot_download(repository, revision=revision or None, allow_patterns=files))
     except Exception as error:
         what = f"{str(source)!r} is not a folder, and cannot be loaded from the hub"
-        otherwise = "Or give the folder of an adapter, or a repository that was loaded before"
-        raise hub_error(what, repository, error, otherwise) from error
+        instead = "give the folder of an adapter, or a repository that was loaded before"
+        raise hub_error(what, repository, error, "its name", instead) from error
     if not (folder / DESCRIPTION).is_file():
         raise SptError(f"{str(source)!r} on the hub is not an adapter: it has no {DESCRIPTION}")
     return folder
@@ -78,8 +78,7 @@ def push_adapter(source: str | Path, repository: str, private: bool = False) -> 
         operations = [CommitOperationAdd(name, content) for name, content in files.items()]
         return str(api.create_commit(repository, operations, commit_message="Adapter of Selective Prefix Tuning (spt)"))
     except Exception as error:
-        otherwise = "The adapter stays where it is: push it again"
-        raise hub_error(f"cannot push to {repository!r}", repository, error, otherwise) from error
+        raise hub_error(f"cannot push to {repository!r}", repository, error, "its name") from error
 
 
 def _without_paths(adapter: Adapter) -> Adapter:

@@ -165,13 +165,13 @@ def _source(name_or_path: str) -> str:
 
 
 def _cannot_load(what: str, name_or_path: str, error: Exception) -> SptError:
-    where = (
-        "The folder must hold config.json, model.safetensors and the tokenizer's files"
-        if is_local(name_or_path)
-        else "Check model.name_or_path and model.revision, where there must be a model.safetensors, or set "
-        "model.name_or_path to a folder with the model"
-    )
-    return hub_error(f"cannot load the {what} {name_or_path!r}", name_or_path, error, where)
+    message = f"cannot load the {what} {name_or_path!r}"
+    if is_local(name_or_path):
+        reason = next(iter(str(error).strip().splitlines()), "")
+        needed = "The folder must hold config.json, model.safetensors and the tokenizer's files"
+        return SptError(f"{message} ({type(error).__name__}: {reason}). {needed}")
+    settings = "model.name_or_path and model.revision, where there must be a model.safetensors"
+    return hub_error(message, name_or_path, error, settings, "set model.name_or_path to a folder with the model")
 
 
 def _separate_pairs(tokenizer: PreTrainedTokenizerBase) -> None:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from spt.errors import SptError
+from spt.errors import SptError, UnusableRow
 
 
 def check_tag(tag: Any) -> None:
@@ -31,6 +31,6 @@ def spans_to_tags(length: int, spans: list[dict[str, Any]]) -> list[str]:
         if not 0 <= start < end <= length:
             raise SptError(f"span {start}-{end} lies outside a sentence of {length} words")
         if any(tag != "O" for tag in tags[start:end]):
-            raise SptError(f"span {start}-{end} overlaps another")
+            raise UnusableRow(f"span {start}-{end} overlaps another, and a word has one tag")
         tags[start:end] = [f"B-{kind}"] + [f"I-{kind}"] * (end - start - 1)
     return tags

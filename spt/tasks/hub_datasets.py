@@ -34,11 +34,11 @@ def read_hub(
         builder = _prepared(path, name, revision)
         data = builder.as_dataset(split) if split in builder.info.splits else None
     except Exception as error:
-        repository = f"datasets/{path}"
-        if hub_cause(error, repository) is None:
+        repository, settings = f"datasets/{path}", "task.hub (path, name, revision)"
+        if hub_cause(error, repository, settings) is None:
             error.__cause__ = _refusal(path, revision)  # datasets drops what the hub answered
-        otherwise = "Check task.hub (path, name, revision), or set task.data_dir to a folder of files"
-        raise hub_error(f"cannot load {path!r} from the hub", repository, error, otherwise) from error
+        instead = "set task.data_dir to a folder of files"
+        raise hub_error(f"cannot load {path!r} from the hub", repository, error, settings, instead) from error
     if COMMIT.fullmatch(revision or "") and COMMIT.fullmatch(builder.hash) and builder.hash != revision:
         raise SptError(
             f"the hub is out of reach, and the latest cached copy of {path!r} is of revision {builder.hash}, "
