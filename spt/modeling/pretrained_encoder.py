@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from huggingface_hub import HfApi, file_exists, hf_hub_download, try_to_load_from_cache
 from omegaconf import OmegaConf
+from tokenizers import normalizers
 from tokenizers.processors import Sequence, TemplateProcessing
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
@@ -94,13 +95,12 @@ def load_tokenizer(
     name_or_path: str, revision: str = "main", options: dict[str, Any] | None = None, split_into_words: bool = False
 ) -> PreTrainedTokenizerBase:
     """The tokenizer of `load_backbone`, which has the same arguments."""
-    spaces = {"add_prefix_space": True} if split_into_words else {}
     reserved = signature(PreTrainedTokenizerBase.from_pretrained).parameters.keys() & (options or {}).keys()
     if reserved:
         raise SptError(f"model.tokenizer.{min(reserved)} is not for a run to set: it says where tokenizers come from")
     try:
         tokenizer = AutoTokenizer.from_pretrained(
-            _source(name_or_path), revision=revision, trust_remote_code=False, **spaces | (options or {})
+            _source(name_or_path), revision=revision, trust_remote_code=False, **options or {}
         )
     except Exception as error:
         raise _cannot_load("tokenizer", name_or_path, error) from error
@@ -108,6 +108,8 @@ def load_tokenizer(
         tokenizer.pad_token = tokenizer.eos_token
     tokenizer.padding_side = "right"
     _separate_pairs(tokenizer)
+    if split_into_words:
+        _mark_words(tokenizer)
     return tokenizer
 
 
@@ -188,6 +190,17 @@ def _separate_pairs(tokenizer: PreTrainedTokenizerBase) -> None:
     )
     own = backend.post_processor
     backend.post_processor = separated if own is None else Sequence([own, separated])
+
+
+def _mark_words(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Put a space before each word of a list where the tokenizer knows words by the space before them (byte-level BPE).
+
+    add_prefix_space is not for this: some tokenizers ignore it (ModernBERT), and Qwen's puts spaces inside words, too.
+    """
+    if tokenizer("a a")["input_ids"] != tokenizer(["a", "a"], is_split_into_words=True)["input_ids"]:
+        backend = tokenizer.backend_tokenizer
+        space = normalizers.Prepend(" ")
+        backend.normalizer = space if backend.normalizer is None else normalizers.Sequence([backend.normalizer, space])
 
 
 def is_local(name_or_path: str) -> bool:
