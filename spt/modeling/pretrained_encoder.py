@@ -85,7 +85,7 @@ def backbone_settings(model: dict[str, Any]) -> dict[str, Any]:
     """
     settings = {key: value for key, value in model.items() if key not in HEAD_SETTINGS}
     path = CONF / "model" / f"{model.get('name')}.yaml"
-    pinned = OmegaConf.load(path) if path.is_file() else {}
+    pinned: Any = OmegaConf.load(path) if path.is_file() else {}
     if settings.get("revision") == pinned.get("revision") and settings["name_or_path"] != pinned.get("name_or_path"):
         del settings["revision"]
     return settings
