@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from math import ceil, log10
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -16,6 +16,8 @@ from spt.records.paired_bootstrap import CONFIDENCE
 from spt.report.number_format import BASELINES, listed, number
 
 BASELINE_DASHES = ((0, (6, 3)), (0, (1, 2)))
+
+PANEL = 1.75  # inches: the height of a panel
 
 INTERVALS = 3  # the span of an axis of scores, in widths of a seed interval, at least
 
@@ -35,11 +37,13 @@ class Layout:
     The margins are fixed: Matplotlib's layout engines take as long as drawing.
     """
 
-    def __init__(self, width: float, rows: int, columns: int, share: bool | str = False, panel: float = 1.75) -> None:
+    def __init__(self, width: float, rows: int, columns: int, share: Literal["none", "all", "row"] = "none") -> None:
         self.figure, self._width = Figure(figsize=(width, 1)), width
-        self._rows, self._columns, self._panel = rows, columns, panel
+        self._rows, self._columns = rows, columns
         self.panels: Any = self.figure.subplots(rows, columns, sharey=share, squeeze=False)
-        self._gap = 0.2 if share else 0.6  # of columns; those with one axis of scores have no labels between them
+        self._gap = (
+            0.6 if share == "none" else 0.2
+        )  # of columns; those with one axis of scores have no labels between them
 
     def finish(self, handles: Sequence[Any], labels: Sequence[str], below: float = 0.42) -> Figure:
         """Set the sizes, with a legend and as many inches `below` each panel for its labels."""
@@ -48,7 +52,7 @@ class Layout:
         rows = ceil(len(labels) / max(1, columns))
         columns, legend = ceil(len(labels) / max(1, rows)), 0.17 * rows + 0.08 * bool(rows)
         top, left, right, between = 0.28, 0.55, 0.12, below + 0.3
-        height = top + self._rows * self._panel + (self._rows - 1) * between + below + legend
+        height = top + self._rows * PANEL + (self._rows - 1) * between + below + legend
         self.figure.set_size_inches(self._width, height)
         inside = (self._width - left - right - (self._columns - 1) * self._gap) / self._columns
         self.figure.subplots_adjust(
@@ -57,11 +61,11 @@ class Layout:
             bottom=(below + legend) / height,
             top=1 - top / height,
             wspace=self._gap / inside,
-            hspace=between / self._panel,
+            hspace=between / PANEL,
         )
         if labels:
-            place = {"loc": "lower center", "bbox_to_anchor": (0.5, 0), "borderaxespad": 0.2}
-            self.figure.legend(handles, labels, ncols=columns, labelspacing=0.3, columnspacing=1.2, **place)
+            style: dict[str, Any] = {"ncols": columns, "labelspacing": 0.3, "columnspacing": 1.2, "borderaxespad": 0.2}
+            self.figure.legend(handles, labels, loc="lower center", bbox_to_anchor=(0.5, 0), **style)
         return self.figure
 
 

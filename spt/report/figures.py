@@ -126,7 +126,7 @@ def _sensitivity(place: str, cells: DataFrame, rows: Rows, setting: str, width: 
     """The score at each value of a sweep: best dev, and a split that selected nothing if there is one."""
     quantities = dict.fromkeys(cells.quantity)
     shape = (1, len(quantities)) if is_page(width) else (len(quantities), 1)
-    layout = Layout(width, *shape, share=True)
+    layout = Layout(width, *shape, share="all")
     values = sorted({*cells.value.astype(float)})
     shown = [row for row in rows if row in set(cells.row)]
     panels = []

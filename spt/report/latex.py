@@ -2,9 +2,11 @@ r"""Tables as LaTeX with booktabs, for `\input`: they fit into a column or a pag
 
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from itertools import groupby
 
 from spt.report.display_names import Names
+from spt.report.number_format import NONE, NOT_APPLICABLE
 from spt.report.print_tables import PrintTable, Row, Score
 from spt.report.runs_frame import SIGNS
 from spt.report.table_model import Column, Section, Table
@@ -25,18 +27,26 @@ ESCAPES = {
 
 COLUMN, PAGE = 215, 450  # points: a little less than the width of a column and of a page in the common styles
 
-SIZES = {"small": 4.5, "footnotesize": 4.0, "scriptsize": 3.6, "tiny": 2.8}  # points that a character takes on average
+SIZES = {"small": 4.3, "footnotesize": 3.95, "scriptsize": 3.6}  # points that a character takes
 
-SEPARATION = 3  # points beside each column
+SMALLER = 0.7  # of the width: what is beside a mean
+
+SEPARATION = 3  # points on both sides of each column
 
 RARELY_SHOWN = ("model", "task", "of", "row")  # columns that the caption names if all rows have the same
 
+LEFT_OUT = ("McNemar p", "on")  # columns that need notes, or more room than they are worth
 
-def latex(title: str, prints: Sequence[PrintTable], sections: Iterable[Section], names: Names, marks: bool) -> str:
+NOTHING = {NONE, NOT_APPLICABLE, "not run", "published only"}
+
+
+def latex(
+    name: str, title: str, prints: Sequence[PrintTable], sections: Iterable[Section], names: Names, marks: bool
+) -> str:
     """A file for a table: its scores, and the further tables of its page. What they mean is in comments.
 
     Args:
-        title: of the table.
+        name, title: of the table.
         prints: its `print_tables`.
         sections: of its page, those with scores are left out.
         names: of tasks, models, rows and settings.
@@ -44,23 +54,33 @@ def latex(title: str, prints: Sequence[PrintTable], sections: Iterable[Section],
     """
     parts = [f"% {title}. Needs \\usepackage{{booktabs}}.", *map(print_latex, prints)]
     for section in (section for section in sections if not section.has_scores):
-        parts += [_further(f"{title}: {table.title}", table, names, marks) for table in section.tables]
+        parts += [_further(name, title, table, names, marks) for table in section.tables]
     return "\n\n".join(parts) + "\n"
 
 
 def print_latex(table: PrintTable) -> str:
-    """A float with the scores of a table for print, with caption and label."""
-    width = len(table.places) + len(table.columns)
-    lines = list[str]()
+    """A float with the scores of a table for print, with caption and label; several if it is wider than a page."""
+    scores = [Column(of, task) if of else Column(task) for task, of in table.columns]
+    heads = [[*table.places, *names] for names in zip(*table.columns, strict=True)]
+    lengths = _lengths([*heads, *map(_plain, _all_rows(table))])
+    if _size(lengths) is None and len(scores) > 1:
+        half = len(scores) // 2
+        parts = (_part(table, "1", slice(half)), _part(table, "2", slice(half, None)))
+        return "\n\n".join(map(print_latex, parts))
+    width, lines = len(lengths), list[str]()
     for model, rows in table.blocks:
         if len(table.blocks) > 1:
-            lines += [r"\midrule" * bool(lines), rf"\multicolumn{{{width}}}{{l}}{{\textit{{{escape(model)}}}}} \\"]
-        lines += [_line([*map(escape, place), *map(_score, scores)]) for place, scores in rows]
-    scores = [Column(of, task) if of else Column(task) for task, of in table.columns]
-    heads = _heads([*map(Column, table.places), *scores])
-    lengths = _lengths([[*table.places, *(column.label for column in scores)], *map(_plain, _all_rows(table))])
-    alignment = "l" * len(table.places) + "c" * len(table.columns)
-    return _float(table.caption, f"tab:{table.name}", alignment, lengths, [*heads, r"\midrule", *filter(None, lines)])
+            lines += [r"\midrule"] * bool(lines) + [rf"\multicolumn{{{width}}}{{l}}{{\textit{{{escape(model)}}}}} \\"]
+        lines += [_line([*map(escape, place), *map(_score, own)]) for place, own in rows]
+    body = [*_heads([*map(Column, table.places), *scores]), r"\midrule", *lines]
+    alignment = "l" * len(table.places) + "c" * len(scores)
+    return _float(table.caption, f"tab:{table.name}", alignment, lengths, body)
+
+
+def _part(table: PrintTable, number: str, columns: slice) -> PrintTable:
+    blocks = [(model, [(place, scores[columns]) for place, scores in rows]) for model, rows in table.blocks]
+    names = {"name": f"{table.name}-{number}", "caption": f"{table.caption} Part {number}."}
+    return replace(table, **names, columns=table.columns[columns], blocks=blocks)
 
 
 def _all_rows(table: PrintTable) -> list[Row]:
@@ -70,7 +90,10 @@ def _all_rows(table: PrintTable) -> list[Row]:
 def _plain(row: Row) -> list[str]:
     """The texts of a row, as long as they are in print: what is beside a mean is small."""
     place, scores = row
-    return [*place, *(score.mean + score.marks + "x" * round(0.7 * len(f" {score.std}{score.n}")) for score in scores)]
+    return [
+        *place,
+        *(score.mean + score.marks + "x" * round(SMALLER * len(f" {score.std}{score.n}")) for score in scores),
+    ]
 
 
 def _score(score: Score) -> str:
@@ -85,7 +108,7 @@ def _score(score: Score) -> str:
     return text + (rf"\textsuperscript{{{escape(score.marks)}}}" if score.marks else "")
 
 
-def _further(caption: str, table: Table, names: Names, marks: bool) -> str:
+def _further(name: str, title: str, table: Table, names: Names, marks: bool) -> str:
     """A table of a page as a float; columns that say the same in each row are in the caption."""
     unmarked = str.maketrans("", "", "" if marks else "".join(SIGNS.values()))
     groups = {"model": ("model",), "task": ("task",)}
@@ -99,21 +122,22 @@ def _further(caption: str, table: Table, names: Names, marks: bool) -> str:
         for place, column in enumerate(table.columns)
         if column.label in RARELY_SHOWN and len({row[place] for row in rows}) == 1
     }
-    kept = [place for place in range(len(table.columns)) if place not in same]
+    kept = [p for p, column in enumerate(table.columns) if p not in same and column.label not in LEFT_OUT]
     heads = [Column(names.in_text(table.columns[p].label, "setting"), table.columns[p].group) for p in kept]
-    caption += f" ({', '.join(same.values())})" if same else ""
-    texts = [[row[place] for place in kept] for row in rows]
-    lengths = _lengths(
-        [[head.label for head in heads], *([re.sub("± .*", _smaller, text) for text in row] for row in texts)]
-    )
-    label = "tab:" + re.sub(r"\W+", "-", caption.lower()).strip("-")
+    caption = f"{title}: {table.title}" + (f" ({', '.join(same.values())})" if same else "")
+    texts = [["--" if row[place] in NOTHING else row[place] for place in kept] for row in rows]
+    plain = [[re.sub("± .*", _smaller, text) for text in row] for row in texts]
+    lengths = _lengths([[head.label for head in heads], *plain])
+    if _size(lengths) is None:
+        return f"% {caption}: wider than a page, see {name}.md"
+    label = f"tab:{name}-{re.sub(r'[^a-z]+', '-', table.title.lower())}"
     body = [*_heads(heads), r"\midrule", *(_line(map(_with_small_std, row)) for row in texts)]
     notes = [f"% {note}" for note in table.notes]
     return "\n".join([*notes, _float(f"{caption}.", label, "l" * len(kept), lengths, body)])
 
 
 def _smaller(found: re.Match[str]) -> str:
-    return "x" * round(0.7 * len(found[0]))
+    return "x" * round(SMALLER * len(found[0]))
 
 
 def _with_small_std(text: str) -> str:
@@ -124,11 +148,19 @@ def _lengths(rows: Sequence[Sequence[str]]) -> list[int]:
     return [max(map(len, column)) for column in zip(*rows, strict=True)]
 
 
+def _width(lengths: Sequence[int], size: str) -> float:
+    return sum(lengths) * SIZES[size] + 2 * SEPARATION * len(lengths)
+
+
+def _size(lengths: Sequence[int]) -> str | None:
+    """The largest size of type in which a table is not wider than the page."""
+    return next((size for size in SIZES if _width(lengths, size) <= PAGE), None)
+
+
 def _float(caption: str, label: str, alignment: str, lengths: Sequence[int], body: Sequence[str]) -> str:
     """A float over one column, or over both in a size of type in which it is not wider than the page."""
-    widths = {size: sum(lengths) * points + 2 * SEPARATION * len(lengths) for size, points in SIZES.items()}
-    size = next((size for size, width in widths.items() if width <= PAGE), "tiny")
-    name = "table" if widths[size] <= COLUMN else "table*"
+    size = _size(lengths) or "scriptsize"
+    name = "table" if _width(lengths, size) <= COLUMN else "table*"
     return "\n".join(
         [
             rf"\begin{{{name}}}[tbp]",

@@ -87,9 +87,9 @@ def print_tables(title: str, cells: DataFrame, names: Names, choice: Choice) -> 
     table = cells.table.iloc[0]
     _check(choice.columns, "column", table, [*cells.task, *cells.quantity])
     _check(choice.rows, "row", table, [*cells.row, *cells.model])
-    for name, groups in ((choice.columns, ("task", "quantity")), (choice.rows, ("row", "model"))):
+    for wanted, groups in ((choice.columns, ("task", "quantity")), (choice.rows, ("row", "model"))):
         for group in groups:
-            if chosen := [each for each in name if (cells[group] == each).any()]:
+            if chosen := [each for each in wanted if (cells[group] == each).any()]:
                 known = known[known[group].isin(chosen)]
     if not len(known):
         raise SptError(

@@ -144,7 +144,7 @@ def write_report(config: DictConfig, every: DataFrame, runs: DataFrame, folder: 
                 tables[f"{name}.prefixes.csv"] = prefix_csv(own_prefixes).encode()
             prints = print_tables(title, own, names, Choice(marks=config.marks))
             tables[f"{name}.md"] = markdown(title, page).encode()
-            tables[f"{name}.tex"] = latex(title, prints, page, names, config.marks).encode()
+            tables[f"{name}.tex"] = latex(name, title, prints, page, names, config.marks).encode()
             tables[f"{name}.csv"] = csv_text(own).encode()
         for files in pending:
             drawn |= files
