@@ -50,7 +50,7 @@ class Layout:
         room, lengths = self._width - 0.2, [0.55 + 0.062 * len(label) for label in labels]
         columns = len(labels) if sum(lengths) <= room else max(1, int(room / max(lengths)))
         rows = ceil(len(labels) / max(1, columns))
-        columns, legend = ceil(len(labels) / max(1, rows)), 0.17 * rows + 0.08 * bool(rows)
+        columns, legend = ceil(len(labels) / max(1, rows)), 0.152 * rows + 0.1 * bool(rows)
         top, left, right, between = 0.28, 0.55, 0.12, below + 0.3
         height = top + self._rows * PANEL + (self._rows - 1) * between + below + legend
         self.figure.set_size_inches(self._width, height)

@@ -94,10 +94,9 @@ def _curves(place: str, cells: DataFrame, curves: Curves, rows: Rows, width: flo
     """The dev score of each epoch: thin lines are seeds, thick lines their mean, grey lines the authors' runs."""
     layout = Layout(width, 1, 1)
     ((axes,),) = layout.panels
-    shown = [row for row in rows if row in curves]
     drawn = [score for points, by_seed in curves.values() for score in chain(*by_seed, (score for _, score in points))]
-    for order, row in enumerate(shown):
-        (label, look), (released, by_seed) = rows[row], curves[row]
+    for order, (row, (released, by_seed)) in enumerate(curves.items()):
+        label, look = rows[row]
         if released:
             style = {"color": GREY, "linestyle": look["linestyle"], "linewidth": 2, "zorder": 1}
             axes.plot(*zip(*released, strict=True), **style, label=f"{label}, authors")
@@ -106,7 +105,7 @@ def _curves(place: str, cells: DataFrame, curves: Curves, rows: Rows, width: flo
         if by_seed:
             shortest = min(map(len, by_seed))
             mean = np.mean([scores[:shortest] for scores in by_seed], axis=0)
-            apart = max(1, min(len(shown), shortest // 2))  # so that lines which coincide have markers of both
+            apart = max(1, min(len(curves), shortest // 2))  # so that lines which coincide have markers of both
             style = {**look, "linewidth": 1.3, "markersize": 4, "markevery": (order % apart, apart)}
             axes.plot(range(1, shortest + 1), mean, **style, label=label, zorder=3)
     set_scores([(axes, cells)], drawn)
@@ -128,7 +127,7 @@ def _sensitivity(place: str, cells: DataFrame, rows: Rows, setting: str, width: 
     shape = (1, len(quantities)) if is_page(width) else (len(quantities), 1)
     layout = Layout(width, *shape, share="all")
     values = sorted({*cells.value.astype(float)})
-    shown = [row for row in rows if row in set(cells.row)]
+    shown = list(dict.fromkeys(cells.row))
     panels = []
     for axes, quantity in zip(layout.panels.flat, quantities, strict=True):
         scores = cells[cells.quantity == quantity].assign(x=lambda points: points.value.astype(float))
@@ -150,7 +149,7 @@ def _costs(groups: Mapping[str, DataFrame], rows: Rows, width: float) -> Figure:
     """The score, on a split that selected nothing if there is one, against trainable parameters and seconds."""
     layout = Layout(width, len(groups), 2, share="row")
     for (left, right), (place, group) in zip(layout.panels, groups.items(), strict=True):
-        shown = [row for row in rows if row in set(group.row)]
+        shown = list(dict.fromkeys(group.row))
         parameters = group.trainable_parameters.astype(int)
         left.set_xscale("log")
         left.set_xlim(parameters.min() / 2, parameters.max() * 2)

@@ -66,7 +66,7 @@ def _similarity(place: str, cells: DataFrame, numbers: DataFrame, rows: Rows, se
     """
     layout = Layout(width, *((1, 2) if is_page(width) else (2, 1)))
     left, right = layout.panels.flat
-    shown = [row for row in rows if row in set(cells.row)]
+    shown = list(dict.fromkeys(cells.row))
     cells = cells.assign(x=cells.value.astype(float) if setting else cells.row.map(shown.index).astype(float))
     for order, row in enumerate(shown):
         points = cells[cells.row == row].sort_values("x")
@@ -74,8 +74,8 @@ def _similarity(place: str, cells: DataFrame, numbers: DataFrame, rows: Rows, se
         for matrix, name in MATRICES.items():
             own = numbers.loc[[(cell.profile, cell.cell, "mean_abs_cosine", matrix) for cell in points.itertuples()]]
             fill = {} if matrix == "key" else {"markerfacecolor": "white", "linestyle": ":"}
-            place_of = 2 * order + (matrix != "key")
-            style = {**look, **BARS, **fill, "transform": dodged(left, place_of, 2 * len(shown), 2)}
+            places = (2 * order + (matrix != "key"), 2 * len(shown)) if setting else (int(matrix != "key"), 2)
+            style = {**look, **BARS, **fill, "transform": dodged(left, *places, 2)}
             left.errorbar(
                 points.x, own["mean"], own["std"].fillna(0), **style, label=f"{label}, {name}" if setting else None
             )
@@ -87,6 +87,7 @@ def _similarity(place: str, cells: DataFrame, numbers: DataFrame, rows: Rows, se
             axes.set_xlabel(setting)
         else:
             axes.set_xticks(range(len(shown)), [rows[row][0] for row in shown], rotation=90)
+            axes.set_xlim(-0.6, len(shown) - 0.4)
     quantity = cells.quantity.iloc[0]
     left.set(title=f"{place}: similarity of slots", ylabel="mean |cos|", ylim=(-0.02, 1.02))
     right.set(title=f"{place}: {SPLITS.get(quantity, quantity)}", ylabel=f"{METRICS[cells.metric.iloc[0]]}, %")
