@@ -1,7 +1,7 @@
 r"""Tables as LaTeX with booktabs, for `\input`: they fit into a column or a page of a paper and are not scaled."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import groupby
 
@@ -29,7 +29,7 @@ COLUMN, PAGE = 215, 450  # points: a little less than the width of a column and 
 
 SIZES = {"small": 4.3, "footnotesize": 3.95, "scriptsize": 3.6}  # points that a character takes
 
-SMALLER = 0.7  # of the width: what is beside a mean
+SMALLER = 0.8  # of the usual width: what is beside a mean
 
 SEPARATION = 3  # points on both sides of each column
 
@@ -52,7 +52,7 @@ def latex(
         names: of tasks, models, rows and settings.
         marks: whether to show the marks of `SIGNS`.
     """
-    parts = [f"% {title}. Needs \\usepackage{{booktabs}}.", *map(print_latex, prints)]
+    parts = [f"% {escape(title)}. Needs \\usepackage{{booktabs}}.", *map(print_latex, prints)]
     for section in (section for section in sections if not section.has_scores):
         parts += [_further(name, title, table, names, marks) for table in section.tables]
     return "\n\n".join(parts) + "\n"
@@ -64,9 +64,7 @@ def print_latex(table: PrintTable) -> str:
     heads = [[*table.places, *names] for names in zip(*table.columns, strict=True)]
     lengths = _lengths([*heads, *map(_plain, _all_rows(table))])
     if _size(lengths) is None and len(scores) > 1:
-        half = len(scores) // 2
-        parts = (_part(table, "1", slice(half)), _part(table, "2", slice(half, None)))
-        return "\n\n".join(map(print_latex, parts))
+        return "\n\n".join(map(print_latex, _parts(table, lengths)))
     width, lines = len(lengths), list[str]()
     for model, rows in table.blocks:
         if len(table.blocks) > 1:
@@ -77,10 +75,15 @@ def print_latex(table: PrintTable) -> str:
     return _float(table.caption, f"tab:{table.name}", alignment, lengths, body)
 
 
-def _part(table: PrintTable, number: str, columns: slice) -> PrintTable:
-    blocks = [(model, [(place, scores[columns]) for place, scores in rows]) for model, rows in table.blocks]
-    names = {"name": f"{table.name}-{number}", "caption": f"{table.caption} Part {number}."}
-    return replace(table, **names, columns=table.columns[columns], blocks=blocks)
+def _parts(table: PrintTable, lengths: Sequence[int]) -> Iterator[PrintTable]:
+    """As few tables as possible, each with as many of the columns with scores as fit on a page."""
+    places, scores = lengths[: len(table.places)], lengths[len(table.places) :]
+    most = next((n for n in range(len(scores) - 1, 1, -1) if _size([*places, *sorted(scores)[-n:]])), 1)
+    for number, start in enumerate(range(0, len(scores), most), start=1):
+        own = slice(start, start + most)
+        blocks = [(model, [(place, row[own]) for place, row in rows]) for model, rows in table.blocks]
+        names = {"name": f"{table.name}-{number}", "caption": f"{table.caption} Part {number}."}
+        yield replace(table, **names, columns=table.columns[own], blocks=blocks)
 
 
 def _all_rows(table: PrintTable) -> list[Row]:
@@ -88,12 +91,14 @@ def _all_rows(table: PrintTable) -> list[Row]:
 
 
 def _plain(row: Row) -> list[str]:
-    """The texts of a row, as long as they are in print: what is beside a mean is small."""
+    """The texts of a row, as long as they are in print: digits are wide, in bold even more, but small beside a mean."""
     place, scores = row
-    return [
-        *place,
-        *(score.mean + score.marks + "x" * round(SMALLER * len(f" {score.std}{score.n}")) for score in scores),
-    ]
+    small = [round(0.15 * len(score.mean) + 0.9 * len(_beside(score) + score.marks)) for score in scores]
+    return [*place, *(score.mean + "x" * more for score, more in zip(scores, small, strict=True))]
+
+
+def _beside(score: Score) -> str:
+    return " ".join([f"±{score.std}"] * bool(score.std) + [f"({score.n})"] * bool(score.n))
 
 
 def _score(score: Score) -> str:
@@ -102,9 +107,7 @@ def _score(score: Score) -> str:
         text = rf"\textbf{{{text}}}"
     elif score.is_tied:
         text = rf"\underline{{{text}}}"
-    beside = rf"$\pm${score.std}" if score.std else ""
-    beside += f" ({score.n})" if score.n else ""
-    text += rf"{{\tiny\,{beside.strip()}}}" if beside else ""
+    text += rf"{{\tiny\,{escape(beside)}}}" if (beside := _beside(score)) else ""
     return text + (rf"\textsuperscript{{{escape(score.marks)}}}" if score.marks else "")
 
 
@@ -129,10 +132,10 @@ def _further(name: str, title: str, table: Table, names: Names, marks: bool) -> 
     plain = [[re.sub("± .*", _smaller, text) for text in row] for row in texts]
     lengths = _lengths([[head.label for head in heads], *plain])
     if _size(lengths) is None:
-        return f"% {caption}: wider than a page, see {name}.md"
+        return f"% {escape(caption)}: wider than a page, see {name}.md"
     label = f"tab:{name}-{re.sub(r'[^a-z]+', '-', table.title.lower())}"
     body = [*_heads(heads), r"\midrule", *(_line(map(_with_small_std, row)) for row in texts)]
-    notes = [f"% {note}" for note in table.notes]
+    notes = [f"% {escape(note)}" for note in table.notes]  # LaTeX, for who wants to show them
     return "\n".join([*notes, _float(f"{caption}.", label, "l" * len(kept), lengths, body)])
 
 
