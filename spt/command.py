@@ -133,7 +133,9 @@ def refuse_ignored(config: DictConfig, config_name: str) -> None:
     """
     command_config: Any = OmegaConf.load(CONF / f"{config_name}.yaml")
     groups = [
-        str(name).split()[-1] for entry in command_config.defaults if isinstance(entry, DictConfig) for name in entry
+        str(name).split()[-1]
+        for entry in command_config.defaults
+        for name in (entry if isinstance(entry, DictConfig) else [entry])
     ]
     known = {*map(str, command_config), *groups, *(f"{group}s" for group in groups)}
     for override in HydraConfig.get().overrides.task:

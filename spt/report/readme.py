@@ -29,7 +29,7 @@ def readme(
     cells: DataFrame,
     runs: DataFrame,
     tests: Mapping[str, DataFrame],
-    figures: Sequence[str],
+    figures: Mapping[str, str],
     learned: Mapping[str, Sequence[Table]],
 ) -> str:
     """The text of the README.
@@ -39,7 +39,7 @@ def readme(
         profiles: the profiles of the cells.
         cells, runs: the `cells_frame` and `runs_frame` of all tables.
         tests: the `paired_tests` of each table.
-        figures: the names of the figures' files.
+        figures: the captions of the figures, by the names of their files.
         learned: the `prefix_tables` of each table that has any.
     """
     every = cells.drop_duplicates(CELL)
@@ -54,6 +54,7 @@ def readme(
         tables=_tables(titles, published),
         answers=_answers(tests.values()),
         figures=_alternatives(name for name in figures if not name.endswith(f"{SUFFIX}.svg")),
+        captions=figures,
         learned=_learned(titles, learned, figures),
         runs_by_table=_runs_by_table(titles, every, finished),
         run=_all_runs(finished),
@@ -73,7 +74,7 @@ def _alternatives(figures: Iterable[str]) -> dict[str, str]:
 
 
 def _learned(
-    titles: Mapping[str, str], tables: Mapping[str, Sequence[Table]], figures: Sequence[str]
+    titles: Mapping[str, str], tables: Mapping[str, Sequence[Table]], figures: Iterable[str]
 ) -> list[dict[str, Any]]:
     """What the prefixes learned, by table: its title and name, its tables as Markdown, and its figures."""
     return [

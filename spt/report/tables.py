@@ -7,6 +7,7 @@ import pandas as pd
 from pandas import DataFrame
 
 from spt.report.number_format import (
+    BASELINES,
     METRICS,
     NONE,
     NOT_APPLICABLE,
@@ -22,8 +23,6 @@ from spt.report.render_templates import notes
 from spt.report.runs_frame import CELL, DEV
 from spt.report.seed_means import FEWEST_POINTS
 from spt.report.table_model import Column, Section, Table, columns
-
-BASELINES = {"majority": "majority class", "random": "random classes"}
 
 PLACE = ("model", "task", "row")  # the first columns of the tables that have a row per cell
 
@@ -58,7 +57,7 @@ def _score_section(heading: str, cells: DataFrame) -> Section:
     names = dict.fromkeys([*DEV, *shown.quantity])
     ordered = sorted(names, key=lambda name: (name not in DEV, name == "test"))
     tables = [_scores(name, shown) for name in ordered] if len(shown) else []
-    return Section(heading, text, tables, is_collapsed=not cells.runs.any())
+    return Section(heading, text, tables, is_collapsed=not cells.runs.any(), has_scores=True)
 
 
 def _has_numbers(cells: DataFrame) -> "pd.Series[bool]":
