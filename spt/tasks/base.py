@@ -25,7 +25,7 @@ from transformers import DataCollatorWithPadding, PreTrainedTokenizerBase
 from spt.errors import SptError, nearest
 from spt.modeling.task_model import TaskType
 from spt.paths import local_path
-from spt.tasks.class_names import DoubtfulNames, class_index, is_missing, label_name
+from spt.tasks.class_names import class_index, is_missing, label_name, warn_of_names
 from spt.tasks.encoded_split import Example, Split, Tokenize, compact
 from spt.tasks.file_readers import find_file, read_rows
 from spt.tasks.hub_datasets import hub_commit, read_hub
@@ -186,7 +186,7 @@ class Task(RowFields, ABC):
         examples: list[Example] = []
         unlabelled: list[tuple[str, Row]] = []
         groups: dict[str, tuple[Any, str]] = {}
-        doubtful = DoubtfulNames()
+        names, first_rows = Counter[str](), dict[str, str]()
         for where, nested in rows:
             try:
                 for row in self.flat_rows(nested):
@@ -198,8 +198,9 @@ class Task(RowFields, ABC):
                         unlabelled.append((where, row))
                     else:
                         examples.append(self.example(row))
-                        for label in self.written_labels(row):
-                            doubtful.add(label, where)
+                        for name in self.written_names(row):
+                            names[name] += 1
+                            first_rows.setdefault(name, where)
             except SptError as error:
                 raise SptError(f"{where}: {error}") from error
         if unlabelled:
@@ -212,7 +213,7 @@ class Task(RowFields, ABC):
             if examples or required:
                 raise SptError(message)
             log.info("%s: a split without labels is left out: %s", self.name, message)
-        doubtful.warn(self.labels_found)
+        warn_of_names(names, first_rows, self.labels_found)
         return examples
 
     def _hold_out(self, examples: list[Example]) -> tuple[list[Example], list[Example]]:
@@ -269,9 +270,10 @@ class Task(RowFields, ABC):
         """
         return class_index(self.value(row, "label"), self.labels, self.labels_found)
 
-    def written_labels(self, row: Row) -> list[Any]:
-        """The names of classes in a row, as it has them."""
-        return [self.value(row, self.target)]
+    def written_names(self, row: Row) -> list[str]:
+        """The names of classes in a row, as it writes them."""
+        label = self.value(row, self.target)
+        return [label] if isinstance(label, str) else []
 
     @abstractmethod
     def shared_text(self, example: Example) -> str:

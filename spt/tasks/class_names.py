@@ -3,13 +3,13 @@
 import logging
 import math
 import re
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from itertools import pairwise
 from typing import Any
 
 from spt.errors import SptError, nearest
-from spt.tasks.text_lines import BLANKS
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ def label_name(label: Any) -> str:
 
 def is_missing(label: Any) -> bool:
     """Whether a field has no label: null, NaN, or a blank text."""
-    return label is None or (isinstance(label, float) and math.isnan(label)) or label_name(label).strip(BLANKS) == ""
+    return label is None or (isinstance(label, float) and math.isnan(label)) or label_name(label).strip() == ""
 
 
 def number_of(name: str) -> float | None:
@@ -52,28 +52,27 @@ def class_index(label: Any, labels: list[str], found: bool) -> int:
     """
     if label_name(label) in labels and not isinstance(label, list | dict):
         return labels.index(label_name(label))
-    name = one_name(label).strip(BLANKS)
+    name = one_name(label).strip()
     keys = list(map(_key, labels))
     if _key(name) in keys:
         return keys.index(_key(name))
+    number = number_of(name)
     has_numbers = any(isinstance(key, float) for key in keys)
-    if not found and not has_numbers and name.isdecimal() and int(name) < len(labels):
-        return int(name)
+    if not found and not has_numbers and number is not None and number in range(len(labels)):
+        return int(number)
     reason = f"label {label!r} is not a label of this task: {nearest(name, labels)}"
-    if found and has_numbers != (number_of(name) is not None):
+    if found and has_numbers != (number is not None):
         reason += (
             "; names and numbers are mixed, and the order of classes that were found in the training file means "
             "nothing: write names alone, or name the classes in the order of the numbers in task.labels=[...]"
         )
-    elif not found and number_of(name) is not None and not has_numbers:
-        reason += f"; the index of a class is a whole number from 0 to {len(labels) - 1}"
     raise SptError(reason)
 
 
 def one_name(label: Any) -> str:
     """A label as text. SptError if it is a list, also one that is written as text."""
     name = label_name(label)
-    if isinstance(label, list | dict) or re.fullmatch(r"\s*\[.*\]\s*", name, re.DOTALL):
+    if isinstance(label, list | dict) or re.fullmatch(r"\[.*\]|\{.*\}", name.strip(), re.DOTALL):
         raise SptError(f"label {label!r} is a list: a label is one text or number, and multi-label is not supported")
     return name
 
@@ -87,16 +86,15 @@ def found_classes(labels: Iterable[tuple[str, str]], source: str) -> list[str]:
     """
     first: dict[str | float, tuple[str, str]] = {}
     for where, label in labels:
-        name = label.strip(BLANKS)
+        name = label.strip()
         first.setdefault(_key(name) if number_of(name) is None else name, (name, where))
     numbers = {name: where for name, where in first.values() if number_of(name) is not None}
     names = {name: where for name, where in first.values() if name not in numbers}
     if numbers and names:
-        (name, place), (number, other_place) = next(iter(names.items())), next(iter(numbers.items()))
-        known = ",".join([*numbers, *names]) if len(first) <= SHOWN else "..."
+        mixed = " and ".join(f"{name!r} in {where}" for name, where in (*[*names.items()][:1], *[*numbers.items()][:1]))
         raise SptError(
-            f"{source}: names and numbers are mixed, {name!r} in {place} and {number!r} in {other_place}: write one or "
-            f"the other, or name the classes in task.labels=[{known}] if all of them are classes"
+            f"{source}: names and numbers are mixed, {mixed}: write one or the other, or name all classes in "
+            f"task.labels=[{','.join([*numbers, *names][:SHOWN])}]"
         )
     ordered = sorted(numbers, key=lambda name: (float(name), name)) or sorted(names)
     for one, other in pairwise(ordered):
@@ -108,31 +106,23 @@ def found_classes(labels: Iterable[tuple[str, str]], source: str) -> list[str]:
     return ordered
 
 
-class DoubtfulNames:
-    """Counts names of classes as rows write them, to warn of those that may be slips."""
+def warn_of_names(rows: Counter[str], first: dict[str, str], found: bool) -> None:
+    """Log blanks around names and, of names `found` in the data, those that look alike or mean "missing".
 
-    def __init__(self) -> None:
-        self._rows: Counter[str] = Counter()
-        self._first: dict[str, str] = {}
-
-    def add(self, label: Any, where: str) -> None:
-        """Count the label of a row."""
-        if isinstance(label, str):
-            self._rows[label] += 1
-            self._first.setdefault(label, where)
-
-    def warn(self, found: bool) -> None:
-        """Log blanks around names and, of names that were `found` in the data, differences in case and "nan"."""
-        variants: dict[str, Counter[str]] = defaultdict(Counter)
-        for written, count in self._rows.items():
-            name = written.strip(BLANKS)
-            rows = f"{count} rows, the first in {self._first[written]}"
-            variants[name.casefold()][name] += count
-            if name != written:
-                log.warning("label %r (%s) is read without the blanks around it, as %r", written, rows, name)
-            if found and name.lower() in MISSING:
-                log.warning("label %r (%s) is a class: if it means no label, leave these rows out", written, rows)
-        for folded, counts in variants.items():
-            if found and len(counts) > 1 and folded not in ("true", "false"):
-                each = ", ".join(f"{name!r} ({count} rows)" for name, count in counts.items())
-                log.warning("labels that differ in case alone are classes of their own: %s", each)
+    Args:
+        rows: for each name, as the data writes it, the number of rows.
+        first: for each the place of the first row.
+        found: whether the names were found in the training file.
+    """
+    alike: dict[str, Counter[str]] = defaultdict(Counter)
+    for written, count in rows.items():
+        name, place = written.strip(), f"{count} rows, the first in {first[written]}"
+        alike[unicodedata.normalize("NFKC", name).casefold()][name] += count
+        if name != written:
+            log.warning("label %r (%s) is read without the blanks around it, as %r", written, place, name)
+        if found and name.lower() in MISSING:
+            log.warning("label %r (%s) is a class: if it means no label, leave these rows out", written, place)
+    for folded, counts in alike.items():
+        if found and len(counts) > 1 and folded not in ("true", "false"):
+            each = ", ".join(f"{name!r} ({count} rows)" for name, count in counts.items())
+            log.warning("labels that differ in case or form of characters alone are classes of their own: %s", each)

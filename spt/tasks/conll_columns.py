@@ -1,8 +1,8 @@
-"""Sentences of CoNLL columns, and the known shapes of such files."""
+"""Sentences of CoNLL columns."""
 
 import re
-from collections.abc import Callable, Iterable, Sequence
-from itertools import chain, islice, pairwise
+from collections.abc import Callable
+from itertools import chain, pairwise
 from pathlib import Path
 
 from spt.errors import SptError
@@ -10,9 +10,7 @@ from spt.tasks.entity_tags import BRACKETS, check_tag, from_brackets
 from spt.tasks.table_files import QUOTED
 from spt.tasks.text_lines import BLANKS, Rows, read_lines
 
-SAMPLE = 100  # sentences that are looked at to see whether the first column has words
-
-TAGGED_WORDS = "token task reads columns separated by tabs or blanks, or .jsonl with tokens and tags"
+WANTED = "columns, token first and tag last"
 
 
 def read_conll(
@@ -33,99 +31,69 @@ def read_conll(
         quoting: "csv": quotes around a field are not part of it, and those inside are doubled.
         check: called with each tag; raises an SptError that says what is wrong with it.
     """
-    try:
-        sentences = _sentences(path, places, comments, quoting, check)
-        first = list(islice(sentences, SAMPLE))
-        if places is None and first and _are_numbers([row["tokens"] for _, row in first]):
-            raise SptError(f"{first[0][0]}: the first column counts the words")
-        yield from chain(first, sentences)
-    except SptError as error:
-        raise SptError("; ".join([str(error), *_remedies(path, places, comments)])) from error
-
-
-def _sentences(
-    path: Path,
-    places: dict[str, int] | None,
-    comments: str | None,
-    quoting: str | None,
-    check: Callable[[str], object],
-) -> Rows:
-    tokens: list[str] = []
-    tags: list[str] = []
+    if path.is_file() and (other := _other_shape(path, places is not None)):
+        raise SptError(f"{path}, line 1: {other}")
+    token, tag = (places["token"], places["tag"]) if places else (0, -1)
+    words: list[list[str]] = []
     start = columns = 0
-    token_place, tag_place = (places["token"], places["tag"]) if places else (0, -1)
     for number, line in chain(read_lines(path), [(0, "")]):
         where = f"{path}, line {number}"
         if comments and line.startswith(comments):
             continue
         if not line.strip(BLANKS) or line.startswith("-DOCSTART-"):
-            if tokens:
-                in_brackets = any(tag.startswith(("(", "*")) for tag in tags)
-                yield f"{path}, line {start}", {"tokens": tokens, "tags": from_brackets(tags) if in_brackets else tags}
-                tokens, tags = [], []
+            if words:
+                tags = [fields[tag] for fields in words]
+                tags = from_brackets(tags) if any(each.startswith(("(", "*")) for each in tags) else tags
+                yield f"{path}, line {start}", {"tokens": [fields[token] for fields in words], "tags": tags}
+                words = []
             continue
-        fields = columns_of(line)
+        fields = _fields(line)
+        hint = (
+            "; if lines that begin with # are comments: task.comments=true" if line[0] == "#" and not comments else ""
+        )
         if quoting == "csv":
             fields = [field[1:-1].replace('""', '"') if QUOTED.fullmatch(field) else field for field in fields]
-        if places is None:
-            columns = columns or len(fields)
-            if len(fields) < 2 or len(fields) != columns or not fields[0]:
-                raise SptError(f"{where}: expected {max(columns, 2)} columns, token first and tag last, found {line!r}")
-        elif len(fields) == 10 and re.fullmatch(r"\d+[-.]\d+", fields[0]):
-            continue  # in CoNLL-U a range of words, which follow one by one, or a word that is not in the text
-        elif not all(-len(fields) <= place < len(fields) for place in places.values()):
-            raise SptError(f"{where}: task.columns={places} needs more columns than {line!r} has")
-        if not BRACKETS.fullmatch(fields[tag_place]):
+        if places and len(fields) == 10 and re.fullmatch(r"\d+[-.]\d+", fields[0]):
+            continue  # in CoNLL-U a range of the words that follow, or a word that is not in the text
+        if places and not all(-len(fields) <= place < len(fields) for place in (token, tag)):
+            raise SptError(f"{where}: task.columns={places} needs more columns than {line.rstrip()!r} has{hint}")
+        columns = columns or len(fields)
+        if not places and (len(fields) < 2 or len(fields) != columns or not fields[0]):
+            raise SptError(f"{where}: expected {max(columns, 2)} {WANTED}, found {line.rstrip()!r}{hint}")
+        if not BRACKETS.fullmatch(fields[tag]):
             try:
-                check(fields[tag_place])
+                check(fields[tag])
             except SptError as error:
-                raise SptError(f"{where}, {f'column {tag_place}' if places else 'last column'}: {error}") from error
-        start = start if tokens else number
-        tokens.append(fields[token_place])
-        tags.append(fields[tag_place])
+                raise SptError(f"{where}, {f'column {tag}' if places else 'last column'}: {error}{hint}") from error
+        start = start if words else number
+        words.append(fields)
 
 
-def columns_of(line: str) -> list[str]:
+def _fields(line: str) -> list[str]:
     """The columns of a line: between tabs, or if it has none between runs of blanks. Only ASCII blanks count."""
     line = line.rstrip(BLANKS)
     return [field.strip(BLANKS) for field in line.split("\t")] if "\t" in line else re.split(" +", line.lstrip(" "))
 
 
-def _are_numbers(sentences: Iterable[Sequence[str]]) -> bool:
-    """Whether most words of sentences are the whole number that follows the one before."""
-    counts = [
-        one.isdecimal() and other.isdecimal() and int(other) == int(one) + 1
-        for words in sentences
-        for one, other in pairwise(words)
-    ]
-    return 2 * sum(counts) > len(counts)
-
-
-def _remedies(path: Path, places: dict[str, int] | None, comments: str | None) -> list[str]:
-    """What would make a file readable, by the looks of its beginning."""
-    if not path.is_file():
-        return []
+def _other_shape(path: Path, has_places: bool) -> str | None:
+    """What a file is, by the looks of its beginning, if token first and tag last would misread it."""
     with path.open("rb") as file:
-        head = file.read(2**16).decode("utf-8-sig", errors="replace").split("\n")[:-1] or [""]
-    marked = [line for line in head if line.startswith("#")]
-    lines = [line for line in head if line.strip(BLANKS) and line not in marked]
-    rows = [columns_of(line) for line in lines]
-    for separator in ",;|":
-        counts = {line.count(separator) for line in lines[:10]}
-        if path.suffix.lower() == ".csv" or (len(counts) == 1 and min(counts) > 0):
-            what = "CSV" if path.suffix.lower() == ".csv" else f"separated by {separator!r}"
-            return [f"the file looks like {what}: a {TAGGED_WORDS}"]
-    found = []
-    if places is None and rows:
-        firsts = [[row[0] for row in rows if row[0].isdecimal()]]
-        if marked and marked[0].startswith("#begin document"):
-            found.append(
-                "this is CoNLL-2012, with words in column 3 and entities in 10: task.columns={token: 3, tag: 10}"
-            )
-        elif all(len(row) == 10 and row[0][:1].isdecimal() for row in rows):
-            found.append("this is CoNLL-U: choose columns by place, as in task.columns={token: 1, tag: 9}")
-        elif len(firsts[0]) * 2 > len(rows) and _are_numbers(firsts):
-            found.append("choose columns by place, from 0, as in task.columns={token: 1, tag: 2}")
-    if comments is None and any(len(columns_of(line)) != len(rows[0] if rows else []) for line in marked):
-        found.append("if lines that begin with # are comments: task.comments=true")
-    return found
+        head = file.read(2**16).decode("utf-8-sig", errors="replace").split("\n")[:1000]
+    rows = [_fields(line) for line in head if line.strip(BLANKS) and line[0] != "#"]
+    counts, widths = ({line.count(",") for line in head[:10] if line.strip()}, {len(row) for row in rows[:10]})
+    has_commas = len(counts) == 1 and min(counts) > 0 and (len(widths) > 1 or widths == {1})
+    if has_commas or (path.suffix.lower() == ".csv" and "," in head[0] and "\t" not in head[0]):
+        return f"expected 2 {WANTED}, found CSV: write tabs between them, or .jsonl with lists of tokens and tags"
+    if has_places or not rows:
+        return None
+    firsts = [row[0] for row in rows]
+    counted = sum(a.isdecimal() and b.isdecimal() and int(b) == int(a) + 1 for a, b in pairwise(firsts))
+    if head[0].startswith("#begin document"):
+        found, example = "this is CoNLL-2012", "{token: 3, tag: 10} task.comments=true"
+    elif all(len(row) == 10 and row[0][:1].isdecimal() for row in rows):
+        found, example = "this is CoNLL-U", "{token: 1, tag: 9} task.comments=true"
+    elif 2 * counted > len(rows) - 1:
+        found, example = "the first column counts the words", "{token: 1, tag: 2}"
+    else:
+        return None
+    return f"{found}: choose columns by place, from 0, as in task.columns={example}"

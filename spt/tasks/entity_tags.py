@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from spt.errors import SptError, is_whole
-from spt.tasks.text_lines import BLANKS
 
 Scheme = Literal["bio", "bioes", "bilou", "io"]
 
@@ -41,7 +40,7 @@ def check_tag(tag: Any, scheme: Scheme | None = None, names: Sequence[str] = ())
     Raises:
         SptError: if it is not a tag of the scheme.
     """
-    text = str(tag) if is_whole(tag) else tag.strip(BLANKS) if isinstance(tag, str) else ""
+    text = str(tag) if is_whole(tag) else tag.strip() if isinstance(tag, str) else ""
     if names and text.isdecimal() and int(text) < len(names):
         text = names[int(text)]
     scheme = scheme or "bio"
@@ -86,15 +85,14 @@ def to_iob2(tags: list[str], scheme: Scheme | None = None) -> list[str]:
 
 def from_brackets(tags: list[str]) -> list[str]:
     """CoNLL-2012's entities in brackets as IOB2."""
+    if not re.fullmatch(r"((\([^\s()*]+(\)|\*( \*)* \*\))|\*)( |$))*", " ".join(tags)):
+        raise SptError(f"{' '.join(tags)!r}: brackets of entities must open and close in turn")
     converted, kind = [], ""
     for tag in tags:
-        match = BRACKETS.fullmatch(tag)
-        if match is None or (match[1] and kind) or (tag == "*)" and not kind):
-            raise SptError(f"{' '.join(tags)!r} does not mark entities by brackets that open and close in turn")
-        converted.append(f"B-{match[1]}" if match[1] else f"I-{kind}" if kind else "O")
-        kind = "" if tag.endswith(")") else match[1] or kind
-    if kind:
-        raise SptError(f"{' '.join(tags)!r} does not close the bracket of {kind}")
+        begins = tag.startswith("(")
+        kind = tag.strip("(*)") or kind
+        converted.append(f"{'B' if begins else 'I'}-{kind}" if kind else "O")
+        kind = "" if tag.endswith(")") else kind
     return converted
 
 

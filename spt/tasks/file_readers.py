@@ -94,7 +94,8 @@ def read_parquet(path: Path) -> Rows:
         if isinstance(inner, ClassLabel):
             names[column] = inner
     for number, row in enumerate(data, start=1):
-        named = {column: label.int2str(row[column]) for column, label in names.items() if row[column] is not None}
+        known = {column: row[column] for column in names if row[column] not in (None, -1)}
+        named = {column: names[column].int2str(value) for column, value in known.items()}
         yield f"{path}, row {number}", row | named
 
 

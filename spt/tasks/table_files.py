@@ -18,7 +18,7 @@ QUOTED = re.compile(r'"(?:[^"]|"")*"', re.DOTALL)  # a field as CSV quotes it
 
 SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars", ",": "commas"}
 
-QUOTES_ARE_TEXT = "name the file .csv if commas separate its columns, else set task.quoting=csv"
+QUOTES_ARE_TEXT = "if they only enclose texts, set task.quoting=csv, or save the file as .csv"
 
 csv.field_size_limit(2**30)  # a text may be a book
 
@@ -110,7 +110,7 @@ def warn_of_quotes(rows: Rows) -> Rows:
     is_told = False
     for where, row in rows:
         texts = (text for value in row.values() for text in (value if isinstance(value, list) else [value]))
-        # Only doubled quotes are a sure sign: a text that is a citation begins and ends with quotes, too.
+        # Doubled quotes inside are a sure sign: a text in quotes may be a citation.
         if not is_told and (quoted := next((t for t in texts if '""' in t[1:-1] and QUOTED.fullmatch(t)), None)):
             log.warning("%s: the quotes of %s are read as text: %s", where, quoted, QUOTES_ARE_TEXT)
             is_told = True

@@ -78,7 +78,7 @@ class TokenTask(Task):
                 raise SptError(f"entity type {tag[2:]!r} is not in task.labels: {nearest(tag[2:], self.labels)}")
         return tags
 
-    def written_labels(self, row: Row) -> list[Any]:
+    def written_names(self, row: Row) -> list[str]:
         tags = self.value(row, "tags") if self.has_field(row, "tags") else []
         return [tag[2:] for tag in tags if isinstance(tag, str) and tag[1:2] == "-"]
 
