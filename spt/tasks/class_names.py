@@ -78,12 +78,7 @@ def one_name(label: Any) -> str:
 
 
 def found_classes(labels: Iterable[tuple[str, str]], source: str) -> list[str]:
-    """The classes of a training file: numbers in numeric order, or names.
-
-    Args:
-        labels: for each row its place in the file and its label as text.
-        source: what messages call the file and column.
-    """
+    """The classes of a training file, numbers in numeric order, or names; `labels` are places of rows and labels."""
     first: dict[str | float, tuple[str, str]] = {}
     for where, label in labels:
         name = label.strip()
@@ -107,12 +102,9 @@ def found_classes(labels: Iterable[tuple[str, str]], source: str) -> list[str]:
 
 
 def warn_of_names(rows: Counter[str], first: dict[str, str], found: bool) -> None:
-    """Log blanks around names and, of names `found` in the data, those that look alike or mean "missing".
+    """Log blanks around names and, of names that were `found` in the training file, those that may be slips.
 
-    Args:
-        rows: for each name, as the data writes it, the number of rows.
-        first: for each the place of the first row.
-        found: whether the names were found in the training file.
+    `rows` has for each name, as the data writes it, the number of rows, and `first` the place of the first row.
     """
     alike: dict[str, Counter[str]] = defaultdict(Counter)
     for written, count in rows.items():

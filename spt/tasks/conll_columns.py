@@ -78,7 +78,7 @@ def _fields(line: str) -> list[str]:
 def _other_shape(path: Path, has_places: bool) -> str | None:
     """What a file is, by the looks of its beginning, if token first and tag last would misread it."""
     with path.open("rb") as file:
-        head = file.read(2**16).decode("utf-8-sig", errors="replace").split("\n")[:1000]
+        head = file.read(2**16).decode("utf-8-sig", errors="replace").split("\n")[:500]
     rows = [_fields(line) for line in head if line.strip(BLANKS) and line[0] != "#"]
     counts, widths = ({line.count(",") for line in head[:10] if line.strip()}, {len(row) for row in rows[:10]})
     has_commas = len(counts) == 1 and min(counts) > 0 and (len(widths) > 1 or widths == {1})
@@ -89,11 +89,11 @@ def _other_shape(path: Path, has_places: bool) -> str | None:
     firsts = [row[0] for row in rows]
     counted = sum(a.isdecimal() and b.isdecimal() and int(b) == int(a) + 1 for a, b in pairwise(firsts))
     if head[0].startswith("#begin document"):
-        found, example = "this is CoNLL-2012", "{token: 3, tag: 10} task.comments=true"
+        found, example = "this is CoNLL-2012", "'task.columns={token: 3, tag: 10}' task.comments=true"
     elif all(len(row) == 10 and row[0][:1].isdecimal() for row in rows):
-        found, example = "this is CoNLL-U", "{token: 1, tag: 9} task.comments=true"
+        found, example = "this is CoNLL-U", "'task.columns={token: 1, tag: 9}' task.comments=true"
     elif 2 * counted > len(rows) - 1:
-        found, example = "the first column counts the words", "{token: 1, tag: 2}"
+        found, example = "the first column counts the words", "'task.columns={token: 1, tag: 2}'"
     else:
         return None
-    return f"{found}: choose columns by place, from 0, as in task.columns={example}"
+    return f"{found}: choose columns by place, from 0, as in {example}"

@@ -10,8 +10,8 @@ from spt.errors import SptError, nearest
 from spt.paths import local_path
 from spt.tasks.base import Names, Task, checked
 from spt.tasks.class_names import found_classes, is_missing, one_name
-from spt.tasks.entity_tags import Scheme, check_tag, iob2_tags
-from spt.tasks.file_readers import read_rows, read_sentences
+from spt.tasks.entity_tags import PREFIX, Scheme, check_tag, iob2_tags
+from spt.tasks.file_readers import OF_OBJECTS, read_rows, read_sentences
 from spt.tasks.multiple_choice import ChoiceTask
 from spt.tasks.row_fields import missing_field
 from spt.tasks.text_classification import RegressionTask, SentenceTask
@@ -117,10 +117,12 @@ def _token_task(
         raise SptError(f"task.columns must be the places of token and tag, as in {{token: 1, tag: 2}}, not {places}")
     scheme = checked("scheme", scheme, Scheme | None)
     start = "#" if comments is True else comments or None
+    if (places or start) and all(Path(name).suffix.lower() in OF_OBJECTS for name, *_ in shared["files"].values()):
+        raise SptError("task.columns and task.comments are for CoNLL columns: for rows, see task.text and task.label")
     names = labels if "O" in labels else []
     found = not labels
     if names:
-        types = (re.sub("^[BIESLU]-", "", check_tag(name, scheme)) for name in names if name != "O")
+        types = (re.sub(PREFIX, "", check_tag(name, scheme)) for name in names if name != "O")
         labels = list(dict.fromkeys(types))
     elif found:
         check = partial(check_tag, scheme=scheme)

@@ -10,6 +10,8 @@ Scheme = Literal["bio", "bioes", "bilou", "io"]
 
 SINGLE_AND_LAST = {"bioes": ("S", "E"), "bilou": ("U", "L")}  # the prefixes of an entity's only word and of its last
 
+PREFIX = "^[BIESLU]-"
+
 EXPECTED = {
     "bio": "O, B-TYPE or I-TYPE",
     "bioes": "O, B-TYPE, I-TYPE, E-TYPE or S-TYPE",

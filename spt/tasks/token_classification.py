@@ -1,5 +1,6 @@
 """Named-entity recognition: a tag for each word."""
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -14,7 +15,7 @@ from spt.errors import SptError, nearest
 from spt.modeling.task_model import IGNORED
 from spt.tasks.base import Task
 from spt.tasks.encoded_split import Example, Split, Tokenize, input_columns
-from spt.tasks.entity_tags import Scheme, check_tag, iob2_tags, spans_to_tags
+from spt.tasks.entity_tags import PREFIX, Scheme, check_tag, iob2_tags, spans_to_tags
 from spt.tasks.file_readers import read_sentences
 from spt.tasks.metrics import ENTITY_METRICS, Scores, entity_counts, entity_scores
 from spt.tasks.text_lines import BLANKS, Row, Rows
@@ -80,7 +81,7 @@ class TokenTask(Task):
 
     def written_names(self, row: Row) -> list[str]:
         tags = self.value(row, "tags") if self.has_field(row, "tags") else []
-        return [tag[2:] for tag in tags if isinstance(tag, str) and tag[1:2] == "-"]
+        return [re.sub(PREFIX, "", tag) for tag in tags if isinstance(tag, str) and tag != "O"]
 
     def shared_text(self, example: Example) -> str:
         return " ".join(example["tokens"])

@@ -139,5 +139,8 @@ def test_quotes_in_columns_are_text_unless_asked(read, caplog):
 
 
 def test_entity_types_that_look_alike_are_told(read, caplog):
+    read("a Per\nb PER\n", "task.scheme=io")
+    assert "'Per' (1 rows), 'PER' (1 rows)" in caplog.text
+    caplog.clear()
     read('{"tokens": ["a", "b"], "tags": ["B-Per", "B-PER "]}', name="a.jsonl")
     assert "'Per' (1 rows), 'PER' (1 rows)" in caplog.text and "'PER ' (1 rows, the first in" in caplog.text

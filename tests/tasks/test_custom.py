@@ -241,6 +241,12 @@ def test_settings_of_token_tasks_belong_to_them(setting, files):
     assert "belongs to task.shape=token, not to sentence" in explain(error.value)
 
 
+def test_columns_of_files_with_named_fields_are_refused(files):
+    with pytest.raises(Exception) as error:
+        task("task.comments=true", *files(SENTENCES, ".jsonl"))
+    assert "task.columns and task.comments are for CoNLL columns" in explain(error.value)
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 def test_parquet_gives_the_same_examples(shape, tmp_path):
     rows, overrides, _ = SHAPES[shape]
