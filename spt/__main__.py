@@ -19,23 +19,20 @@ COMMANDS = {
     "report": "write tables and figures of the records, or show where a number comes from",
 }
 
-USAGE = "\n".join(
-    [
-        "spt <command> [key=value ...]",
-        "",
-        *(f"  {name:<11}{purpose}" for name, purpose in COMMANDS.items()),
-        "",
-        "spt <command> --help lists the settings of a command; spt <command> is python -m spt.<command>.",
-        "spt --version shows the version. Completion in bash: eval \"$(spt -sc install=bash)\".",
-    ]
-)
+USAGE = """spt <command> [key=value ...]
+
+{}
+
+spt <command> --help lists the settings of a command; spt <command> is python -m spt.<command>.
+spt --version shows the version. Completion in bash: eval "$(spt -sc install=bash)".
+""".format("\n".join(f"  {name:<11}{purpose}" for name, purpose in COMMANDS.items()))
 
 
 def main() -> None:
     """Run the command that the first argument names."""
     name, *rest = sys.argv[1:] or ["--help"]
     if name in ("--help", "-h"):
-        print(USAGE)
+        print(USAGE, end="")
     elif name == "--version":
         print(f"spt {__version__}")
     elif name in ("-sc", "--shell-completion"):

@@ -8,7 +8,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from spt.errors import SptError, nearest
 
-PLUGINS = "pip install -e '.[ray,optuna]'"
+PLUGINS = "pip install hydra-ray-launcher hydra-optuna-sweeper"
 
 QUOTE = """(a value with spaces, commas, brackets, quotes or = needs quotes of its own: 'key="a (1), b"')"""
 

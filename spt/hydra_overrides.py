@@ -22,19 +22,19 @@ INPUTS = {
 }
 
 # Text that Hydra's grammar reads as it is, except for the words that it reads as something else than text.
-PLAIN = re.compile(r"(?!(null|true|false|nan|inf)$)[A-Za-z./][\w./-]*", re.ASCII | re.IGNORECASE)
+PLAIN = re.compile(r"(?!(null|true|false|nan|inf)$)(?:[A-Za-z/]|\.\.?/)[\w./-]*", re.ASCII | re.IGNORECASE)
 
 
 def verbatim(argument: str, is_sweep: bool = False) -> str:
-    """An argument of a command, with its value in Hydra's quotes if it is a text or a path that Hydra would not read so.
+    """An argument of a command, its value in Hydra's quotes if it is a text, or a path that Hydra reads otherwise.
 
-    A path that exists is taken as it is, and so is one that Hydra cannot read. What Hydra reads as something else than a
-    path is left to it: quotes, lists, interpolations (`${...}`), `null` and, if `is_sweep`, the values of a sweep.
+    A path that exists is taken as it is, and so is one that Hydra cannot read. What Hydra reads as something else than
+    a path is left to it: quotes, lists, interpolations (`${...}`), `null` and, if `is_sweep`, the values of a sweep.
 
     Raises:
         SptError: if the argument is not UTF-8.
     """
-    key, equals, value = argument.partition("=")
+    key, _, value = argument.partition("=")
     name = key.lstrip("+")
     if argument.encode(errors="replace").decode() != argument:
         raise SptError(f"{name} is not UTF-8 (where the locale is not UTF-8, set PYTHONUTF8=1)")
@@ -45,14 +45,20 @@ def verbatim(argument: str, is_sweep: bool = False) -> str:
     home = os.path.expanduser(value)
     if os.path.exists(home):
         return f"{key}={quoted(home if name in OUTPUTS else value)}"
+    to_quote = f"{key}={quoted(home if name in OUTPUTS else value)}"
+    is_list = value[0] == "[" and value[-1] == "]"
     try:
         parsed = _parse(argument)
     except HydraException:
-        if "," in value and (paths := _existing(value, is_sweep)):
-            return f"{key}={paths}"
-        return argument if is_sweep and "," in value else f"{key}={quoted(home if name in OUTPUTS else value)}"
+        if name in OUTPUTS or "," not in value or not (is_sweep or is_list):
+            return to_quote
+        paths = (value[1:-1] if is_list else value).split(",")
+        if not all(os.path.exists(os.path.expanduser(path)) for path in paths):
+            return argument  # Hydra's message says how to quote
+        several = ",".join(map(quoted, paths))
+        return f"{key}=[{several}]" if is_list else f"{key}={several}"
     is_several = parsed.is_sweep_override() or isinstance(parsed.value(), list)
-    return f"{key}={quoted(value)}" if is_several and name in OUTPUTS and not is_sweep else argument
+    return to_quote if is_several and name in OUTPUTS and not is_sweep else argument
 
 
 def assignment(key: str, value: Any) -> str:
@@ -99,16 +105,6 @@ def _parse(override: str) -> Override:
     return parsed
 
 
-def _existing(value: str, is_sweep: bool) -> str | None:
-    """A list, or the values of a sweep, in quotes; None if one of them does not exist."""
-    is_list = value.startswith("[") and value.endswith("]")
-    paths = value[1:-1].split(",") if is_list else value.split(",")
-    if not (is_list or is_sweep) or not all(os.path.exists(os.path.expanduser(path)) for path in paths):
-        return None
-    joined = ",".join(map(quoted, paths))
-    return f"[{joined}]" if is_list else joined
-
-
 def _literal(value: Any) -> str:
     match value:
         case None | bool():
@@ -121,4 +117,4 @@ def _literal(value: Any) -> str:
             return "{" + ",".join(f"{key}:{_literal(item)}" for key, item in value.items()) + "}"
         case list() | tuple():
             return "[" + ",".join(map(_literal, value)) + "]"
-    raise SptError(f"{value!r} is no value of a setting: give text, a number, true or false, None, a list or a dictionary")
+    raise SptError(f"{value!r} is no value of a setting: text, a number, a boolean, None, a list or a dictionary is")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent
 
-CHECKOUT = None if (PACKAGE / "conf").is_dir() else PACKAGE.parent  # the repository; None where the package is installed
+CHECKOUT = None if (PACKAGE / "conf").is_dir() else PACKAGE.parent  # the repository; None in an installed package
 
 CONF = CHECKOUT / "conf" if CHECKOUT else PACKAGE / "conf"
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from signal import SIGINT, raise_signal
+from signal import raise_signal
 from threading import Lock
 from typing import Any
 
@@ -20,7 +20,7 @@ from spt.explain_error import explain
 from spt.hydra_overrides import assignment, escaped, job_overrides, verbatim
 from spt.paths import CONF
 from spt.sweeps.hyperparameter_search import refuse_search_without_multirun
-from spt.training.preemption import Preempted
+from spt.training.preemption import SUBMITIT_SIGNAL, Preempted
 
 _TRAINING = Lock()
 
@@ -59,7 +59,7 @@ def train(config: DictConfig | Sequence[str] = (), /, **settings: Any) -> dict[s
     """
     if isinstance(config, DictConfig) and settings:
         raise SptError("give spt.train a composed config or overrides, not both")
-    with _TRAINING, tolerant_output():
+    with _TRAINING, tolerant_output(), _libraries_as_found():
         try:
             if isinstance(config, DictConfig):
                 return _run(_resolved(config), None)
@@ -69,8 +69,8 @@ def train(config: DictConfig | Sequence[str] = (), /, **settings: Any) -> dict[s
         except (HydraException, OmegaConfBaseException) as error:
             raise SptError(explain(error)) from error
         except Preempted as end:
-            # The caller's handlers are in place again: the signal does what it does without a run.
-            raise_signal(end.number)
+            if end.number != SUBMITIT_SIGNAL:
+                raise_signal(end.number)  # the caller's handler is in place again
             raise
 
 
@@ -88,12 +88,15 @@ def _run(config: DictConfig, overrides: Sequence[str] | None, group: str | None 
 
 
 def _composed(overrides: list[str]) -> DictConfig:
+    if searches := [override for override in overrides if override.startswith("hparams_search=")]:
+        raise SptError(f"{searches[0]} is for a search: python -m spt.train --multirun")
     with _own_hydra(), initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("train", overrides)
-        refuse_ignored(config, "train", overrides)
-        refuse_unknown_recipe(config, overrides)
-        if config.get("hparams_search"):
-            raise SptError("hparams_search is for a search: python -m spt.train --multirun")
+        try:
+            config = compose("train", overrides)
+        except ValueError as error:  # null for a group
+            raise SptError(explain(error)) from error
+    refuse_ignored(config, "train", overrides)
+    refuse_unknown_recipe(config, overrides)
     return config
 
 
@@ -109,9 +112,33 @@ def _own_hydra() -> Iterator[None]:
         VersionBase.instance().version_base = base
 
 
+@contextmanager
+def _libraries_as_found() -> Iterator[None]:
+    """Restore what a run sets in other libraries: their verbosity, progress bars and precision."""
+    import torch
+    from datasets import are_progress_bars_disabled, enable_progress_bars
+    from transformers.utils import logging
+
+    quiet, verbosity, has_bars = (
+        are_progress_bars_disabled(),
+        logging.get_verbosity(),
+        logging.is_progress_bar_enabled(),
+    )
+    precision = torch.get_float32_matmul_precision()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        torch.set_float32_matmul_precision(precision)
+        if has_bars:
+            logging.enable_progress_bar()
+        if not quiet:
+            enable_progress_bars()
+
+
 def _resolved(config: DictConfig) -> DictConfig:
     """A copy of a whole config, without interpolations."""
-    content: Any = OmegaConf.to_container(config, resolve=True)
+    content: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     needed = {str(key) for key in OmegaConf.load(CONF / "train.yaml")} - {"defaults", "hydra"} | {"method", "trainer"}
     if missing := sorted((needed | {"logger"}) - content.keys()):
         raise SptError(f"the config lacks {', '.join(missing)}: compose it from conf/train.yaml, or give overrides")

@@ -24,7 +24,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 import spt
-from spt.hydra_overrides import quoted
+from spt.hydra_overrides import verbatim
 from spt.paths import CONF
 from tests.conftest import REPO, batch
 
@@ -163,8 +163,6 @@ def run_command(module: str, arguments: list[str]) -> None:
         assert end.code in (None, 0), end.code
     finally:
         sys.argv = argv
-        if (name := module.removeprefix("spt.")) in spt.__all__:  # as after `python -m`, which imports no submodule
-            vars(spt).pop(name, None)
 
 
 def compose_command(module: str, arguments: list[str], folder: Path) -> None:
@@ -178,7 +176,7 @@ def compose_command(module: str, arguments: list[str], folder: Path) -> None:
         elif word.startswith("--"):
             assert word in ("--multirun", "--dry-run", "--help"), word
         else:
-            overrides.append(quoted(word, ("text", "text_pair")))
+            overrides.append(verbatim(word))
     for option, plugin in PLUGINS.items():
         if any(word.startswith(option) for word in overrides) and importlib.util.find_spec(plugin) is None:
             overrides = [word for word in overrides if not check_without_plugin(word, folder)]

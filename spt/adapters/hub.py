@@ -89,9 +89,7 @@ def _without_paths(adapter: Adapter) -> Adapter:
     run.training = adapter.training.model_copy()
     overrides = [override.partition("=") for override in shlex.split(run.training.command)]
     run.training.command = shlex.join(
-        key + equals + _name(value) if equals else _name(key)
-        for key, equals, value in overrides
-        if key != "output_dir"
+        key + equals + _name(value) if equals else _name(key) for key, equals, value in overrides if key != "output_dir"
     )
     description.about = run.model_dump()
     description.base_model.name_or_path = run.model["name_or_path"]
