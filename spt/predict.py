@@ -82,7 +82,7 @@ def checked_inputs(config: DictConfig, predictor: "Predictor", ids: deque[dict[s
 
 def inputs_of(config: DictConfig, task: "Task") -> Iterator[tuple[str, "Input"]]:
     """The inputs and where each comes from: the text or pair, or the lines of standard input or of a file."""
-    from spt.tasks.file_readers import numbered, read_lines
+    from spt.tasks.text_lines import numbered, read_lines
 
     if config.text is not None:
         yield "text", config.text if config.text_pair is None else (config.text, config.text_pair)

@@ -287,6 +287,15 @@ def test_the_results_are_those_of_the_tables():
             assert any(name in cells and score in "|".join(cells) for cells in reported), f"{page}: {name} {score}"
 
 
+def test_the_readme_has_every_answer_of_the_report():
+    report = (REPO / "results/README.md").read_text().partition("## What the runs answer")[2].partition("\n## ")[0]
+    readme = " ".join((REPO / "README.md").read_text().split())
+    questions = [" ".join(part.split()).split("**")[:2] for part in report.split("\n### ")[1:]]
+    answered = [f"{question}{answer}" for question, answer in questions if not answer.startswith("Not answered yet")]
+    assert len(questions) >= 5 and answered
+    assert [answer for answer in answered if answer not in readme] == []
+
+
 def rows(path: Path) -> list[list[str]]:
     """The rows of a page's tables."""
     lines = [line for line in path.read_text().splitlines() if line.startswith("|")]

@@ -14,6 +14,7 @@ from spt.report.published_numbers import COMPARES_WITH, CURVES, NUMBERS, headlin
 from spt.report.render_templates import render
 from spt.report.runs_frame import CELL
 from spt.report.table_model import Table, columns
+from spt.report.verdicts import verdicts
 
 DEFAULT_PROFILES = ["cpu", "paper"]  # of conf/report.yaml
 
@@ -51,7 +52,7 @@ def readme(
         "README.md.j2",
         compared_with_published=bool((published.is_published & (published.runs > 0)).any()),
         tables=_tables(titles, published),
-        findings=_findings(titles, tests),
+        answers=_answers(tests.values()),
         figures=_alternatives(name for name in figures if not name.endswith(f"{SUFFIX}.svg")),
         captions=figures,
         learned=_learned(titles, learned, figures),
@@ -104,15 +105,9 @@ def _tables(titles: Mapping[str, str], cells: DataFrame) -> str:
     return _table(("table", "files", "cells", "cells with a published number"), rows)
 
 
-def _findings(titles: Mapping[str, str], tests: Mapping[str, DataFrame]) -> str:
-    rows = []
-    for name, title in titles.items():
-        own = tests[name][tests[name].are_done.astype(bool) & tests[name].examples.notna()]
-        for (model, label), group in own.groupby(["model", "label"], sort=False):
-            above = sum(test.low > 0 for test in group.examples)
-            below = sum(test.high < 0 for test in group.examples)
-            rows.append([title, f"{model}: {label}", *(f"{n} of {len(group)}" for n in (above, below))])
-    return _table(("table", "difference", "above 0 on", "below 0 on"), rows)
+def _answers(tests: Iterable[DataFrame]) -> list[dict[str, Any]]:
+    """The verdicts, with their tables as Markdown."""
+    return [{"verdict": each, "table": each.table and markdown_table(each.table)} for each in verdicts(tests)]
 
 
 def _runs_by_table(titles: Mapping[str, str], cells: DataFrame, finished: DataFrame) -> str:

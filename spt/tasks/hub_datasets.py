@@ -7,7 +7,7 @@ from typing import Any
 import datasets
 
 from spt.errors import SptError, hub_cache_unwritable, nearest
-from spt.tasks.file_readers import Rows
+from spt.tasks.text_lines import Rows
 
 COMMIT = re.compile("[0-9a-f]{40}")
 
