@@ -1,7 +1,7 @@
 """What the figures of the report share: margins, legends, baselines, and axes that do not make noise look large."""
 
 from collections.abc import Callable, Mapping, Sequence
-from math import ceil, log10
+from math import ceil
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -159,11 +159,6 @@ def set_swept_values(axes: Any, values: list[float]) -> None:
     else:
         axes.set_xscale("log")
         axes.set_xlim(lowest / margin, values[-1] * margin)
-    axes.set_xticks(values, list(map(_tick, values)))
+    small = {value: np.format_float_scientific(value, trim="-", exp_digits=1) for value in values if 0 < value < 0.001}
+    axes.set_xticks(values, [small.get(value, f"{value:g}") for value in values])
     axes.minorticks_off()
-
-
-def _tick(value: float) -> str:
-    """A value of a sweep; small powers of ten as such, which are shorter."""
-    exponent = log10(value) if value > 0 else 0.0
-    return f"$10^{{{exponent:.0f}}}$" if exponent <= -3 and exponent == round(exponent) else f"{value:g}"

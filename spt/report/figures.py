@@ -6,6 +6,7 @@ from itertools import chain
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter
 from pandas import DataFrame
 
 from spt.figure_style import GREY, PAGE, Look, looks
@@ -153,6 +154,8 @@ def _costs(groups: Mapping[str, DataFrame], rows: Rows, width: float) -> Figure:
         parameters = group.trainable_parameters.astype(int)
         left.set_xscale("log")
         left.set_xlim(parameters.min() / 2, parameters.max() * 2)
+        left.minorticks_off()
+        left.xaxis.set_major_formatter(EngFormatter(sep=""))  # 10k, 1M
         for order, row in enumerate(shown):
             points = group[group.row == row]
             label, look = rows[row]
