@@ -17,7 +17,7 @@ from spt.console import Bar, logged, show_start
 from spt.errors import SptError
 from spt.files import flush, written
 from spt.hydra_targets import instantiate
-from spt.modeling.freeze_parameters import backbone_size, parameter_groups
+from spt.modeling.freeze_parameters import backbone_size, missing_pooler, parameter_groups
 from spt.modeling.position_shift import longest_input
 from spt.modeling.pretrained_encoder import backbone_settings, commit_of, load_backbone, weights_hash
 from spt.modeling.slot_similarity import slot_similarity
@@ -105,7 +105,8 @@ def _train(run: RunFolder, config: DictConfig, settings: TrainerSettings, group:
     encoder, tokenizer = load_backbone(
         **backbone_settings(run.config["model"]), split_into_words=task.task_type == "token"
     )
-    model = TaskModel(encoder, task.task_type, len(task.classes), config.model.pooling)
+    pooling, missing = config.model.pooling, config.model.missing_pooler or "trained"
+    model = TaskModel(encoder, task.task_type, len(task.classes), pooling, missing)
     penalty = instantiate(config.method, model)
     limit = longest_input(encoder)
     splits = {name: encoded(task, examples, tokenizer, limit) for name, examples in data.items()}
@@ -159,8 +160,8 @@ class Experiment:
         # The seed makes the same prefixes again where the run resumes.
         prefixes = slot_similarity(self.model)
         self.at_start = [] if prefixes is None else [{"epoch": 0, "step": 0, "prefixes": prefixes}]
-        model = run.config["model"]
-        self.revision = commit_of(model["name_or_path"], model["revision"])
+        model = backbone_settings(run.config["model"])
+        self.revision = commit_of(model["name_or_path"], model.get("revision", "main"))
         self.fingerprints = {name: data_fingerprint({name: split.examples}) for name, split in self.splits.items()}
         self.checkpoint = checkpoint
         if checkpoint is not None:
@@ -241,6 +242,7 @@ class Experiment:
             "trainable_parameters": sum(parameters.values()),
             "trainable_by_group": parameters,
             "backbone_parameters": backbone_size(self.model),
+            "missing_pooler": missing_pooler(self.model),
             "model_revision": self.revision,
             "model_sha256": weights_hash(self.run.config["model"]["name_or_path"]),
             "adapter_bytes": sum(f.stat().st_size for f in self.run.adapter.glob("*")) if best else None,
