@@ -89,10 +89,14 @@ def _without_paths(adapter: Adapter) -> Adapter:
     run.training = adapter.training.model_copy()
     overrides = [override.partition("=") for override in shlex.split(run.training.command)]
     run.training.command = shlex.join(
-        key + equals + (Path(value).name if Path(value).expanduser().is_absolute() else value)
-        for key, equals, value in overrides
-        if key != "output_dir"
+        key + equals + _name(value) if equals else _name(key) for key, equals, value in overrides if key != "output_dir"
     )
     description.about = run.model_dump()
     description.base_model.name_or_path = run.model["name_or_path"]
     return replace(adapter, description=description)
+
+
+def _name(text: str) -> str:
+    """The last part of an absolute path; other text as it is."""
+    path = Path(text.strip("'\"")).expanduser()
+    return path.name if path.is_absolute() else text

@@ -7,6 +7,7 @@ import pandas as pd
 from pandas import DataFrame
 
 from spt.report.number_format import (
+    BASELINES,
     METRICS,
     NONE,
     NOT_APPLICABLE,
@@ -22,8 +23,6 @@ from spt.report.render_templates import notes
 from spt.report.runs_frame import CELL, DEV
 from spt.report.seed_means import FEWEST_POINTS
 from spt.report.table_model import Column, Section, Table, columns
-
-BASELINES = {"majority": "majority class", "random": "random classes"}
 
 PLACE = ("model", "task", "row")  # the first columns of the tables that have a row per cell
 
@@ -41,7 +40,7 @@ def sections(cells: DataFrame, runs: DataFrame, tests: DataFrame) -> list[Sectio
     ]
     further = {
         "What selecting on dev does": _best_and_last(cells, runs),
-        "Differences between rows": _paired_tests(tests),
+        "Differences between rows": paired_tests_table(tests),
         "Learning rates": _learning_rates(runs),
         "Cost": _costs(cells),
     }
@@ -58,7 +57,7 @@ def _score_section(heading: str, cells: DataFrame) -> Section:
     names = dict.fromkeys([*DEV, *shown.quantity])
     ordered = sorted(names, key=lambda name: (name not in DEV, name == "test"))
     tables = [_scores(name, shown) for name in ordered] if len(shown) else []
-    return Section(heading, text, tables, is_collapsed=not cells.runs.any())
+    return Section(heading, text, tables, is_collapsed=not cells.runs.any(), has_scores=True)
 
 
 def _has_numbers(cells: DataFrame) -> "pd.Series[bool]":
@@ -185,7 +184,8 @@ def _best_and_last(cells: DataFrame, runs: DataFrame) -> Table:
     return Table("Best and last epoch", [*heads, Column("at the best dev epoch", "ours")], rows, notes("best_and_last"))
 
 
-def _paired_tests(tests: DataFrame) -> Table:
+def paired_tests_table(tests: DataFrame) -> Table:
+    """The rows of `paired_tests`: a test over seeds, one over examples, and what they could have found."""
     rows = []
     for test in tests.itertuples():
         seeds, examples = test.seeds, test.examples
@@ -199,11 +199,13 @@ def _paired_tests(tests: DataFrame) -> Table:
             mean, low, high = (number(100 * x, sign=True) for x in (examples.difference, examples.low, examples.high))
             metric = METRICS[test.metric if examples.kind == "mean" else examples.kind]
             row += [f"{mean} [{low}, {high}] {metric}", p_value(examples.p), p_value(test.examples_p)]
-        rows.append([*row, ", ".join(map(p_value, test.mcnemar)) or NOT_APPLICABLE])
+        detectable = NOT_APPLICABLE if pd.isna(test.detectable) else number(test.detectable)
+        rows.append([*row, ", ".join(map(p_value, test.mcnemar)) or NOT_APPLICABLE, detectable])
     heads = [
         *columns("model", "task", "difference", "of"),
         *columns("n", "mean", "p", "p (Holm)", group="over seeds"),
         *columns("95% interval", "p", "p (Holm)", "McNemar p", group="over examples"),
+        Column("detectable"),
     ]
     counts = sorted({test.n for test in tests.seeds})
     seeds = " to ".join(map(str, dict.fromkeys([*counts[:1], *counts[-1:]])))

@@ -3,6 +3,7 @@
 import csv
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -22,6 +23,7 @@ from spt.grid.match_records import RECORDS, Records, Result, collect, find_chang
 from spt.paths import CONF
 from spt.report.cell_sources import select, trace
 from spt.report.csv_files import csv_text
+from spt.report.display_names import Names
 from spt.report.figures import drawings
 from spt.report.latex import latex
 from spt.report.markdown import markdown
@@ -30,6 +32,7 @@ from spt.report.paired_tests import paired_tests
 from spt.report.prefix_figures import prefix_drawings
 from spt.report.prefix_frame import prefix_csv, prefix_frame
 from spt.report.prefix_tables import HEADING, prefix_tables
+from spt.report.print_tables import Choice, print_tables
 from spt.report.readme import DEFAULT_PROFILES, readme
 from spt.report.runs_frame import CELL, runs_frame
 from spt.report.seed_means import cells_frame, unselected
@@ -51,12 +54,12 @@ def report(config: DictConfig, fingerprint: DataFingerprint) -> None:
     Raises:
         SptError: if the folder has tables that this report would leave out.
     """
-    folder = _folder(config)
+    folder = results_folder(config)
     every = cells(config)
     _refuse_to_leave_out(config, folder)
     shipped = {path.stem for path in (CONF / "table").glob("*.yaml")}
     is_whole = set(config.tables) == shipped and list(config.profiles) in (DEFAULT_PROFILES, ["smoke"])
-    results = _collect(config, every, folder, fingerprint, is_whole)
+    results = collected(config, every, folder, fingerprint, is_whole)
     runs = runs_frame(results)
     frame = cells_frame(results, runs)
     files = write_report(config, frame, runs, folder)
@@ -67,11 +70,12 @@ def report(config: DictConfig, fingerprint: DataFingerprint) -> None:
 def tell(config: DictConfig, fingerprint: DataFingerprint) -> None:
     """Print where the numbers of the config's `cell` come from."""
     chosen = select(cells(config), str(config.cell), config.profiles)
-    for result in _collect(config, chosen, _folder(config), fingerprint):
+    for result in collected(config, chosen, results_folder(config), fingerprint):
         console.print(trace(result), soft_wrap=True, markup=False, highlight=False, end="")
 
 
-def _folder(config: DictConfig) -> Path:
+def results_folder(config: DictConfig) -> Path:
+    """The folder with the records and the report."""
     if not isinstance(config.results_dir, str) or not config.results_dir:
         raise SptError(f"results_dir must be a folder, not {config.results_dir!r}")
     return Path(config.results_dir)
@@ -91,7 +95,7 @@ def _refuse_to_leave_out(config: DictConfig, folder: Path) -> None:
             )
 
 
-def _collect(
+def collected(
     config: DictConfig, chosen: Iterable[Cell], folder: Path, fingerprint: DataFingerprint, is_whole: bool = False
 ) -> list[Result]:
     """The cells with their records and, if they are the whole grid, with the records of no cell."""
@@ -125,11 +129,11 @@ def write_report(config: DictConfig, every: DataFrame, runs: DataFrame, folder: 
     tests: dict[str, DataFrame] = {}
     tables: dict[str, bytes] = {}
     drawn: dict[str, bytes] = {}
-    prefixes = prefix_frame(runs)
+    prefixes, names = prefix_frame(runs), Names(config)
     learned: dict[str, list[Table]] = {}
     with ProcessPoolExecutor(PROCESSES) as pool:
-        to_draw = drawings(titles, every, runs) | prefix_drawings(titles, every, prefixes)
-        pending = pool.map(figure_files, to_draw.keys(), to_draw.values())
+        figures = drawings(titles, every, runs, names) | prefix_drawings(titles, every, prefixes, names)
+        pending = pool.map(partial(figure_files, kinds=("svg",)), figures, [each.draw for each in figures.values()])
         for name, title in titles.items():
             own, own_runs = every[every.table == name], runs[runs.table == name]
             tests[name] = paired_tests(own, own_runs)
@@ -138,12 +142,14 @@ def write_report(config: DictConfig, every: DataFrame, runs: DataFrame, folder: 
                 learned[name] = found
                 page.append(Section(HEADING, tables=found))
                 tables[f"{name}.prefixes.csv"] = prefix_csv(own_prefixes).encode()
+            prints = print_tables(title, own, names, Choice(marks=config.marks))
             tables[f"{name}.md"] = markdown(title, page).encode()
-            tables[f"{name}.tex"] = latex(title, page).encode()
+            tables[f"{name}.tex"] = latex(name, title, prints, page, names, config.marks).encode()
             tables[f"{name}.csv"] = csv_text(own).encode()
         for files in pending:
             drawn |= files
-    text = readme(titles, list(config.profiles), every, runs, tests, sorted(drawn), learned)
+    captions = {f"{name}.svg": figures[name].caption for name in sorted(figures)}
+    text = readme(titles, list(config.profiles), every, runs, tests, captions, learned)
     with written(folder, "or set results_dir"):
         folder.mkdir(parents=True, exist_ok=True)
         _write(folder, {README: text.encode()})

@@ -11,7 +11,7 @@ from huggingface_hub.errors import RemoteEntryNotFoundError
 
 from spt.errors import SptError, nearest
 from spt.hub_errors import hub_cause, hub_error
-from spt.tasks.file_readers import Rows
+from spt.tasks.text_lines import Rows
 
 COMMIT = re.compile("[0-9a-f]{40}")
 

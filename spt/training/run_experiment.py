@@ -4,7 +4,7 @@ import atexit
 import logging
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from accelerate.utils import set_seed
@@ -43,12 +43,16 @@ Show = Callable[[dict[str, Any], str | None], None]
 
 
 def run_experiment(
-    config: DictConfig, show: Show = lambda record, note: None, group: str | None = None
+    config: DictConfig,
+    overrides: Sequence[str] | None,
+    show: Show = lambda record, note: None,
+    group: str | None = None,
 ) -> dict[str, Any]:
     """Train what a resolved config describes, or read the record of the same run where it is finished.
 
     Args:
         config: of `spt.train`.
+        overrides: those that made it, as Hydra reads them; None if it was composed by somebody else.
         show: called with the record, and a note where the run was finished before, while the run's log is open.
         group: the sweep that the run belongs to, for the experiment tracker.
 
@@ -59,7 +63,7 @@ def run_experiment(
         Diverged: where its loss became infinite or NaN, once the record is written.
         SptError: where the config or what it names is wrong.
     """
-    run = RunFolder(config)
+    run = RunFolder(config, overrides)
     settings = trainer_settings(run.config["trainer"])
     if distributed.count() > 1:  # they agree on whether the run is finished
         process_group.join(settings)

@@ -328,7 +328,10 @@ def test_labels_of_a_regression(label, number):
         ("[no,yes]", "1", 1), ("[no,yes]", 1, 1), ("[no,yes]", "yes", 1), ("['false','true']", True, 1),
         ("['1','0']", "1", 0), ("['1','0']", 0, 1), ("['-1','1']", -1, 0), ("['9','10']", "0", None),
         ("['2.5','3.5']", "0", None), ("[no,yes]", "2", None),
-        ("[no,yes]", -2, None), ("[no,yes]", "Yes", None), ("[no,yes]", 1.0, None),
+        ("[no,yes]", -2, None), ("[no,yes]", "Yes", None), ("[no,yes]", 1.5, None), ("[no,yes]", 2.0, None),
+        ("[no,yes]", 1.0, 1), ("[no,yes]", "0.0", 0), ("['1','0']", "0.0", 1), ("['0.0','1.0']", 1, 1),
+        ("['False','True']", True, 1), ("[False,True]", "TRUE", 1), ("[False,True]", "1.0", 1),
+        ("[no,yes]", True, None), ("[no,yes]", " yes\u00a0", 1), ("[no,'yes ']", "yes ", 1),
     ],
 )  # fmt: skip
 def test_a_label_is_a_class_name_or_an_index(labels, label, index):
