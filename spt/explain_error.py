@@ -2,13 +2,15 @@
 
 from traceback import walk_tb
 
-from hydra.errors import HydraException, InstantiationException, MissingConfigException
+from hydra.errors import HydraException, InstantiationException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from spt.errors import SptError, nearest
 
-PLUGINS = "pip install -e '.[ray,optuna]'"
+PLUGINS = "pip install hydra-ray-launcher hydra-optuna-sweeper"
+
+QUOTE = """(a value with spaces, commas, brackets, quotes or = needs quotes of its own: 'key="a (1), b"')"""
 
 
 def explain(error: BaseException) -> str:
@@ -22,6 +24,8 @@ def explain(error: BaseException) -> str:
             return explain(cause)
         case MissingConfigException(missing_cfg_file=str()):
             return _explain_missing_config(error)
+        case OverrideParseException():
+            return f"{' '.join(str(error.message).split())} {QUOTE}"
         case HydraException() | OmegaConfBaseException():
             return _explain_config(error)
         case ValueError() if _raised_by_hydra(error):

@@ -21,7 +21,7 @@ from transformers import PreTrainedModel
 from spt.errors import SptError
 from spt.files import parsed
 from spt.modeling.attach_prefix import detach, install_prefixes, prefix_names, supported_layers
-from spt.modeling.freeze_parameters import is_added
+from spt.modeling.freeze_parameters import is_added, kept_pooler
 from spt.modeling.lora import LoraConfig, attached_lora, install_lora, name_without_lora, remove_lora, restore_lora
 from spt.modeling.prefix_parameters import Prefix, PrefixConfig, attached, encoder_of, is_prefix
 from spt.modeling.task_model import is_head
@@ -157,6 +157,8 @@ class Adapter:
 def save_adapter(model: nn.Module, folder: str | Path, about: Mapping[str, Any] | None = None) -> Path:
     """Save what was trained of `model`: prefixes or LoRA, head, and trainable parameters of the backbone.
 
+    A pooler that started at random numbers and is frozen there is saved, too.
+
     Args:
         model: a TaskModel or a bare encoder.
         folder: created if missing. Each file in it is replaced at once, never half-written.
@@ -236,10 +238,10 @@ def load_adapter(model: Model, folder: str | Path) -> Model:
     encoder.requires_grad_(False)
     if description.prefix is not None:
         install_prefixes(encoder, description.prefix)
-    parameters = dict(model.named_parameters())
+    parameters, kept = dict(model.named_parameters()), {*kept_pooler(model).values()}
     for name, tensor in adapter.weights.items():
         parameters[name].data.copy_(tensor)
-        parameters[name].requires_grad_(True)
+        parameters[name].requires_grad_(parameters[name] not in kept)
     encoder.__dict__["changed_by_adapter"] = adapter.backbone_weights
     return model
 
@@ -287,11 +289,12 @@ def _head(model: nn.Module) -> dict[str, Any]:
 
 
 def _trained(model: nn.Module) -> dict[str, Tensor]:
-    """Prefixes, head, LoRA and trainable parameters by name; a projection's prefixes instead of the projection."""
+    """What `save_adapter` saves, by name; a projection's prefixes instead of the projection."""
+    kept = {*kept_pooler(model).values()}
     tensors = {
         name: p.detach()
         for name, p in model.named_parameters()
-        if not is_prefix(name) and (p.requires_grad or is_head(name) or is_added(name))
+        if not is_prefix(name) and (p.requires_grad or is_head(name) or is_added(name) or p in kept)
     }
     for name, module in model.named_modules():
         if isinstance(module, Prefix):

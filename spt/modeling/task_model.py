@@ -13,6 +13,7 @@ from spt.errors import SptError, is_count, nearest
 
 TaskType = Literal["sentence", "regression", "choice", "token"]
 Pooling = Literal["pooler", "first", "mean", "last"]
+MissingPooler = Literal["trained", "frozen"]
 IGNORED = -100  # the label of a token that does not count
 # The families' names for the dropout before the classifier; the first one that is set is used.
 DROPOUT = (
@@ -40,16 +41,27 @@ class TaskModel(nn.Module):
             depends.
         pooling: how a text becomes a vector: the encoder's own "pooler", as in the authors' code (for RoBERTa too), the
             "first" or "last" token, or the "mean" over tokens.
+        missing_pooler: what methods that freeze the encoder do with a pooler that its checkpoint lacks, which starts at
+            random numbers (RoBERTa's): "trained", or "frozen" as in the published runs.
 
     Raises:
         SptError: if an argument is not one of these, or the encoder has no pooler and pooling is "pooler".
     """
 
     def __init__(
-        self, encoder: PreTrainedModel, task_type: TaskType, num_labels: int, pooling: Pooling = "pooler"
+        self,
+        encoder: PreTrainedModel,
+        task_type: TaskType,
+        num_labels: int,
+        pooling: Pooling = "pooler",
+        missing_pooler: MissingPooler = "trained",
     ) -> None:
         super().__init__()
-        for name, value, known in (("task_type", task_type, TaskType), ("pooling", pooling, Pooling)):
+        for name, value, known in (
+            ("task_type", task_type, TaskType),
+            ("pooling", pooling, Pooling),
+            ("missing_pooler", missing_pooler, MissingPooler),
+        ):
             if value not in get_args(known):
                 raise SptError(f"unknown {name} {value!r}: {nearest(value, get_args(known))}")
         if not is_count(num_labels):
@@ -65,6 +77,7 @@ class TaskModel(nn.Module):
         pooler_parameters = {name for name, _ in encoder.named_parameters() if name.startswith("pooler.")}
         self.unused_parameters = set() if reads_pooler else pooler_parameters
         self.encoder = encoder
+        self.missing_pooler = missing_pooler
         self.task_type, self.num_labels, self.pooling = task_type, num_labels, pooling
         # A decoder would cache keys and values for tokens that are never generated.
         self._encoder_options = {"use_cache": False} if "use_cache" in signature(encoder.forward).parameters else {}

@@ -6,7 +6,7 @@ from typing import Any
 
 from pandas import DataFrame
 
-from spt.paths import CONF, REPOSITORY
+from spt.paths import CONF
 from spt.report.markdown import markdown_table
 from spt.report.number_format import extents, listed
 from spt.report.prefix_figures import SUFFIX
@@ -181,8 +181,8 @@ def _deviations(cells: DataFrame) -> dict[str, Any]:
         for row in numbers.itertuples()
     ]
     return {
-        "numbers_path": NUMBERS.relative_to(REPOSITORY),
-        "curves_path": CURVES.relative_to(REPOSITORY),
+        "numbers_path": f"results/reference/{NUMBERS.name}",
+        "curves_path": f"results/reference/{CURVES.name}",
         "curves": len(list(CURVES.glob("*.csv"))),
         "count": len(numbers),
         "sources": list(dict.fromkeys(numbers.source)),

@@ -22,7 +22,7 @@ from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 from scipy.special import softmax
 from transformers import DataCollatorWithPadding, PreTrainedTokenizerBase
 
-from spt.errors import SptError, nearest
+from spt.errors import SptError, UnusableRow, nearest
 from spt.modeling.task_model import TaskType
 from spt.paths import local_path
 from spt.tasks.class_names import class_index, is_missing, label_name, warn_of_names
@@ -185,6 +185,7 @@ class Task(RowFields, ABC):
         """The examples of labelled rows; none if no row has a label, which is an error if the split is `required`."""
         examples: list[Example] = []
         unlabelled: list[tuple[str, Row]] = []
+        unusable: list[str] = []
         groups: dict[str, tuple[Any, str]] = {}
         names, first_rows = Counter[str](), dict[str, str]()
         for where, nested in rows:
@@ -196,13 +197,20 @@ class Task(RowFields, ABC):
                         raise SptError(f"{group} differs from the one in {first}: each needs its own idx")
                     if self.is_unlabelled(row):
                         unlabelled.append((where, row))
-                    else:
+                        continue
+                    try:
                         examples.append(self.example(row))
-                        for name in self.written_names(row):
-                            names[name] += 1
-                            first_rows.setdefault(name, where)
+                    except UnusableRow as error:
+                        unusable.append(f"{where}: {error}")
+                        continue
+                    for name in self.written_names(row):
+                        names[name] += 1
+                        first_rows.setdefault(name, where)
             except SptError as error:
                 raise SptError(f"{where}: {error}") from error
+        if unusable:
+            share = f"{len(unusable)} of {len(examples) + len(unusable)} examples"
+            log.warning("%s: %s cannot be used and are left out, the first in %s", self.name, share, unusable[0])
         if unlabelled:
             (where, row), name = unlabelled[0], self.target
             is_empty = self.has_field(row, name)

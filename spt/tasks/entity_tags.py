@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from spt.errors import SptError, is_whole
+from spt.errors import SptError, UnusableRow, is_whole
 
 Scheme = Literal["bio", "bioes", "bilou", "io"]
 
@@ -109,6 +109,6 @@ def spans_to_tags(length: int, spans: list[dict[str, Any]]) -> list[str]:
         if not 0 <= start < end <= length:
             raise SptError(f"span {start}-{end} lies outside a sentence of {length} words")
         if any(tag != "O" for tag in tags[start:end]):
-            raise SptError(f"span {start}-{end} overlaps another")
+            raise UnusableRow(f"span {start}-{end} overlaps another, and a word has one tag")
         tags[start:end] = [f"B-{kind}"] + [f"I-{kind}"] * (end - start - 1)
     return tags

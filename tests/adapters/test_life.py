@@ -14,15 +14,12 @@ from pathlib import Path
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from omegaconf import OmegaConf
 from safetensors.torch import load_file, save_file
 
 import spt
 from spt.evaluate import evaluate, examples_for
-from spt.hydra_overrides import quoted
 from spt.paths import CONF, local_path
 from tests.conftest import DEMO, run
 from tests.hub import Hub
@@ -266,16 +263,6 @@ def test_predict_refuses_wrong_arguments(task, arguments, message, runs, command
     code, out, err = command("predict", f"run={runs[task, 'spt']}", *arguments)
     assert code == 1 and message in err and err.count("error:") == 1 and "Traceback" not in err, err
     assert out == ""
-
-
-@settings(max_examples=200)
-@given(text=st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), max_size=30))
-def test_any_text_passes_the_command_line_unchanged(text):
-    (override,) = OverridesParser.create().parse_overrides([quoted(f"text={text}", ("text",))])
-    config = OmegaConf.create({"text": None})
-    OmegaConf.update(config, "text", override.value())
-    assert config.text == text
-    assert quoted(f"other={text}", ("text",)) == f"other={text}"
 
 
 def test_truncated_inputs_are_counted(runs, command):

@@ -111,14 +111,54 @@ def test_an_unlabelled_test_split_is_left_out_and_a_labelled_one_is_kept(tmp_pat
         ("rte", {"label": None}, "line 2: field 'label' holds no label .rows without a label: 1"),
         ("rte", {"premise": None}, "line 2: field 'premise' holds no text but None"),
         ("copa", {"question": "why"}, "line 2: question is 'why'"),
-        ("wsc", {"target": {"span1_text": "a", "span2_text": "b", "span2_index": 99}}, "line 2: span2_index 99"),
+        ("wsc task.template=1", {"target": {"span1_text": "a"}}, "line 2: no field 'span2_index'"),
+        ("wsc task.template=1", {"target": {"span1_text": "a", "span2_index": "3"}}, "line 2: span2_index must be"),
     ],
 )
 def test_bad_rows_are_refused_by_line(name, change, message, tmp_path):
+    name, *overrides = name.split()
     row = ROWS[name][0]
     write_splits(tmp_path, [row, row | change])
     with pytest.raises(SptError, match=message):
-        task(name, f"task.data_dir={tmp_path}").load()
+        task(name, *overrides, f"task.data_dir={tmp_path}").load()
+
+
+SPANS = [{"start": 0, "end": 2, "type": "Peop"}, {"start": 1, "end": 2, "type": "Loc"}]
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides", "row", "reason"),
+    [
+        (
+            *("record", []),
+            {"passage": "P", "query": "who?", "entities": ["a"], "answers": ["a"]},
+            "no @placeholder in the query 'who?'",
+        ),
+        (
+            *("wsc", ["task.template=1"]),
+            ROWS["wsc"][0] | {"target": {"span1_text": "a", "span2_text": "b", "span2_index": 99}},
+            "span2_index 99 is not the index of a word",
+        ),
+        ("conll04", [], {"tokens": ["Ann", "Lee"], "entities": SPANS}, "span 1-2 overlaps another"),
+    ],
+)
+def test_rows_that_cannot_be_examples_are_left_out_and_counted(name, overrides, row, reason, tmp_path, caplog):
+    good = {"conll04": row | {"entities": SPANS[:1]}, "record": row | {"query": "who is @placeholder?"}}
+    rows = [good.get(name) or ROWS[name][0], row, row]
+    write_splits(tmp_path, rows)
+    files = {"conll04": "task.files={train: [train.jsonl], validation: [val.jsonl]}"}
+    data = task(name, *overrides, f"task.data_dir={tmp_path}", *([files[name]] if name in files else [])).load()
+    assert [len(examples) for examples in data.values()] == [1, 1]
+    said = [record.getMessage() for record in caplog.records if "left out" in record.getMessage()]
+    assert len(said) == 2  # of train and of validation
+    assert said[0].startswith(f"{name}: 2 of 3 examples cannot be used and are left out, the first in {tmp_path}")
+    assert f"train.jsonl, line 2: {reason}" in said[0]
+
+
+def test_an_index_that_the_template_does_not_use_may_be_wrong(tmp_path):
+    row = ROWS["wsc"][0] | {"target": {"span1_text": "a", "span2_text": "b", "span2_index": 99}}
+    write_splits(tmp_path, [row])
+    assert len(task("wsc", f"task.data_dir={tmp_path}").load()["train"]) == 1
 
 
 @pytest.mark.parametrize(
