@@ -1,5 +1,7 @@
 """Find the self-attentions of an encoder by running it once."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -40,8 +42,7 @@ def self_attentions(encoder: PreTrainedModel) -> list[Layer]:
         return attend(module, query, key, value, *args, fused=fused, **kwargs)
 
     implementation, fused = encoder.config._attn_implementation, requested_attention(encoder) == "sdpa"
-    training = {module: module.training for module in encoder.modules()}
-    tokens = torch.arange(PROBE_LENGTH, device=encoder.device).unsqueeze(0) % encoder.config.vocab_size
+    tokens = few_tokens(encoder)
 
     def output_under(chosen: str) -> Tensor:
         set_attention(encoder, chosen)
@@ -49,8 +50,7 @@ def self_attentions(encoder: PreTrainedModel) -> list[Layer]:
 
     ALL_ATTENTION_FUNCTIONS[PROBE_ATTENTION] = record
     try:
-        with torch.no_grad(), torch.autocast(encoder.device.type, enabled=False):
-            encoder.eval()
+        with in_evaluation(encoder):
             expected = output_under(implementation)
             replace_attentions(encoder)
             output = output_under(PROBE_ATTENTION)
@@ -63,8 +63,6 @@ def self_attentions(encoder: PreTrainedModel) -> list[Layer]:
         set_attention(encoder, implementation)
         if attached(encoder) is None:
             restore_attentions(encoder)
-        for module, mode in training.items():
-            module.training = mode
     if not layers:
         raise SptError(
             f"{name} does not compute its attention through transformers' attention interface: a prefix would have no "
@@ -72,6 +70,29 @@ def self_attentions(encoder: PreTrainedModel) -> list[Layer]:
         )
     if unsupported:
         raise SptError(f"{name} adds {', '.join(sorted(unsupported))} to its attention, which prefixes do not support")
-    if (output - expected).abs().max() > torch.finfo(output.dtype).eps ** 0.5 * expected.abs().max():
+    if (output - expected).abs().max() > tolerance(expected):
         raise SptError(f"{name}'s attention does more than prefix attention reproduces: its own output would change")
     return layers
+
+
+def few_tokens(encoder: PreTrainedModel) -> Tensor:
+    """Ids of a few tokens to run the encoder on, [1, length]."""
+    return torch.arange(PROBE_LENGTH, device=encoder.device).unsqueeze(0) % encoder.config.vocab_size
+
+
+@contextmanager
+def in_evaluation(encoder: PreTrainedModel) -> Iterator[None]:
+    """Have the encoder compute without dropout, gradients and autocast until the block ends."""
+    training = {module: module.training for module in encoder.modules()}
+    try:
+        with torch.no_grad(), torch.autocast(encoder.device.type, enabled=False):
+            encoder.eval()
+            yield
+    finally:
+        for module, mode in training.items():
+            module.training = mode
+
+
+def tolerance(output: Tensor) -> float:
+    """How much a correct computation of the encoder's output may differ from this one."""
+    return torch.finfo(output.dtype).eps ** 0.5 * output.abs().max().item()

@@ -1,7 +1,6 @@
 """A pretrained encoder and its tokenizer, from the hub or a local folder."""
 
 import hashlib
-import re
 from inspect import signature
 from itertools import pairwise
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 import torch
 from huggingface_hub import try_to_load_from_cache
 from tokenizers.processors import Sequence, TemplateProcessing
-from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
 from spt.errors import SptError, hub_cache_unwritable, nearest
@@ -118,7 +117,7 @@ def _load_encoder(
             output_loading_info=True,
         )
     except Exception as error:
-        if isinstance(error, ValueError) and re.search("attention implementation|attn_implementation", str(error)):
+        if not _can_be_built(config, attn_implementation) and _can_be_built(config, "eager"):
             others = "eager" if attn_implementation == "sdpa" else "sdpa or eager"
             raise SptError(
                 f"{source!r} does not support model.attn_implementation={attn_implementation!r}: choose {others}"
@@ -134,6 +133,16 @@ def _load_encoder(
         if not bool(parameter.isfinite().all()):
             raise SptError(f"the checkpoint of {name_or_path!r} is broken: not all numbers in {name} are finite")
     return encoder
+
+
+def _can_be_built(config: PreTrainedConfig, attn_implementation: str) -> bool:
+    """Whether there is a model of this configuration with this attention; it is made without memory for weights."""
+    try:
+        with torch.device("meta"):
+            AutoModel.from_config(config, attn_implementation=attn_implementation, trust_remote_code=False)
+    except (ValueError, ImportError):
+        return False
+    return True
 
 
 def _source(name_or_path: str) -> str:

@@ -125,14 +125,18 @@ class TaskModel(nn.Module):
     def gradient_checkpointing_enable(self, gradient_checkpointing_kwargs: dict | None = None, **options: Any) -> None:
         """Recompute the encoder's layers in the backward pass instead of keeping their activations.
 
-        The arguments are those of transformers' `activation_checkpointing_enable`.
+        The arguments are those of transformers' method, whose name was `gradient_checkpointing_enable` until 5.22.
 
         Raises:
             SptError: if transformers does not support it for this encoder.
         """
-        if not self.encoder.supports_gradient_checkpointing:
-            raise SptError(f"transformers has no gradient checkpointing for {type(self.encoder).__name__}: turn it off")
-        self.encoder.activation_checkpointing_enable(gradient_checkpointing_kwargs, **options)
+        renamed = getattr(self.encoder, "activation_checkpointing_enable", None)
+        enable = renamed or self.encoder.gradient_checkpointing_enable
+        try:
+            enable(gradient_checkpointing_kwargs, **options)
+        except ValueError as error:
+            name = type(self.encoder).__name__
+            raise SptError(f"transformers has no gradient checkpointing for {name}: turn it off") from error
 
     def _pool(self, encoded: Any, attention_mask: Tensor | None) -> Tensor:
         hidden = encoded.last_hidden_state
