@@ -17,6 +17,7 @@ from spt.errors import SptError
 from spt.modeling.deberta_mpnet_attention import replace_attentions, restore_attentions
 from spt.modeling.find_self_attentions import Layer, self_attentions
 from spt.modeling.freeze_parameters import freeze
+from spt.modeling.lora import refuse_peft
 from spt.modeling.position_shift import first_position, shifted_position_ids
 from spt.modeling.prefix_parameters import (
     Attachment,
@@ -55,6 +56,7 @@ def attach(model: Model, config: PrefixConfig) -> Model:
     encoder = encoder_of(model)
     if attached(encoder) is not None:
         raise SptError(f"this {type(encoder).__name__} already carries prefixes: spt.detach(model) removes them")
+    refuse_peft(encoder)
     install_prefixes(encoder, config)
     freeze(model)
     return model

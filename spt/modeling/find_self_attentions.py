@@ -42,10 +42,10 @@ def self_attentions(encoder: PreTrainedModel) -> list[Layer]:
         return attend(module, query, key, value, *args, fused=fused, **kwargs)
 
     implementation, fused = encoder.config._attn_implementation, requested_attention(encoder) == "sdpa"
-    tokens = few_tokens(encoder)
 
     def output_under(chosen: str) -> Tensor:
         set_attention(encoder, chosen)
+        tokens = few_tokens(encoder)
         return encoder(input_ids=tokens, attention_mask=torch.ones_like(tokens)).last_hidden_state
 
     ALL_ATTENTION_FUNCTIONS[PROBE_ATTENTION] = record
@@ -54,10 +54,11 @@ def self_attentions(encoder: PreTrainedModel) -> list[Layer]:
             expected = output_under(implementation)
             replace_attentions(encoder)
             output = output_under(PROBE_ATTENTION)
-    except SptError:
+            difference = (output - expected).abs().max().item()
+    except (SptError, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:
-        raise SptError(f"{name} does not run on plain input_ids ({error}): prefixes go on text encoders") from error
+        raise SptError(f"{name} does not run on plain input_ids ({error}): {_remedy(encoder)}") from error
     finally:
         del ALL_ATTENTION_FUNCTIONS[PROBE_ATTENTION]
         set_attention(encoder, implementation)
@@ -70,9 +71,20 @@ def self_attentions(encoder: PreTrainedModel) -> list[Layer]:
         )
     if unsupported:
         raise SptError(f"{name} adds {', '.join(sorted(unsupported))} to its attention, which prefixes do not support")
-    if (output - expected).abs().max() > tolerance(expected):
+    if difference > tolerance(expected):
         raise SptError(f"{name}'s attention does more than prefix attention reproduces: its own output would change")
     return layers
+
+
+def _remedy(encoder: PreTrainedModel) -> str:
+    """What to do about an encoder that does not run."""
+    parameters = list(encoder.parameters())
+    if any(parameter.is_meta for parameter in parameters):
+        return "it has weights on the meta device, which are no numbers: load them with from_pretrained"
+    other = {str(p.dtype).removeprefix("torch.") for p in parameters} - {"float32", "float64", "float16", "bfloat16"}
+    if other:
+        return f"it has weights of type {', '.join(sorted(other))}: load it without quantization"
+    return "prefixes go on text encoders"
 
 
 def few_tokens(encoder: PreTrainedModel) -> Tensor:

@@ -43,11 +43,11 @@ def _probe_first_position(encoder: PreTrainedModel) -> int | None:
         return encoder(input_ids=tokens, attention_mask=torch.ones_like(tokens), **position_ids).last_hidden_state
 
     with in_evaluation(encoder):
-        own = output()
         try:
+            own = output()
             if torch.equal(output(position_ids=positions.flip(1)), own):
                 return None
-        except TypeError:  # it takes no position ids
+        except (TypeError, ValueError):  # it takes no position ids, or not token ids alone
             return None
         starts = [0]
         if padding is not None and padding + PROBE_LENGTH < encoder.config.max_position_embeddings:

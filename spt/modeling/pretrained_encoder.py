@@ -9,7 +9,15 @@ from typing import Any
 import torch
 from huggingface_hub import try_to_load_from_cache
 from tokenizers.processors import Sequence, TemplateProcessing
-from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from torch import nn
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers.utils import logging as transformers_logging
 
 from spt.errors import SptError, hub_cache_unwritable, nearest
@@ -58,12 +66,28 @@ def load_backbone(
     transformers_logging.disable_progress_bar()
     encoder = _load_encoder(name_or_path, revision, attn_implementation, getattr(torch, dtype), config or {})
     text_tokenizer = load_tokenizer(name_or_path, revision, tokenizer, split_into_words)
-    tokens, embeddings = text_tokenizer.vocab_size, len(encoder.get_input_embeddings().weight)  # type: ignore[arg-type]
-    if tokens <= len(text_tokenizer.all_special_ids):
+    embeddings = _number_of_embeddings(encoder)
+    if text_tokenizer.vocab_size <= len(text_tokenizer.all_special_ids):
         raise SptError(f"the tokenizer of {name_or_path!r} has no vocabulary: tokenizer.json is missing")
-    if tokens > embeddings:
-        raise SptError(f"{name_or_path!r} does not fit its tokenizer: {tokens} tokens, and embeddings for {embeddings}")
+    token, number = max(text_tokenizer.get_vocab().items(), key=lambda item: item[1])
+    if number >= embeddings:
+        added = token in text_tokenizer.get_added_vocab()
+        remedy = ": it was added without model.resize_token_embeddings(len(tokenizer))" if added else ""
+        raise SptError(
+            f"{name_or_path!r} does not fit its tokenizer, whose token {token!r} has the number {number}, and there "
+            f"are embeddings for {embeddings}{remedy}"
+        )
     return encoder, text_tokenizer
+
+
+def _number_of_embeddings(encoder: PreTrainedModel) -> int:
+    try:
+        table = encoder.get_input_embeddings()
+    except NotImplementedError:
+        table = None
+    if not isinstance(table, nn.Embedding):
+        raise SptError(f"{type(encoder).__name__} has no embeddings of tokens: choose a model of text")
+    return table.num_embeddings
 
 
 def backbone_settings(model: dict[str, Any]) -> dict[str, Any]:
@@ -85,6 +109,11 @@ def load_tokenizer(
         )
     except Exception as error:
         raise _cannot_load("tokenizer", name_or_path, error) from error
+    if not tokenizer.is_fast:
+        raise SptError(
+            f"the tokenizer of {name_or_path!r}, {type(tokenizer).__name__}, is written in Python alone and does not "
+            "say which word a token is of: choose a model with a tokenizer.json"
+        )
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     tokenizer.padding_side = "right"

@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from spt.errors import SptError, is_count, nearest
+from spt.modeling.prefix_parameters import encoder_of
 
 TaskType = Literal["sentence", "regression", "choice", "token"]
 Pooling = Literal["pooler", "first", "mean", "last"]
@@ -56,21 +57,24 @@ class TaskModel(nn.Module):
             raise SptError(f"num_labels must be a whole number of at least 1, not {num_labels!r}")
         if task_type == "regression" and num_labels != 1:
             raise SptError(f"a regression has one number: num_labels must be 1, not {num_labels}")
-        if encoder.base_model is not encoder:
-            raise SptError(f"{type(encoder).__name__} has a head of its own: a TaskModel takes the encoder (AutoModel)")
+        if encoder_of(encoder) is not encoder:
+            raise SptError(f"{type(encoder).__name__} has an encoder: a TaskModel takes that encoder, model.encoder")
         pooler = getattr(encoder, "pooler", None)
         reads_pooler = task_type != "token" and pooling == "pooler"
         if reads_pooler and pooler is None:
             raise SptError(f"{type(encoder).__name__} has no pooler: choose pooling first, mean or last")
         pooler_parameters = {name for name, _ in encoder.named_parameters() if name.startswith("pooler.")}
         self.unused_parameters = set() if reads_pooler else pooler_parameters
+        hidden_size = getattr(encoder.config, "hidden_size", None)
+        if hidden_size is None:
+            raise SptError(f"{type(encoder).__name__} has several models in it: a TaskModel takes its text encoder")
         self.encoder = encoder
         self.task_type, self.num_labels, self.pooling = task_type, num_labels, pooling
         # A decoder would cache keys and values for tokens that are never generated.
         self._encoder_options = {"use_cache": False} if "use_cache" in signature(encoder.forward).parameters else {}
         rates = (getattr(encoder.config, name, None) for name in DROPOUT)
         self.dropout = nn.Dropout(next((rate for rate in rates if rate is not None), 0.0))
-        self.classifier = nn.Linear(encoder.config.hidden_size, 1 if task_type == "choice" else num_labels)
+        self.classifier = nn.Linear(hidden_size, 1 if task_type == "choice" else num_labels)
         self.classifier.to(encoder.device, torch.promote_types(encoder.dtype, torch.float32))
         nn.init.normal_(self.classifier.weight, std=0.02)
         nn.init.zeros_(self.classifier.bias)
@@ -112,7 +116,10 @@ class TaskModel(nn.Module):
             vectors = self._pool(encoded, inputs.get("attention_mask"))
         elif starts is not None:
             vectors = _rolled(vectors, -starts)
-        logits = self.classifier(self.dropout(vectors).to(self.classifier.weight.dtype))
+        weight = self.classifier.weight
+        if isinstance(weight, Tensor):  # it is a method of a classifier with dynamic quantization, which takes float32
+            vectors = vectors.to(weight.dtype)
+        logits = self.classifier(self.dropout(vectors))
         if self.task_type == "choice":
             logits = logits.view(-1, choices)
         return SequenceClassifierOutput(
