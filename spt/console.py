@@ -89,6 +89,28 @@ def tolerant_output() -> Iterator[None]:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
+def write_data(text: str) -> None:
+    """Write data, which is no message, to standard output: in UTF-8 whatever its encoding.
+
+    Raises:
+        SptError: if standard output is closed.
+        OSError: if it cannot be written; BrokenPipeError if its reader is gone.
+    """
+    refuse_closed_output()
+    sys.stdout.buffer.write(text.encode())
+    sys.stdout.buffer.flush()
+
+
+def refuse_closed_output() -> None:
+    """Refuse a standard output that the process does not have.
+
+    Raises:
+        SptError: in this case.
+    """
+    if sys.__stdout__ is None:
+        raise SptError("standard output is closed: name a file, output=<file>")
+
+
 @contextmanager
 def logged(path: Path | None = None, terminal: Console = console) -> Iterator[None]:
     """Show what `spt` logs in the main process in the terminal, and write it to the file `path`.

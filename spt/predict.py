@@ -5,13 +5,14 @@ import json
 import logging
 import sys
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
 from spt.command import command
+from spt.console import refuse_closed_output, write_data
 from spt.errors import SptError
 from spt.files import output_file, parsed, written
 from spt.paths import local_path
@@ -34,10 +35,9 @@ def main(config: DictConfig) -> None:
         predictor = load(config.run, base_model=config.base_model, revision=config.revision)
         ids: deque[dict[str, Any]] = deque()
         predictions = predictor.predict(checked_inputs(config, predictor, ids), config.batch_size)
-        with writing(config.output) as out:
+        with writing(config.output) as write:
             for prediction in counted(predictions, config.output is not None or not sys.stdout.isatty()):
-                out.write(json.dumps(ids.popleft() | prediction, ensure_ascii=False).encode() + b"\n")
-                out.flush()
+                write(json.dumps(ids.popleft() | prediction, ensure_ascii=False) + "\n")
         if predictor.truncated:
             log.warning("%d inputs were truncated to the maximum length of the model or the task", predictor.truncated)
 
@@ -47,8 +47,8 @@ def check(config: DictConfig) -> None:
     if (config.text is None) == (config.input is None) or (config.text is None and config.text_pair is not None):
         raise SptError('give one of text="..." (with text_pair="...") and input=<file>')
     check_texts(config, "predict")
-    if config.output is None and sys.__stdout__ is None:
-        raise SptError("standard output is closed: name a file for the predictions, output=<file>")
+    if config.output is None:
+        refuse_closed_output()
     if config.input == "-" and sys.stdin is None:
         raise SptError("input=- reads standard input, which is closed")
     if config.input not in (None, "-") and not local_path(str(config.input)).is_file():
@@ -140,18 +140,18 @@ def ids_of(number: int, item: "Input", task: "Task") -> list[dict[str, Any]]:
 
 
 @contextmanager
-def writing(output: str | None) -> Iterator[BinaryIO]:
-    """Standard output, in UTF-8 whatever its encoding, or a file that gets its name once it is complete."""
+def writing(output: str | None) -> Iterator[Callable[[str], Any]]:
+    """What writes to standard output, or to a file that gets its name once it is complete."""
     if output is None:
-        yield sys.stdout.buffer
+        yield write_data
         return
     path = output_file(output)
     partial = path.with_name(f"{path.name}.partial")
     with written(path, "or have output name another file"):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
+        with partial.open("w", encoding="utf-8", buffering=1) as file:
             try:
-                yield file
+                yield file.write
             except SptError as error:
                 raise SptError(f"{error} (the predictions before it are in {partial})") from error
         partial.replace(path)

@@ -13,7 +13,8 @@ from rich.console import Console
 from rich.table import Table
 
 from spt import console
-from spt.console import Bar, Messages, duration, logged, tolerant_output
+from spt.console import Bar, Messages, duration, logged, tolerant_output, write_data
+from spt.errors import SptError
 from tests.conftest import REPO, run
 
 ROW = {"epoch": 1, "step": 4, "train_loss": 0.5, "dev_loss": 0.25, "dev_f1": 0.75, "seconds": 2.0}
@@ -72,6 +73,20 @@ def test_characters_that_the_encoding_lacks_are_escaped(encoding, written, monke
     stream.flush()
     first, second, *drawn = stream.buffer.getvalue().decode(encoding).splitlines()
     assert (first, second) == (written, "\\udcff") and "".join(drawn).isascii()
+
+
+def test_data_is_utf8_on_every_stream_and_its_errors_are_raised(monkeypatch):
+    stream = TextIOWrapper(BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", stream)
+    with tolerant_output():
+        write_data("très 数\n")
+    assert stream.buffer.getvalue().decode("utf-8") == "très 数\n"
+    stream.buffer.close()
+    with pytest.raises(ValueError, match="closed file"):
+        write_data("a")
+    monkeypatch.setattr(sys, "__stdout__", None)
+    with pytest.raises(SptError, match="standard output is closed: name a file"):
+        write_data("a")
 
 
 @pytest.mark.slow

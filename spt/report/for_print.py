@@ -7,7 +7,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig, ListConfig
 
-from spt.console import console
+from spt.console import console, write_data
 from spt.errors import SptError, nearest
 from spt.figure_style import COLUMN, PAGE, figure_files
 from spt.files import replacing, write_atomically, written
@@ -84,7 +84,7 @@ def for_print(config: DictConfig, fingerprint: DataFingerprint) -> None:
         raise SptError(f"{', '.join(titles)}: no cell has a number yet; python -m spt.reproduce makes them")
     text = "\n\n".join(map(FORMATS[config.format], prints))
     if config.output is None:
-        print(text)
+        write_data(f"{text}\n")
         return
     with written(path := Path(config.output), "or set output"):
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -466,6 +466,6 @@ def test_predict_refuses_a_single_string(runs):
 def test_the_commands_show_their_config_without_torch(name):
     with initialize_config_dir(str(CONF), version_base="1.3"):
         assert "run" in compose(name, ["run=x"])
-    code = f"import sys; sys.argv = ['spt.{name}', '--cfg', 'job']; import spt.{name}; spt.{name}.main()"
+    code = f"import sys; sys.argv = ['spt.{name}', '--cfg', 'job']; from spt.{name} import main; main()"
     done = run("-c", f"{code}; print('torch' in sys.modules)")
     assert done.returncode == 0 and done.stdout.strip().endswith("False"), done.stdout + done.stderr
