@@ -422,6 +422,7 @@ OTHERS: dict[str, tuple[str, list[str], dict[str, str | bytes], str]] = {
     "report: an unknown width": ("report", ["figures=pages"], {}, "unknown figures 'pages': did you mean 'page'"),
     "report: two things": ("report", ["format=csv", "figures=page"], {}, "give one of format and figures"),
     "report: columns of a report": ("report", ["columns=[cb]"], {}, "columns chooses .*: give format="),
+    "report: a report without what is published": ("report", ["published=false"], {}, "published chooses .*format="),
     "report: a column": ("report", ["format=csv", "columns=cb"], {}, r"columns must be a list of names, as in col"),
     "report: an unknown column": (
         "report", ["table=superglue", "format=latex", "columns=[copas]", "results_dir={tmp}"], {},
