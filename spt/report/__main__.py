@@ -1,17 +1,23 @@
-"""Write a report with `python -m spt.report`, or show where a number comes from: `cell=superglue/cb/minilm/spt`."""
+"""Write a report, `python -m spt.report`, or show where a number comes from: `cell=superglue/cb/minilm/spt`.
+
+`format=latex` prints a table, and `figures=column` writes the figures, for a paper.
+"""
 
 from omegaconf import DictConfig
 
 from spt.command import command
 
 
-@command("report", verbatim=("runs",))
+@command("report")
 def main(config: DictConfig) -> None:
-    """Write the report of the records in `results_dir` or of the runs in `runs`, or show where a number comes from."""
+    """Write the report of the records in `results_dir`, or its tables and figures for a paper, or explain one cell."""
+    from spt.report.for_print import for_print, is_for_print
     from spt.report.write_report import report, tell
     from spt.reproduce import data_fingerprint
 
-    if config.cell is None:
+    if is_for_print(config):
+        for_print(config, data_fingerprint)
+    elif config.cell is None:
         report(config, data_fingerprint)
     else:
         tell(config, data_fingerprint)

@@ -27,6 +27,11 @@ METRICS = Names(
 
 QUANTITIES = {"best_dev": "Best dev", "last_dev": "Last epoch on dev", "held_out": "Held out", "test": "Test"}
 
+# What a score is of, where there is room for few words.
+SPLITS = {"best_dev": "dev, best epoch", "last_dev": "dev, last epoch", "held_out": "held-out", "test": "test"}
+
+BASELINES = {"majority": "majority class", "random": "random classes"}  # scores that need no model
+
 NONE, NOT_APPLICABLE = "none", "n/a"
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple
 
 import pandas as pd
 from markupsafe import Markup
@@ -19,10 +19,11 @@ from spt.report.page_charts import LEAST_WIDTH, charts
 from spt.report.page_data import cell_data, named, run_data
 from spt.report.prefix_tables import HEADING as LEARNED
 from spt.report.render_templates import ENVIRONMENT, notes
-from spt.report.runs_frame import DEV, rows_of
+from spt.report.runs_frame import DEV, each_row
 from spt.report.seed_means import unselected
 from spt.report.table_model import Section, Table, columns
 from spt.report.tables import FURTHER
+from spt.report.verdicts import Verdict
 
 PAGE = "index.html"
 
@@ -37,11 +38,11 @@ HTML.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "ensure_ascii": 
 NUMBER = re.compile(r"[<\[]?\s*[+−]?\d")  # what page.js reads as one, too
 
 
-class Answer(Protocol):
-    """A question and what the runs say to it."""
+class Heading(NamedTuple):
+    """The first heading of the page, and the command that writes it again."""
 
-    question: str
-    text: str
+    title: str
+    command: str
 
 
 @dataclass(frozen=True)
@@ -79,21 +80,19 @@ class Score:
 
 
 def page(
-    heading: str,
-    command: str,
+    heading: Heading,
     titles: Mapping[str, str],
     cells: DataFrame,
     runs: DataFrame,
     prefixes: DataFrame,
     sections: Mapping[str, Sequence[Section]],
     not_run: Sequence[str],
-    verdicts: Sequence[Answer] = (),
+    verdicts: Sequence[Verdict] = (),
 ) -> str:
     """The text of the page.
 
     Args:
-        heading: its first heading.
-        command: the command that writes it again.
+        heading: its title, and the command that writes it.
         titles: the titles of the tables, by name.
         cells, runs, prefixes: the `cells_frame`, the `runs_frame` and the `prefix_frame` of all tables.
         sections: the sections of each table's page, by the name of the table.
@@ -105,8 +104,8 @@ def page(
     finished = runs[runs.run.notna() & (runs.role != "changed")].drop_duplicates("folder")
     scripts = [*map(_library, LIBRARIES), _file("page.js")]
     return HTML.get_template("page.html.j2").render(
-        heading=heading,
-        command=command,
+        heading=heading.title,
+        command=heading.command,
         titles=titles,
         verdicts=verdicts,
         scores=scores,
@@ -154,7 +153,7 @@ def _scores(cells: DataFrame, places: Mapping[tuple[str, str], int]) -> list[Sco
     for _, group in cells.groupby(["table", "task", "model"], sort=False):
         compared = unselected(dict.fromkeys(group.quantity[group.n > 0]))
         axes = {quantity: _axis(own) for quantity, own in group[group.n > 0].groupby("quantity")}
-        for line in rows_of(group):
+        for line in each_row(group):
             place = places.get((line.profile, line.cell))
             if place is not None and line.n:
                 text = mean_and_std(line.mean, line.std) + line.marks
@@ -207,7 +206,7 @@ def _published(cells: DataFrame) -> Table:
     alone = cells[(cells.n == 0) & cells.references.map(bool)]
     rows = {
         (line.model, line.task, line.row, QUANTITIES.get(line.quantity, line.quantity), row["value"], conditions(row))
-        for line in rows_of(alone)
+        for line in each_row(alone)
         for row in line.references
     }
     heads = columns("model", "task", "row", "of", "published, %", "source and conditions")

@@ -11,14 +11,14 @@ from typing import Any
 import pandas as pd
 from pandas import DataFrame
 
-from spt.figure_style import DASHES
-from spt.report.figures import MOST_ROWS, Looks, looks_of
+from spt.figure_style import Look, looks
+from spt.report.figures import MOST_ROWS
 from spt.report.number_format import METRICS, QUANTITIES
 from spt.report.page_data import Json, places_of
 from spt.report.prefix_frame import over_seeds
 from spt.report.prefix_tables import MATRICES
 from spt.report.published_numbers import curve
-from spt.report.runs_frame import rows_of
+from spt.report.runs_frame import each_row
 from spt.report.seed_means import FEWEST_POINTS, unselected
 
 LEAST_WIDTH = 10.0  # of a score axis, in points, so that noise looks small
@@ -32,12 +32,11 @@ def charts(titles: Mapping[str, str], cells: DataFrame, runs: DataFrame, prefixe
         cells, runs, prefixes: the `cells_frame`, the `runs_frame` and the `prefix_frame` of all tables.
     """
     found: dict[str, list[Json]] = {"curves": [], "sweeps": [], "prefixes": [], "cost": []}
-    places = places_of(runs)
+    places, looks_of = places_of(runs), looks(cells.row)
     finished = runs[(runs.role == "seed") & runs.run.notna()]
     scored = cells[cells.n > 0]
     similar = over_seeds(prefixes[prefixes.measure == "mean_abs_cosine"])
     for table, title in titles.items():
-        looks = looks_of(cells.row[cells.table == table])
         for (task, model), own in scored[scored.table == table].groupby(["task", "model"], sort=False):
             if own.row.nunique() > MOST_ROWS:
                 continue
@@ -45,26 +44,27 @@ def charts(titles: Mapping[str, str], cells: DataFrame, runs: DataFrame, prefixe
             lines = own[own.quantity == unselected(own.quantity)]
             if not own.setting.iloc[0]:
                 of_group = finished[(finished.table == table) & (finished.task == task) & (finished.model == model)]
-                found["curves"].append(chart | _curves(of_group, own.metric.iloc[0], places, looks))
+                found["curves"].append(chart | _curves(of_group, own.metric.iloc[0], places, looks_of))
             elif own.value.nunique() >= FEWEST_POINTS:
-                found["sweeps"].append(chart | _sweep(lines, looks))
-                if similarity := _similarity(lines, similar, looks):
+                found["sweeps"].append(chart | _sweep(lines, looks_of))
+                if similarity := _similarity(lines, similar, looks_of):
                     found["prefixes"].append(chart | similarity)
             if lines.trainable_parameters.nunique() > 1:
-                found["cost"].append(chart | _cost(lines, looks))
+                found["cost"].append(chart | _cost(lines, looks_of))
     return found
 
 
-def _series(label: str, look: Mapping[str, Any], **points: Any) -> Json:
-    return {"label": label, "colour": look["color"], "dash": DASHES.index(look["linestyle"]), **points}
+def _series(label: str, look: Look, **points: Any) -> Json:
+    line = look["linestyle"]  # "-", or the lengths of dashes and gaps after an offset
+    return {"label": label, "colour": look["color"], "dash": [] if line == "-" else line[1], **points}
 
 
-def _curves(runs: DataFrame, metric: str, places: Mapping[str, int], looks: Looks) -> Json:
+def _curves(runs: DataFrame, metric: str, places: Mapping[str, int], looks_of: Mapping[str, Look]) -> Json:
     """The dev score by epoch: the runs of each row, and the released run."""
     series = []
     for row, own in runs.groupby("row", sort=False):
         released = curve(own.task.iloc[0], own.model.iloc[0], row, metric)
-        drawn = _series(row, looks[row], runs=[places[folder] for folder in own.folder])
+        drawn = _series(row, looks_of[row], runs=[places[folder] for folder in own.folder])
         series.append(drawn | ({"published": list(zip(*released, strict=True))} if released else {}))
     return {
         "x": {"label": "epoch"},
@@ -73,11 +73,11 @@ def _curves(runs: DataFrame, metric: str, places: Mapping[str, int], looks: Look
     }
 
 
-def _sweep(cells: DataFrame, looks: Looks) -> Json:
+def _sweep(cells: DataFrame, looks_of: Mapping[str, Look]) -> Json:
     """The score at each value of the setting, mean ± standard deviation over seeds, beside scores without a model."""
     values = _values(cells)
     series = [
-        _series(row, looks[row], **_points(own, [values.index(float(value)) for value in own.value], own["mean"]))
+        _series(row, looks_of[row], **_points(own, [values.index(float(value)) for value in own.value], own["mean"]))
         for row, own in cells.groupby("row", sort=False)
     ]
     known = {name: cells[name].dropna() for name in ("majority", "random")}
@@ -110,19 +110,19 @@ def _score_axis(cells: DataFrame) -> Json:
     }
 
 
-def _similarity(cells: DataFrame, numbers: DataFrame, looks: Looks) -> Json | None:
+def _similarity(cells: DataFrame, numbers: DataFrame, looks_of: Mapping[str, Look]) -> Json | None:
     """Mean |cos| between slots at each value of the setting, of keys and of values; None without numbers."""
     values = _values(cells)
     series = []
     for row, own in cells.groupby("row", sort=False):
-        for dash, (matrix, label) in enumerate(MATRICES.items()):
-            keys = [(line.profile, line.cell, "mean_abs_cosine", matrix) for line in rows_of(own)]
+        for matrix, label in MATRICES.items():
+            keys = [(line.profile, line.cell, "mean_abs_cosine", matrix) for line in each_row(own)]
             known = [key in numbers.index for key in keys]
             if any(known):
                 found = numbers.loc[[key for key, is_known in zip(keys, known, strict=True) if is_known]]
                 x = [values.index(float(value)) for value in own.value[known]]
-                drawn = _series(f"{row}, {label}", looks[row], **_points(found, x, found["mean"]))
-                series.append(drawn | {"dash": dash})
+                drawn = _series(f"{row}, {label}", looks_of[row], **_points(found, x, found["mean"]))
+                series.append(drawn | {"dash": [] if matrix == "key" else [3, 2]})
     if not series:
         return None
     ticks = [f"{value:g}" for value in values]
@@ -133,10 +133,10 @@ def _similarity(cells: DataFrame, numbers: DataFrame, looks: Looks) -> Json | No
     }
 
 
-def _cost(cells: DataFrame, looks: Looks) -> Json:
+def _cost(cells: DataFrame, looks_of: Mapping[str, Look]) -> Json:
     """The score against trainable parameters."""
     series = [
-        _series(row, looks[row], **_points(own, own.trainable_parameters.astype(int), own["mean"]))
+        _series(row, looks_of[row], **_points(own, own.trainable_parameters.astype(int), own["mean"]))
         for row, own in cells.groupby("row", sort=False)
     ]
     return {"x": {"label": "trainable parameters", "log": True}, "y": _score_axis(cells), "series": series}

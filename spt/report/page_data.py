@@ -8,7 +8,7 @@ import pandas as pd
 from pandas import DataFrame
 
 from spt.report.number_format import QUANTITIES, conditions, number
-from spt.report.runs_frame import CELL, SCORE, rows_of
+from spt.report.runs_frame import CELL, SCORE, each_row
 
 MOST_EPOCHS = 100  # of a curve on the page; a longer run shows every second epoch, every third, ...
 
@@ -38,7 +38,7 @@ def run_data(runs: DataFrame) -> Json:
         for name in own
         if name.startswith(SCORE)
     }
-    for run in rows_of(own):
+    for run in each_row(own):
         record = run.run.record
         curve, step = dev_curve(run.run.history, record["metric"])
         rows.append(
@@ -104,7 +104,7 @@ def cell_data(cells: DataFrame, runs: DataFrame) -> list[Json]:
     places = places_of(runs)
     known = runs[(runs.status != "not run") & (runs.role != "changed")]
     by_cell: dict[tuple[str, str], Json] = {}
-    for run in rows_of(known[[*CELL, "task", "model", "row", "setting", "value", "seed", "role", "folder", "error"]]):
+    for run in each_row(known[[*CELL, "task", "model", "row", "setting", "value", "seed", "role", "folder", "error"]]):
         cell = by_cell.setdefault(
             (run.profile, run.cell),
             {
@@ -120,7 +120,7 @@ def cell_data(cells: DataFrame, runs: DataFrame) -> list[Json]:
             cell["trials" if run.role == "trial" else "runs"].append(places[run.folder])
         else:
             cell["problems"].append(f"seed {run.seed}: {run.error}")
-    for line in rows_of(cells[cells.references.map(bool)]):
+    for line in each_row(cells[cells.references.map(bool)]):
         if (line.profile, line.cell) in by_cell:
             known_as = QUANTITIES.get(line.quantity, line.quantity)
             texts = [f"{known_as}: {number(float(row['value']))}, {conditions(row)}" for row in line.references]

@@ -6,7 +6,7 @@ from typing import Any
 from pandas import DataFrame
 
 from spt.grid.match_records import Finished
-from spt.report.runs_frame import CELL, rows_of, with_plain_text
+from spt.report.runs_frame import CELL, each_row, with_plain_text
 
 # Of the parameters alone, in the history of every run with prefixes, for keys and for values.
 SIMILARITY = {"mean_abs_cosine": "mean |cos|", "effective_rank": "effective rank"}
@@ -36,7 +36,7 @@ def prefix_frame(runs: DataFrame) -> DataFrame:
         runs: the `runs_frame` of all tables.
     """
     rows: list[dict[str, Any]] = []
-    for run in rows_of(runs[(runs.role == "seed") & runs.run.notna()]):
+    for run in each_row(runs[(runs.role == "seed") & runs.run.notna()]):
         found = list(_on_data(run.run))
         if not run.profile or run.table == ABLATION or run.setting.startswith("method."):
             found = [*_similarity(run.run), *found]

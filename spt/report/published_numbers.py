@@ -1,4 +1,4 @@
-"""Published numbers and learning curves, as they ship with the repository in `results/reference`."""
+"""Published numbers and learning curves, as they come with the package: `results/reference` of the repository."""
 
 import csv
 from collections.abc import Iterator
@@ -10,11 +10,11 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from spt.errors import SptError, nearest
-from spt.paths import CONF, REPOSITORY
+from spt.paths import CONF, REFERENCE
 
-NUMBERS = REPOSITORY / "results" / "reference" / "published_results.csv"
+NUMBERS = REFERENCE / "published_results.csv"
 
-CURVES = REPOSITORY / "results" / "reference" / "published_curves"
+CURVES = REFERENCE / "published_curves"
 
 COLUMNS = ("source", "model", "task", "method", "split", "metric", "value", "selection", "seed", "note")
 

@@ -113,7 +113,7 @@ def place(cell: Cell) -> dict[str, Any]:
     return names | {"row": cell.row, "setting": setting, "value": value}
 
 
-def rows_of(frame: DataFrame) -> list[Any]:
+def each_row(frame: DataFrame) -> list[Any]:
     """The rows as tuples with the names of the columns; `itertuples` takes many times as long for a short frame."""
     return list(map(_row_type(tuple(frame.columns))._make, zip(*(frame[name].tolist() for name in frame), strict=True)))
 

@@ -24,7 +24,8 @@ def cells_frame(results: Sequence[Result], runs: DataFrame) -> DataFrame:
     in points); `majority` and `random` (the scores of the majority class and of random classes, NaN if not known);
     `references` (the published rows it compares with, as a tuple) and `published` (the value of the first);
     `mean`, `std`, `n`, `min`, `max` and `scores` (by seed) of its runs, `delta`, `tolerance` and `within` beside the
-    published value; `cell_state` (see `Result.state`) and `state` (also "diverged": no score; "published only").
+    published value; `cell_state` (see `Result.state`) and `state` (also "diverged": no score; "published only");
+    `is_reference` (see `Cell`).
     The same in each row of a cell: `planned` (number of seeds), `runs` (number of finished ones), `folders`, `marks`
     and the columns of `SIGNS`, `learning_rate`, and its costs.
 
@@ -68,6 +69,7 @@ def _cell_rows(result: Result) -> Iterable[dict[str, Any]]:
             **_baselines(result, "validation" if quantity in DEV else quantity),
             "planned": len(cell.seeds),
             "cell_state": result.state,
+            "is_reference": cell.is_reference,
         }
 
 

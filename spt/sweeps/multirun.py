@@ -7,6 +7,8 @@ from hydra.core.utils import JobReturn
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, open_dict, read_write
 
+from spt.hydra_overrides import plain
+
 # The jobs of the command's multirun that have ended. A job that failed returns the reason, a string, instead of a
 # score: the sweeper then continues, and Optuna counts the trial as failed.
 returns: list[JobReturn] = []
@@ -28,7 +30,7 @@ class NameFailures(Callback):
 def failed_runs() -> str:
     """The failed runs of the command's multirun, one per line with overrides and reason; empty if none failed."""
     lines = [
-        f"\n  {' '.join(job.overrides or ())}: {job.return_value}"
+        f"\n  {' '.join(map(plain, job.overrides or ()))}: {job.return_value}"
         for job in returns
         if isinstance(job.return_value, str)
     ]

@@ -68,7 +68,6 @@
   form.addEventListener("submit", (event) => event.preventDefault());
 
   // Charts.
-  const DASHES = [[], [6, 4], [2, 3]];
   const GREY = "#8b949e";
   const compact = new Intl.NumberFormat("en", { notation: "compact" });
 
@@ -81,7 +80,7 @@
   function linesOf(chart) {
     const lines = [];
     chart.series.forEach((series, of) => {
-      const look = { of, colour: series.colour, dash: DASHES[series.dash] };
+      const look = { of, colour: series.colour, dash: series.dash.map((length) => 2 * length) };
       if (!series.runs) {
         const shift = chart.x.ticks ? 0.07 * (of - (chart.series.length - 1) / 2) : 0; // lines that coincide are told apart
         lines.push({ ...look, ...series, dash: look.dash, x: series.x.map((x) => x + shift), width: chart.x.log ? 0 : 2, points: true });
@@ -186,7 +185,7 @@
       swatch.setAttribute("aria-hidden", "true");
       const line = document.createElementNS("http://www.w3.org/2000/svg", "path");
       line.setAttribute("d", chart.x.log ? "M13 1a4 4 0 1 0 .1 0" : "M0 5h26");
-      line.setAttribute("style", `stroke:${colour};stroke-width:3;fill:${chart.x.log ? colour : "none"};stroke-dasharray:${DASHES[series.dash]}`);
+      line.setAttribute("style", `stroke:${colour};stroke-width:3;fill:${chart.x.log ? colour : "none"};stroke-dasharray:${series.dash.map((length) => 2 * length)}`);
       swatch.append(line);
       const button = element("button", { type: "button", "aria-pressed": "true" }, swatch, series.label + (series.published ? " and published" : ""));
       button.addEventListener("click", () => {
@@ -267,7 +266,7 @@
     if (!curves.length) return;
     const plot = element("div", { class: "plot", role: "img", "aria-label": `Dev score by epoch of ${cell.title}` }), legend = element("div", { class: "legend" });
     body.prepend(element("figure", {}, element("figcaption", {}, element("strong", {}, "Dev score by epoch")), plot, legend));
-    const series = curves.map((place, i) => ({ label: `seed ${runs.seed[place]}`, colour: COLOURS[i % COLOURS.length], dash: 0, ...curve(place), err: null }));
+    const series = curves.map((place, i) => ({ label: `seed ${runs.seed[place]}`, colour: COLOURS[i % COLOURS.length], dash: [], ...curve(place), err: null }));
     draw(plot, legend, { x: { label: "epoch" }, y: { label: `${text(runs.metric[curves[0]])}, %`, least: 10 }, series });
   }
   document.addEventListener("click", (event) => {
