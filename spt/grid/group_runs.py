@@ -111,23 +111,25 @@ def group_runs(folder: Path) -> Grouped:
     tables = _short([TABLE, *(method.swept for method in methods if method.swept is not None)])
     labels = _short(name for method in methods for name in method.varied)
     grouped, by_table = Grouped(), dict[str, list[Result]]()
+
+    def add(table: str, method: Method, row: str, point: tuple[str, Any] | None, own: Sequence[Run]) -> None:
+        result = _result(tables[table], method, row, point, own)
+        if not result.done and method.task in metrics:  # a config may leave the metrics to the task
+            result.task = own[0].config["task"] | {"metrics": [metrics[method.task]]}
+        by_table.setdefault(table, []).append(result)
+
     for method in methods:
         is_alone = swept_with[method.task, method.model] == {method.swept}
         for key, own in method.rows.items():
             if method.swept is None or not is_alone:
                 words = [f"{labels[name]}={text}" for name, text in zip(method.varied, key, strict=True)]
                 row = ", ".join([method.name, *words])
-                by_table.setdefault(TABLE, []).append(_result(TABLE, method, row, None, own))
+                add(TABLE, method, row, None, own)
             if method.swept is not None:
                 point = (method.swept, own[0].settings[method.swept])
-                by_table.setdefault(method.swept, []).append(
-                    _result(tables[method.swept], method, method.name, point, own)
-                )
+                add(method.swept, method, method.name, point, own)
         for own in method.rows.values():
             grouped.repeated += _repeated(own)
-    for result in (each for results in by_table.values() for each in results):
-        if not result.done and result.cell.task in metrics:  # which a config may leave to the task
-            result.task = result.task | {"metrics": [metrics[result.cell.task]]}
     for name, results in sorted(by_table.items(), key=lambda item: item[0] != TABLE):
         grouped.titles[tables[name]] = "Runs" if name == TABLE else f"Sweep over {name}"
         grouped.results += results
@@ -194,7 +196,8 @@ def _read(folder: Path) -> Iterator[Run]:
             note = read_record(path / FAILURE)
             yield Run(path, note["config"] | {"seed": note["seed"]}, failure=note["error"])
         elif (path / CONFIG).is_file() and (path / LOG).is_file():
-            yield Run(path, _config(path / CONFIG), **_why_unfinished(path))
+            failure, progress = _why_unfinished(path)
+            yield Run(path, _config(path / CONFIG), failure=failure, progress=progress)
 
 
 def _config(path: Path) -> dict[str, Any]:
@@ -213,12 +216,12 @@ def _config(path: Path) -> dict[str, Any]:
     return config
 
 
-def _why_unfinished(folder: Path) -> dict[str, str]:
-    """`failure`, the error that the log ends with, or else `progress`."""
+def _why_unfinished(folder: Path) -> tuple[str | None, str | None]:
+    """The error that the log ends with; without one, how far the run is."""
     parts = re.split(r"^\S+ \S+ (INFO|WARNING|ERROR) ", (folder / LOG).read_text(encoding="utf-8"), flags=re.MULTILINE)
     if parts[-2:-1] == ["ERROR"]:
-        return {"failure": parts[-1].strip()}
+        return parts[-1].strip(), None
     history = folder / HISTORY
     lines = history.read_text(encoding="utf-8").splitlines() if history.exists() else []
     epochs = max([parsed(line)["epoch"] for line in lines], default=0)
-    return {"progress": f"unfinished after {epochs} epochs: its command again resumes it"}
+    return None, f"unfinished after {epochs} epochs: its command again resumes it"

@@ -82,8 +82,9 @@
     chart.series.forEach((series, of) => {
       const look = { of, colour: series.colour, dash: series.dash.map((length) => 2 * length) };
       if (!series.runs) {
-        const shift = chart.x.ticks ? 0.07 * (of - (chart.series.length - 1) / 2) : 0; // lines that coincide are told apart
-        lines.push({ ...look, ...series, dash: look.dash, x: series.x.map((x) => x + shift), width: chart.x.log ? 0 : 2, points: true });
+        const order = of - (chart.series.length - 1) / 2; // points that coincide are told apart
+        const aside = (x) => (chart.x.log ? x * 1.12 ** order : chart.x.ticks ? x + 0.07 * order : x);
+        lines.push({ ...look, ...series, dash: look.dash, x: series.x.map(aside), width: chart.x.log ? 0 : 2, points: true });
         return;
       }
       if (series.published) lines.push({ of, colour: GREY, dash: [], width: 4, x: series.published[0], y: series.published[1] });
@@ -156,7 +157,8 @@
       Object.assign(x, { splits: () => chart.x.ticks.map((_, i) => i), values: () => chart.x.ticks });
       scale.range = () => [-0.5, chart.x.ticks.length - 0.5];
     } else if (chart.x.log) {
-      Object.assign(x, { values: (_, splits) => splits.map((each) => (each && Number.isInteger(Math.log10(each)) ? compact.format(each) : "")) });
+      const powers = (_, __, low, high) => [...Array(12).keys()].map((power) => 10 ** power).filter((each) => low <= each && each <= high);
+      Object.assign(x, { splits: powers, values: (_, splits) => splits.map(compact.format) });
       Object.assign(scale, { distr: 3, range: (_, low, high) => [low / 1.6, high * 1.6] });
     } else {
       Object.assign(x, { incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000] });
@@ -185,7 +187,7 @@
       swatch.setAttribute("aria-hidden", "true");
       const line = document.createElementNS("http://www.w3.org/2000/svg", "path");
       line.setAttribute("d", chart.x.log ? "M13 1a4 4 0 1 0 .1 0" : "M0 5h26");
-      line.setAttribute("style", `stroke:${colour};stroke-width:3;fill:${chart.x.log ? colour : "none"};stroke-dasharray:${series.dash.map((length) => 2 * length)}`);
+      line.setAttribute("style", `stroke:${colour};stroke-width:3;` + (chart.x.log ? `fill:${colour}` : `stroke-dasharray:${series.dash.map((length) => 2 * length)}`));
       swatch.append(line);
       const button = element("button", { type: "button", "aria-pressed": "true" }, swatch, series.label + (series.published ? " and published" : ""));
       button.addEventListener("click", () => {
