@@ -5,12 +5,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from spt.errors import SptError
 from spt.modeling.deberta_mpnet_attention import replace_attentions, restore_attentions
 from spt.modeling.prefix_parameters import attached
-from spt.modeling.transformers_attention import PROBE_ATTENTION, attend, requested_attention, set_attention
+from spt.modeling.transformers_attention import (
+    PREFIX_ATTENTIONS,
+    attend,
+    observed,
+    requested_attention,
+    set_attention,
+)
 
 Layer = tuple[nn.Module, tuple[int, int], tuple[int, int]]
 
@@ -37,9 +42,9 @@ def self_attentions(encoder: PreTrainedModel) -> list[Layer]:
     ) -> tuple[Tensor, Tensor | None]:
         layers.append((module, (key.shape[1], key.shape[3]), (value.shape[1], value.shape[3])))
         unsupported.update(name for name in ("position_bias", "softcap") if kwargs.get(name) is not None)
-        return attend(module, query, key, value, *args, fused=fused, **kwargs)
+        return attend(module, query, key, value, *args, **kwargs)
 
-    implementation, fused = encoder.config._attn_implementation, requested_attention(encoder) == "sdpa"
+    implementation = encoder.config._attn_implementation
     training = {module: module.training for module in encoder.modules()}
     tokens = torch.arange(PROBE_LENGTH, device=encoder.device).unsqueeze(0) % encoder.config.vocab_size
 
@@ -47,19 +52,18 @@ def self_attentions(encoder: PreTrainedModel) -> list[Layer]:
         set_attention(encoder, chosen)
         return encoder(input_ids=tokens, attention_mask=torch.ones_like(tokens)).last_hidden_state
 
-    ALL_ATTENTION_FUNCTIONS[PROBE_ATTENTION] = record
     try:
         with torch.no_grad(), torch.autocast(encoder.device.type, enabled=False):
             encoder.eval()
             expected = output_under(implementation)
             replace_attentions(encoder)
-            output = output_under(PROBE_ATTENTION)
+            with observed(record):
+                output = output_under(PREFIX_ATTENTIONS[requested_attention(encoder)])
     except SptError:
         raise
     except Exception as error:
         raise SptError(f"{name} does not run on plain input_ids ({error}): prefixes go on text encoders") from error
     finally:
-        del ALL_ATTENTION_FUNCTIONS[PROBE_ATTENTION]
         set_attention(encoder, implementation)
         if attached(encoder) is None:
             restore_attentions(encoder)

@@ -57,4 +57,4 @@ def shifted_position_ids(encoder: PreTrainedModel, inputs: dict[str, Any], shift
         if input_ids is None:
             raise SptError("shift_positions needs input_ids here: inputs_embeds do not show where the padding is")
         return embeddings.create_position_ids_from_input_ids(input_ids, embeddings.padding_idx, shift)
-    return torch.arange(shift, shift + length, device=text.device).expand(len(text), -1)
+    return torch.arange(shift, shift + length, device=text.device).expand(text.shape[0], -1)

@@ -147,7 +147,7 @@ class TaskModel(nn.Module):
             return hidden[:, 0]
         positions = torch.arange(1, hidden.shape[1] + 1, device=hidden.device)
         last = (attention_mask.long() * positions).argmax(1)
-        return hidden[torch.arange(len(hidden), device=hidden.device), last]
+        return hidden[torch.arange(hidden.shape[0], device=hidden.device), last]
 
     def loss(self, logits: Tensor, labels: Tensor, attention_mask: Tensor | None = None) -> Tensor:
         """The task's mean loss of the logits that `forward` returned."""
@@ -175,4 +175,4 @@ def _rolled(tensor: Tensor, starts: Tensor) -> Tensor:
     """Each row of [batch, length, ...] rolled left by its own number of positions."""
     length = tensor.shape[1]
     positions = (torch.arange(length, device=tensor.device) + starts.unsqueeze(1)) % length
-    return tensor[torch.arange(len(tensor), device=tensor.device).unsqueeze(1), positions]
+    return tensor[torch.arange(tensor.shape[0], device=tensor.device).unsqueeze(1), positions]
