@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+import threading
 from inspect import signature
 from itertools import pairwise
 from pathlib import Path
@@ -17,6 +18,8 @@ from spt.errors import SptError, hub_cache_unwritable, nearest
 from spt.paths import local_path
 
 DTYPES = ("float32", "bfloat16", "float16", "float64")
+
+_loading = threading.Lock()  # transformers changes torch's default dtype and a method of its own while it loads a model
 
 
 def load_backbone(
@@ -107,16 +110,17 @@ def _load_encoder(
             raise SptError(f"model.config.{name}: {name_or_path!r} has no such entry: {nearest(name, entries)}")
         setattr(config, name, value)
     try:
-        encoder, info = AutoModel.from_pretrained(
-            source,
-            config=config,
-            revision=revision,
-            attn_implementation=attn_implementation,
-            dtype=dtype,
-            use_safetensors=True,
-            trust_remote_code=False,
-            output_loading_info=True,
-        )
+        with _loading:
+            encoder, info = AutoModel.from_pretrained(
+                source,
+                config=config,
+                revision=revision,
+                attn_implementation=attn_implementation,
+                dtype=dtype,
+                use_safetensors=True,
+                trust_remote_code=False,
+                output_loading_info=True,
+            )
     except Exception as error:
         if isinstance(error, ValueError) and re.search("attention implementation|attn_implementation", str(error)):
             others = "eager" if attn_implementation == "sdpa" else "sdpa or eager"
