@@ -1,6 +1,7 @@
 """A pretrained encoder and its tokenizer, from the hub or a local folder."""
 
 import hashlib
+import json
 import re
 import threading
 from inspect import signature
@@ -18,6 +19,19 @@ from spt.errors import SptError, hub_cache_unwritable, nearest
 from spt.paths import local_path
 
 DTYPES = ("float32", "bfloat16", "float16", "float64")
+
+# Texts that tokenizers treat differently: case, accents (one character, or two), width, ligatures, spaces and control
+# characters, punctuation, numbers, scripts, words that are not in a vocabulary.
+PROBES = (
+    "The quick Brown fox doesn't jump over 13 lazy dogs; MIXED camelCase snake_case under-scored e-mail@host.org #1!",
+    "  Two  spaces,\ttab\nline\u00a0no-break\u200bzero-width\u0007bell\u00adsoft ",
+    "Élève naïve Ñandú Ångström cafe\u0301 straße İstanbul ﬁne Ｆｕｌｌ ½ ² № “quotes” ‘it’s’ – — … €5",
+    "3.14159 1,000,000 2024-01-31 12:30 10% $20 +49 (0) 123 http://www.example.org/a?b=c&d=1 <b>x</b> [x] {y} a/b\\c",
+    "Привет мир Ελλάδα שלום مرحبا नमस्ते สวัสดี 你好世界 こんにちは カタカナ 한국어 😀👍🏽 \ue000",
+    "antidisestablishmentarianism Donaudampfschifffahrt zxqvkjwpffgh unaffable tokenization internationalisation",
+    "",
+)
+CUT = 6  # tokens that probes are truncated to
 
 _loading = threading.Lock()  # transformers changes torch's default dtype and a method of its own while it loads a model
 
@@ -177,6 +191,23 @@ def _separate_pairs(tokenizer: PreTrainedTokenizerBase) -> None:
     )
     own = backend.post_processor
     backend.post_processor = separated if own is None else Sequence([own, separated])
+
+
+def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
+    """A hash of what a tokenizer makes of texts: its vocabulary, and the model inputs of PROBES, alone and in pairs.
+
+    Made of what tokenizers do and not of how they are stored, it is the same for every version of the libraries under
+    which token ids are.
+    """
+    texts = [*PROBES, *(f"a{token}b {token} c" for token in sorted(tokenizer.all_special_tokens))]
+    encoded = [
+        tokenizer(texts, verbose=False),
+        tokenizer(texts, texts[::-1], verbose=False),
+        tokenizer(texts, truncation=True, max_length=CUT),
+    ]
+    inputs = [{name: each[name] for name in tokenizer.model_input_names if name in each} for each in encoded]
+    whole = json.dumps([tokenizer.get_vocab(), inputs], sort_keys=True)
+    return hashlib.sha256(whole.encode()).hexdigest()[:16]
 
 
 def is_local(name_or_path: str) -> bool:

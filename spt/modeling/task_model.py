@@ -200,5 +200,6 @@ def padded_right(inputs: dict[str, Any]) -> tuple[dict[str, Any], Tensor | None]
 def _rolled(tensor: Tensor, starts: Tensor) -> Tensor:
     """Each row of [batch, length, ...] rolled left by its own number of positions."""
     length = tensor.shape[1]
-    positions = (torch.arange(length, device=tensor.device) + starts.unsqueeze(1)) % length
+    positions = torch.arange(length, device=tensor.device) + starts.unsqueeze(1)
+    positions = torch.where(positions < length, positions, positions - length)  # those below 0 count from the end
     return tensor[torch.arange(tensor.shape[0], device=tensor.device).unsqueeze(1), positions]
