@@ -23,7 +23,7 @@ from spt.modeling.attach_prefix import remove_prefixes, restore_prefixes
 from spt.modeling.lora import LoraAttachment, name_without_lora, remove_lora, restore_lora
 from spt.modeling.position_shift import longest_input
 from spt.modeling.prefix_parameters import Attachment
-from spt.modeling.pretrained_encoder import backbone_settings, load_backbone, load_tokenizer
+from spt.modeling.pretrained_encoder import backbone_settings, load_backbone, load_tokenizer, tokenizer_fingerprint
 from spt.modeling.task_model import TaskModel
 from spt.tasks.base import Example, Split, Task
 from spt.tasks.file_readers import Row
@@ -67,7 +67,7 @@ class AdapterModel(TaskModel):
             self.predictor.activate()
         return self._modules["encoder"]  # type: ignore[return-value]
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
         assert self.predictor is not None
         with self.predictor.active():
             return super().__call__(*args, **kwargs)
@@ -96,6 +96,12 @@ class Predictor:
         tokenizer: PreTrainedTokenizerBase,
         backbone_settings: dict[str, Any],
     ):
+        if adapter.run.tokenizer not in (None, tokenizer_fingerprint(tokenizer)):
+            raise SptError(
+                f"{adapter.folder} was trained with another tokenizer than {backbone_settings['name_or_path']!r} has "
+                "now (vocabulary, special tokens, normalisation or settings): restore the tokenizer's files, or name "
+                "the base model that the adapter was trained on in base_model and revision, without share"
+            )
         self.adapter, self.task, self.tokenizer = adapter, task, tokenizer
         self.backbone_settings = backbone_settings
         self.truncated = 0
@@ -286,7 +292,7 @@ def load(
         device: None: the accelerator if there is one, else the CPU.
 
     Raises:
-        SptError: the adapter is damaged, does not name its task, or does not fit the base model.
+        SptError: the adapter is damaged, does not name its task, or does not fit the base model or its tokenizer.
     """
     adapter = read_adapter(fetch(source))
     run = adapter.run
