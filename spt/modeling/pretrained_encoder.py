@@ -108,9 +108,10 @@ def backbone_settings(model: dict[str, Any]) -> dict[str, Any]:
     """
     settings = {key: value for key, value in model.items() if key not in HEAD_SETTINGS}
     path = CONF / "model" / f"{model.get('name')}.yaml"
-    pinned: Any = OmegaConf.load(path) if path.is_file() else {}
-    if settings.get("revision") == pinned.get("revision") and settings["name_or_path"] != pinned.get("name_or_path"):
-        del settings["revision"]
+    shipped: Any = OmegaConf.load(path) if path.is_file() else {}
+    is_another = settings.get("name_or_path") != shipped.get("name_or_path")
+    if is_another and settings.get("revision") == shipped.get("revision"):
+        settings.pop("revision", None)
     return settings
 
 
