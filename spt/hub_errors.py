@@ -3,6 +3,7 @@
 import errno
 import ssl
 from collections.abc import Iterator
+from typing import Any
 
 from huggingface_hub import constants
 from huggingface_hub.errors import (
@@ -51,7 +52,8 @@ def hub_error(what: str, repository: str, error: BaseException, settings: str, i
 
 def hub_cause(error: BaseException, repository: str, settings: str) -> str | None:
     """What went wrong at the hub, and the remedy; None if `error` and its causes are not about the hub."""
-    types = {kind: each for each in _causes(error) for kind in type(each).__mro__}  # the deepest of each type
+    # The deepest error of each type.
+    types: dict[type, Any] = {kind: each for each in _causes(error) for kind in type(each).__mro__}
     page = f"{constants.ENDPOINT}/{repository}"
     if GatedRepoError in types:
         return f"The repository is gated: accept its licence on {page}, then {LOG_IN}"

@@ -368,7 +368,7 @@ MODELS: dict[str, tuple[Callable[[Path], None], str]] = {
     "no weights": (without("model.safetensors"), "model.safetensors"),
     "no tokenizer": (without("tokenizer.json"), "tokenizer"),
     "half a tokenizer": (half_a_tokenizer, "tokenizer"),
-    "a tokenizer of another vocabulary": (of_another_vocabulary, "does not fit its tokenizer: .* embeddings for 10"),
+    "a tokenizer of another vocabulary": (of_another_vocabulary, "does not fit its tokenizer.* embeddings for 10"),
     "half a config": (lambda folder: (folder / "config.json").write_text('{"model_type": '), "config.json"),
     "a config that is a list": (lambda folder: (folder / "config.json").write_text("[]"), "config.json"),
     "an unknown architecture": (with_config(model_type="bort"), "bort"),
@@ -422,6 +422,7 @@ OTHERS: dict[str, tuple[str, list[str], dict[str, str | bytes], str]] = {
     "report: an unknown width": ("report", ["figures=pages"], {}, "unknown figures 'pages': did you mean 'page'"),
     "report: two things": ("report", ["format=csv", "figures=page"], {}, "give one of format and figures"),
     "report: columns of a report": ("report", ["columns=[cb]"], {}, "columns chooses .*: give format="),
+    "report: a report without what is published": ("report", ["published=false"], {}, "published chooses .*format="),
     "report: a column": ("report", ["format=csv", "columns=cb"], {}, r"columns must be a list of names, as in col"),
     "report: an unknown column": (
         "report", ["table=superglue", "format=latex", "columns=[copas]", "results_dir={tmp}"], {},

@@ -56,8 +56,12 @@ def missing_from_checkpoint(model: nn.Module) -> list[str]:
     """
     encoder = encoder_of(model)
     backbone = {name: p for name, p in encoder.named_parameters() if not is_added(name)}
-    # transformers marks the parameters that it loads
-    missing = [name for name, p in backbone.items() if not getattr(p, "_is_hf_initialized", False)]
+    # transformers marks the parameters that it loads; quantization makes others of a class of its own out of them
+    missing = [
+        name
+        for name, p in backbone.items()
+        if type(p) is nn.Parameter and p.is_floating_point() and not getattr(p, "_is_hf_initialized", False)
+    ]
     if len(missing) == len(backbone):
         # No checkpoint, or a copy, which loses the marks. A pooler whose biases are all 0 has not been trained.
         pooler = [name for name in backbone if name.startswith("pooler.")]

@@ -2,7 +2,6 @@
 
 import hashlib
 import logging
-import re
 from functools import cache
 from inspect import signature
 from itertools import pairwise
@@ -14,7 +13,15 @@ from huggingface_hub import HfApi, file_exists, hf_hub_download, try_to_load_fro
 from omegaconf import OmegaConf
 from tokenizers import normalizers
 from tokenizers.processors import Sequence, TemplateProcessing
-from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from torch import nn
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers.utils import logging as transformers_logging
 
 from spt.errors import SptError, nearest
@@ -70,12 +77,28 @@ def load_backbone(
     revision = commit_of(name_or_path, revision) or revision
     encoder = _load_encoder(name_or_path, revision, attn_implementation, getattr(torch, dtype), config or {})
     text_tokenizer = load_tokenizer(name_or_path, revision, tokenizer, split_into_words)
-    tokens, embeddings = text_tokenizer.vocab_size, len(encoder.get_input_embeddings().weight)  # type: ignore[arg-type]
-    if tokens <= len(text_tokenizer.all_special_ids):
+    embeddings = _number_of_embeddings(encoder)
+    if text_tokenizer.vocab_size <= len(text_tokenizer.all_special_ids):
         raise SptError(f"the tokenizer of {name_or_path!r} has no vocabulary: tokenizer.json is missing")
-    if tokens > embeddings:
-        raise SptError(f"{name_or_path!r} does not fit its tokenizer: {tokens} tokens, and embeddings for {embeddings}")
+    token, number = max(text_tokenizer.get_vocab().items(), key=lambda item: item[1])
+    if number >= embeddings:
+        added = token in text_tokenizer.get_added_vocab()
+        remedy = ": it was added without model.resize_token_embeddings(len(tokenizer))" if added else ""
+        raise SptError(
+            f"{name_or_path!r} does not fit its tokenizer, whose token {token!r} has the number {number}, and there "
+            f"are embeddings for {embeddings}{remedy}"
+        )
     return encoder, text_tokenizer
+
+
+def _number_of_embeddings(encoder: PreTrainedModel) -> int:
+    try:
+        table = encoder.get_input_embeddings()
+    except NotImplementedError:
+        table = None
+    if not isinstance(table, nn.Embedding):
+        raise SptError(f"{type(encoder).__name__} has no embeddings of tokens: choose a model of text")
+    return table.num_embeddings
 
 
 def backbone_settings(model: dict[str, Any]) -> dict[str, Any]:
@@ -85,9 +108,10 @@ def backbone_settings(model: dict[str, Any]) -> dict[str, Any]:
     """
     settings = {key: value for key, value in model.items() if key not in HEAD_SETTINGS}
     path = CONF / "model" / f"{model.get('name')}.yaml"
-    pinned = OmegaConf.load(path) if path.is_file() else {}
-    if settings.get("revision") == pinned.get("revision") and settings["name_or_path"] != pinned.get("name_or_path"):
-        del settings["revision"]
+    shipped: Any = OmegaConf.load(path) if path.is_file() else {}
+    is_another = settings.get("name_or_path") != shipped.get("name_or_path")
+    if is_another and settings.get("revision") == shipped.get("revision"):
+        settings.pop("revision", None)
     return settings
 
 
@@ -104,6 +128,11 @@ def load_tokenizer(
         )
     except Exception as error:
         raise _cannot_load("tokenizer", name_or_path, error) from error
+    if not tokenizer.is_fast:
+        raise SptError(
+            f"the tokenizer of {name_or_path!r}, {type(tokenizer).__name__}, is written in Python alone and does not "
+            "say which word a token is of: choose a model with a tokenizer.json"
+        )
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     tokenizer.padding_side = "right"
@@ -138,7 +167,7 @@ def _load_encoder(
             output_loading_info=True,
         )
     except Exception as error:
-        if isinstance(error, ValueError) and re.search("attention implementation|attn_implementation", str(error)):
+        if not _can_be_built(config, attn_implementation) and _can_be_built(config, "eager"):
             others = "eager" if attn_implementation == "sdpa" else "sdpa or eager"
             raise SptError(
                 f"{source!r} does not support model.attn_implementation={attn_implementation!r}: choose {others}"
@@ -154,6 +183,16 @@ def _load_encoder(
         if not bool(parameter.isfinite().all()):
             raise SptError(f"the checkpoint of {name_or_path!r} is broken: not all numbers in {name} are finite")
     return encoder
+
+
+def _can_be_built(config: PreTrainedConfig, attn_implementation: str) -> bool:
+    """Whether there is a model of this configuration with this attention; it is made without memory for weights."""
+    try:
+        with torch.device("meta"):
+            AutoModel.from_config(config, attn_implementation=attn_implementation, trust_remote_code=False)
+    except (ValueError, ImportError):
+        return False
+    return True
 
 
 def _source(name_or_path: str) -> str:

@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from spt.errors import SptError, is_count, nearest
+from spt.modeling.prefix_parameters import encoder_of
 
 TaskType = Literal["sentence", "regression", "choice", "token"]
 Pooling = Literal["pooler", "first", "mean", "last"]
@@ -68,14 +69,17 @@ class TaskModel(nn.Module):
             raise SptError(f"num_labels must be a whole number of at least 1, not {num_labels!r}")
         if task_type == "regression" and num_labels != 1:
             raise SptError(f"a regression has one number: num_labels must be 1, not {num_labels}")
-        if encoder.base_model is not encoder:
-            raise SptError(f"{type(encoder).__name__} has a head of its own: a TaskModel takes the encoder (AutoModel)")
+        if encoder_of(encoder) is not encoder:
+            raise SptError(f"{type(encoder).__name__} has an encoder: a TaskModel takes that encoder, model.encoder")
         pooler = getattr(encoder, "pooler", None)
         reads_pooler = task_type != "token" and pooling == "pooler"
         if reads_pooler and pooler is None:
             raise SptError(f"{type(encoder).__name__} has no pooler: choose pooling first, mean or last")
         pooler_parameters = {name for name, _ in encoder.named_parameters() if name.startswith("pooler.")}
         self.unused_parameters = set() if reads_pooler else pooler_parameters
+        hidden_size = getattr(encoder.config, "hidden_size", None)
+        if hidden_size is None:
+            raise SptError(f"{type(encoder).__name__} has several models in it: a TaskModel takes its text encoder")
         self.encoder = encoder
         self.missing_pooler = missing_pooler
         self.task_type, self.num_labels, self.pooling = task_type, num_labels, pooling
@@ -83,7 +87,7 @@ class TaskModel(nn.Module):
         self._encoder_options = {"use_cache": False} if "use_cache" in signature(encoder.forward).parameters else {}
         rates = (getattr(encoder.config, name, None) for name in DROPOUT)
         self.dropout = nn.Dropout(next((rate for rate in rates if rate is not None), 0.0))
-        self.classifier = nn.Linear(encoder.config.hidden_size, 1 if task_type == "choice" else num_labels)
+        self.classifier = nn.Linear(hidden_size, 1 if task_type == "choice" else num_labels)
         self.classifier.to(encoder.device, torch.promote_types(encoder.dtype, torch.float32))
         nn.init.normal_(self.classifier.weight, std=0.02)
         nn.init.zeros_(self.classifier.bias)
@@ -125,7 +129,10 @@ class TaskModel(nn.Module):
             vectors = self._pool(encoded, inputs.get("attention_mask"))
         elif starts is not None:
             vectors = _rolled(vectors, -starts)
-        logits = self.classifier(self.dropout(vectors).to(self.classifier.weight.dtype))
+        weight = self.classifier.weight
+        if isinstance(weight, Tensor):  # it is a method of a classifier with dynamic quantization, which takes float32
+            vectors = vectors.to(weight.dtype)
+        logits = self.classifier(self.dropout(vectors))
         if self.task_type == "choice":
             logits = logits.view(-1, choices)
         return SequenceClassifierOutput(
@@ -138,14 +145,18 @@ class TaskModel(nn.Module):
     def gradient_checkpointing_enable(self, gradient_checkpointing_kwargs: dict | None = None, **options: Any) -> None:
         """Recompute the encoder's layers in the backward pass instead of keeping their activations.
 
-        The arguments are those of transformers' `activation_checkpointing_enable`.
+        The arguments are those of transformers' method, whose name was `gradient_checkpointing_enable` until 5.22.
 
         Raises:
             SptError: if transformers does not support it for this encoder.
         """
-        if not self.encoder.supports_gradient_checkpointing:
-            raise SptError(f"transformers has no gradient checkpointing for {type(self.encoder).__name__}: turn it off")
-        self.encoder.activation_checkpointing_enable(gradient_checkpointing_kwargs, **options)
+        renamed = getattr(self.encoder, "activation_checkpointing_enable", None)
+        enable = renamed or self.encoder.gradient_checkpointing_enable
+        try:
+            enable(gradient_checkpointing_kwargs, **options)
+        except ValueError as error:
+            name = type(self.encoder).__name__
+            raise SptError(f"transformers has no gradient checkpointing for {name}: turn it off") from error
 
     def _pool(self, encoded: Any, attention_mask: Tensor | None) -> Tensor:
         hidden = encoded.last_hidden_state

@@ -41,8 +41,8 @@ def is_for_print(config: DictConfig) -> bool:
     for key in ("published", "marks"):
         if not isinstance(config[key], bool):
             raise SptError(f"{key} must be true or false, not {config[key]!r}")
-    for key in ("columns", "rows"):
-        if config[key] is not None and config.format is None:
+    for key, usual in (("columns", None), ("rows", None), ("published", True)):
+        if config[key] != usual and config.format is None:
             raise SptError(f"{key} chooses what a printed table shows: give format={' or format='.join(FORMATS)} too")
     if config.output is not None and asked not in (["format"], ["figures"]):
         raise SptError("output is where format and figures go: give one of them too; the report goes to results_dir")

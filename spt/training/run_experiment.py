@@ -105,8 +105,8 @@ def _train(run: RunFolder, config: DictConfig, settings: TrainerSettings, group:
     encoder, tokenizer = load_backbone(
         **backbone_settings(run.config["model"]), split_into_words=task.task_type == "token"
     )
-    pooling, missing = config.model.pooling, config.model.missing_pooler or "trained"
-    model = TaskModel(encoder, task.task_type, len(task.classes), pooling, missing)
+    head: Any = {"pooling": config.model.pooling, "missing_pooler": config.model.missing_pooler or "trained"}
+    model = TaskModel(encoder, task.task_type, len(task.classes), **head)
     penalty = instantiate(config.method, model)
     limit = longest_input(encoder)
     splits = {name: encoded(task, examples, tokenizer, limit) for name, examples in data.items()}

@@ -7,12 +7,15 @@ import torch
 from tokenizers import ByteLevelBPETokenizer, Tokenizer, models, pre_tokenizers, processors, trainers
 from transformers import (
     AlbertTokenizer,
+    ByT5Tokenizer,
     CamembertTokenizer,
     GPT2Tokenizer,
     MPNetTokenizer,
     PreTrainedTokenizerFast,
     Qwen2Tokenizer,
     RobertaTokenizer,
+    ViTConfig,
+    ViTModel,
     XLMRobertaTokenizer,
 )
 
@@ -179,3 +182,26 @@ def test_models_without_safetensors_on_main_are_pinned_to_their_pull_request():
     for other in ("models/deberta-base", "org/deberta"):
         assert "revision" not in backbone_settings(model | {"name_or_path": other})
     assert backbone_settings(model | {"name_or_path": "org/deberta", "revision": "v2"})["revision"] == "v2"
+    assert backbone_settings({"name": "roberta-large"}) == {}  # of a damaged adapter
+
+
+def test_a_token_added_without_an_embedding_is_refused(decoder):
+    _, tokenizer = load_backbone(decoder)
+    tokenizer.add_tokens([f"[new {number}]" for number in range(300 - len(tokenizer) + 1)])
+    tokenizer.save_pretrained(decoder)
+    with pytest.raises(spt.SptError, match=r"'\[new \d+\]' has the number 300, .* for 300: it was added without"):
+        load_backbone(decoder)
+
+
+def test_a_tokenizer_in_python_alone_is_refused(tmp_path):
+    family("BERT").save_pretrained(tmp_path)
+    ByT5Tokenizer().save_pretrained(tmp_path)
+    with pytest.raises(spt.SptError, match=r"ByT5Tokenizer, is written in Python alone .* tokenizer\.json"):
+        load_backbone(str(tmp_path))
+
+
+def test_a_model_of_images_is_refused(decoder):
+    small = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 64}
+    ViTModel(ViTConfig(**small, image_size=8, patch_size=4)).save_pretrained(decoder)
+    with pytest.raises(spt.SptError, match="ViTModel has no embeddings of tokens"):
+        load_backbone(decoder)

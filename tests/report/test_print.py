@@ -23,6 +23,7 @@ from spt.report.latex import print_latex
 from spt.report.print_tables import Choice, PrintTable, Score, print_tables
 from spt.report.runs_frame import runs_frame
 from spt.report.seed_means import cells_frame
+from tests.conftest import REPO
 from tests.report.test_report import Made, command, outcomes  # noqa: F401
 
 TITLES = {"superglue": "SuperGLUE", "sl_weight": "Weight of the selective loss"}
@@ -255,7 +256,7 @@ def test_latex_compiles_and_fits(made, here, tmp_path, command):  # noqa: F811
     assert command(*here)[0] is None
     assert command(*here, "figures=column")[0] is None and command(*here, "figures=page")[0] is None
     inputs = ["nasty", "tables/superglue", "tables/sl_weight", "print/column/figures", "print/page/figures"]
-    inputs += [str(path) for path in sorted((CONF.parent / "results/tables").glob("*.tex"))]
+    inputs += [str(path) for path in sorted((REPO / "results/tables").glob("*.tex"))]
     lines = [
         r"\documentclass[twocolumn,10pt]{article}",
         r"\usepackage[textwidth=455pt,textheight=680pt,columnsep=17pt]{geometry}",
