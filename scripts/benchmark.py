@@ -326,15 +326,14 @@ def draw(results: list[dict[str, Any]], varied: str, path: Path) -> None:
     import matplotlib  # not at the top: the memory of the measured processes would include it
     from matplotlib.figure import Figure
 
-    from spt.figure_style import COLOURS, MARKERS, STYLE
+    from spt.figure_style import STYLE, looks
 
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(5, 3.2), layout="constrained")
         axes = figure.subplots()
-        looks = zip(COLOURS, MARKERS, strict=True)
-        for name, (colour, marker) in zip(results[0]["contenders"], looks, strict=False):
+        for name, look in looks(results[0]["contenders"]).items():
             times = [1000 * statistics.median(result["contenders"][name]["seconds"]) for result in results]
-            axes.plot([result[varied] for result in results], times, color=colour, marker=marker, label=name)
+            axes.plot([result[varied] for result in results], times, **look, label=name)
         axes.set(xlabel=varied, ylabel="ms a step", ylim=(0, None))
         axes.legend()
         figure.savefig(path, metadata={"Date": None})

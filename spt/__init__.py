@@ -8,6 +8,10 @@ Train prefixes on an encoder of your own::
     loss = out.loss + sl_weight * spt.selective_loss(model)
     spt.save_adapter(model, folder)
 
+Train a run, as `python -m spt.train` does::
+
+    record = spt.train(task="demo_pair", model="demo", method="spt")
+
 Predict with what a run of `python -m spt.train` saved (its folder, an adapter's folder, or a repository on the hub)::
 
     predictor = spt.load(run)
@@ -18,8 +22,15 @@ See what its prefixes learned::
     insight = spt.inspect(predictor, predictor.task.read("validation"))
 """
 
+import sys
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
+
+try:
+    import fcntl  # noqa: F401
+except ImportError:
+    raise ImportError("spt needs Linux or macOS; on Windows, use it in WSL (Windows Subsystem for Linux)") from None
 
 if TYPE_CHECKING:
     from spt.adapters.format import load_adapter, save_adapter
@@ -31,6 +42,7 @@ if TYPE_CHECKING:
     from spt.modeling.prefix_parameters import PrefixConfig, attached
     from spt.modeling.selective_loss import selective_loss
     from spt.modeling.task_model import TaskModel
+    from spt.train import train
 
 __version__ = "0.1.0"
 
@@ -47,6 +59,7 @@ _HOMES = {
     "load": "adapters.predictor",
     "push_adapter": "adapters.hub",
     "inspect": "insight.inspect_adapter",
+    "train": "train",
     "SptError": "errors",
 }
 __all__ = [
@@ -63,6 +76,7 @@ __all__ = [
     "push_adapter",
     "save_adapter",
     "selective_loss",
+    "train",
 ]
 
 
@@ -71,3 +85,14 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'spt' has no attribute {name!r}")
     return getattr(import_module(f"spt.{_HOMES[name]}"), name)
+
+
+class _Package(ModuleType):
+    """Python binds an imported submodule to its package; `spt.train` and `spt.inspect` stay the functions."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name not in _HOMES or not isinstance(value, ModuleType):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

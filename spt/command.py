@@ -3,7 +3,7 @@
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
@@ -19,9 +19,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from spt import distributed
 from spt.command_help import usage
+from spt.console import tolerant_output
 from spt.errors import SptError, nearest
 from spt.explain_error import explain
-from spt.hydra_overrides import quoted
+from spt.hydra_overrides import job_overrides, verbatim
 from spt.paths import CONF
 from spt.recipes import recipes
 from spt.sweeps import multirun
@@ -31,7 +32,7 @@ FULL_ERROR = "HYDRA_FULL_ERROR"  # with this variable set, Hydra raises errors i
 
 
 def command(
-    config_name: str, verbatim: tuple[str, ...] = (), flags: Mapping[str, str] = MappingProxyType({})
+    config_name: str, flags: Mapping[str, str] = MappingProxyType({})
 ) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
     """Make a function of a config a command: `python -m spt.<module> key=value ...`.
 
@@ -40,26 +41,26 @@ def command(
 
     Args:
         config_name: the file in `conf` with the command's config.
-        verbatim: keys whose values are plain text: Hydra's grammar does not apply to them.
         flags: options, such as --dry-run, and the overrides that they stand for.
     """
 
     def decorate(main: Callable[[DictConfig], Any]) -> Callable[[], None]:
         def run() -> None:
-            program, *words = sys.argv
-            if "--help" in words or "-h" in words:
-                print(usage(config_name))
-                return
+            words = [flags.get(word, word) for word in sys.argv[1:]]
             verbose = "-v" in words or os.environ.get(FULL_ERROR, "") not in ("", "0")
-            arguments = [quoted(flags.get(word, word), verbatim) for word in words if word != "-v"]
-            # argparse takes options before or after all overrides, but not between them.
-            sys.argv = [program, *sorted(arguments, key=lambda argument: argument not in ("-m", "--multirun"))]
-            call = hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)
-            multirun.returns.clear()
-            with env_override({FULL_ERROR: "1"}), errors_as_messages(verbose):
+            with tolerant_output(), env_override({FULL_ERROR: "1"}), errors_as_messages(verbose):
+                if "--help" in words or "-h" in words:
+                    print(usage(config_name))
+                    return
+                is_sweep = not {"-m", "--multirun"}.isdisjoint(words)
+                arguments = [verbatim(word, is_sweep) for word in words if word != "-v"]
+                # argparse takes options before or after all overrides, but not between them.
+                sys.argv[1:] = sorted(arguments, key=lambda argument: argument not in ("-m", "--multirun"))
+                call = hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)
+                multirun.returns.clear()
                 call(as_job(main, config_name, verbose))()
-            if failures := multirun.failed_runs():
-                sys.exit(f"error: {failures}")
+                if failures := multirun.failed_runs():
+                    sys.exit(f"error: {failures}")
 
         return run
 
@@ -76,12 +77,12 @@ def as_job(main: Callable[[DictConfig], Any], config_name: str, verbose: bool) -
     @wraps(main)
     def job(config: DictConfig) -> Any:
         try:
-            refuse_ignored(config, config_name)
+            refuse_ignored(config, config_name, job_overrides())
             if sweep_name() is not None and distributed.count() > 1:
                 raise SptError("several processes do one run, not a sweep: start its runs one by one")
-            return main(config)
-        except BrokenPipeError:  # the reader of standard output, such as `head`, has closed it
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            with tolerant_output():  # a job in a process of its own
+                return main(config)
+        except BrokenPipeError:  # the reader of the predictions, such as `head`, has closed them
             sys.exit(1)
         except Exception as error:
             if sweep_name() is not None and distributed.count() == 1:
@@ -125,7 +126,7 @@ def sweep_name() -> str | None:
     return Path(HydraConfig.get().sweep.dir).name
 
 
-def refuse_ignored(config: DictConfig, config_name: str) -> None:
+def refuse_ignored(config: DictConfig, config_name: str, overrides: Sequence[str]) -> None:
     """Refuse overrides that Hydra accepts and this command would ignore or miss.
 
     Raises:
@@ -133,10 +134,12 @@ def refuse_ignored(config: DictConfig, config_name: str) -> None:
     """
     command_config: Any = OmegaConf.load(CONF / f"{config_name}.yaml")
     groups = [
-        str(name).split()[-1] for entry in command_config.defaults if isinstance(entry, DictConfig) for name in entry
+        str(name).split()[-1]
+        for entry in command_config.defaults
+        for name in (entry if isinstance(entry, DictConfig) else [entry])
     ]
     known = {*map(str, command_config), *groups, *(f"{group}s" for group in groups)}
-    for override in HydraConfig.get().overrides.task:
+    for override in overrides:
         name = override.partition("=")[0].lstrip("+")
         if override.startswith("~"):
             raise SptError(f"{override}: an option cannot be removed; give {name[1:]} another value, or null for none")
@@ -145,13 +148,13 @@ def refuse_ignored(config: DictConfig, config_name: str) -> None:
             raise SptError(f"unknown option {name!r}: {nearest(outer, known - {'defaults', 'hydra'})}")
 
 
-def refuse_unknown_recipe(config: DictConfig) -> None:
+def refuse_unknown_recipe(config: DictConfig, overrides: Sequence[str]) -> None:
     """Refuse `recipe=<name>` without a file of this name, which Hydra ignores because recipes are optional.
 
     Raises:
         SptError: with the names that are close.
     """
-    for override in HydraConfig.get().overrides.task:
+    for override in overrides:
         key, _, name = override.partition("=")
         if key == "recipe" and name != "none" and config.recipe is None:
             raise SptError(f"unknown recipe {name!r}: {nearest(name, recipes())}")

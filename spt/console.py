@@ -1,10 +1,12 @@
 """What a run shows: messages and progress bars in the terminal, messages with their time in the run's log file."""
 
+import io
 import logging
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,6 +33,84 @@ console = Console(soft_wrap=True, highlight=False)
 errors = Console(stderr=True, soft_wrap=True, highlight=False)
 
 
+class Messages(io.TextIOBase):
+    """Standard output or error for messages, which never end a run.
+
+    Characters that the stream's encoding lacks are escaped. Once the stream cannot be written, because it is closed or
+    its reader or the disk is gone, messages are dropped.
+
+    Attributes:
+        stream: the stream; None where the process has none.
+    """
+
+    def __init__(self, stream: Any):
+        self.stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return getattr(self.stream, "encoding", None) or "utf-8"
+
+    def write(self, text: str) -> int:
+        self._try("write", text.encode(self.encoding, "backslashreplace").decode(self.encoding))
+        return len(text)
+
+    def flush(self) -> None:
+        self._try("flush")
+
+    def isatty(self) -> bool:
+        return self.stream is not None and self.stream.isatty()
+
+    def _try(self, method: str, *arguments: str) -> None:
+        if self.stream is not None:
+            try:
+                getattr(self.stream, method)(*arguments)
+            except (OSError, ValueError):  # ValueError: the stream is closed
+                self.stream = None
+
+
+@contextmanager
+def tolerant_output() -> Iterator[None]:
+    """Write what is printed in the block as `Messages`."""
+    if isinstance(sys.stdout, Messages):
+        yield
+        return
+    try:
+        with redirect_stdout(Messages(sys.stdout)), redirect_stderr(Messages(sys.stderr)):
+            yield
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                if stream is not None:
+                    stream.flush()
+            except OSError:  # the interpreter would report it at its end, when it flushes again
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def write_data(text: str) -> None:
+    """Write data, which is no message, to standard output: in UTF-8 whatever its encoding.
+
+    Raises:
+        SptError: if standard output is closed.
+        OSError: if it cannot be written; BrokenPipeError if its reader is gone.
+    """
+    refuse_closed_output()
+    sys.stdout.buffer.write(text.encode())
+    sys.stdout.buffer.flush()
+
+
+def refuse_closed_output() -> None:
+    """Refuse a standard output that the process does not have.
+
+    Raises:
+        SptError: in this case.
+    """
+    if sys.__stdout__ is None:
+        raise SptError("standard output is closed: name a file, output=<file>")
+
+
 @contextmanager
 def logged(path: Path | None = None, terminal: Console = console) -> Iterator[None]:
     """Show what `spt` logs in the main process in the terminal, and write it to the file `path`.
@@ -43,6 +123,7 @@ def logged(path: Path | None = None, terminal: Console = console) -> Iterator[No
         if path is not None:
             handlers.append(_LogFileHandler(path, encoding="utf-8"))
             handlers[-1].setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    before = log.level, log.propagate
     log.setLevel(logging.INFO)
     log.propagate = False
     for handler in handlers:
@@ -60,7 +141,8 @@ def logged(path: Path | None = None, terminal: Console = console) -> Iterator[No
             log.removeHandler(handler)
             with suppress(OSError):  # an unwritable log was reported when it was written
                 handler.close()
-        log.propagate = True
+        log.setLevel(before[0])
+        log.propagate = before[1]
 
 
 class _LogFileHandler(logging.FileHandler):
@@ -129,7 +211,7 @@ class Bar:
 
 def counted(items: Iterable[Item], shown: bool = True) -> Iterator[Item]:
     """`items`, with their count in the terminal of standard error, if it is one and `shown` is true."""
-    columns = (SpinnerColumn(), TextColumn("{task.completed:.0f} predicted"), TimeElapsedColumn())
+    columns = (SpinnerColumn("line"), TextColumn("{task.completed:.0f} predicted"), TimeElapsedColumn())
     disable = not shown or not errors.is_terminal
     with Progress(*columns, console=errors, disable=disable, transient=True) as progress:
         yield from progress.track(items, total=None)

@@ -1,15 +1,16 @@
 """The exception for bad input, and the parts of messages and checks that many modules need."""
 
 import difflib
-import errno
 from collections.abc import Iterable
 from typing import Any, TypeGuard
-
-from huggingface_hub.constants import HF_HOME
 
 
 class SptError(ValueError):
     """Bad input. The message says what is wrong and what to do; commands print it alone and exit with code 1."""
+
+
+class UnusableRow(SptError):
+    """A row that no example can be made of, through no fault of its file: a split leaves it out, and says so."""
 
 
 RESUMES = "and the same command resumes after the last finished epoch"
@@ -19,16 +20,6 @@ def cannot_write(path: object, error: BaseException, remedy: str = RESUMES) -> S
     """The error for a file that could not be written; the default `remedy` is for the files of a run."""
     reason = getattr(error, "strerror", None) or error
     return SptError(f"cannot write {path}: {reason}. Fix this (if the disk is full, make room), {remedy}")
-
-
-def hub_cache_unwritable(error: BaseException | None) -> SptError | None:
-    """The error for a hub download that could not be stored; None if `error` and its causes are something else."""
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
-            path = error.filename or HF_HOME
-            return cannot_write(f"the hub's cache, {path}", error, "or set HF_HOME to a folder that can be written")
-        error = error.__cause__ or error.__context__
-    return None
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -1,14 +1,31 @@
 """The message of an error: what is wrong, and what would be right."""
 
+import sys
+from concurrent.futures import BrokenExecutor
 from traceback import walk_tb
 
-from hydra.errors import HydraException, InstantiationException, MissingConfigException
+from hydra.errors import HydraException, InstantiationException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from spt.errors import SptError, nearest
 
-PLUGINS = "pip install -e '.[ray,optuna]'"
+PLUGINS = "pip install hydra-ray-launcher hydra-optuna-sweeper"
+
+QUOTE = """(a value with spaces, commas, brackets, quotes or = needs quotes of its own: 'key="a (1), b"')"""
+
+# What to do about errors of packages that are not imported here, as `--help` needs none of them.
+REMEDIES = {
+    "torch.OutOfMemoryError": (
+        "out of memory: halve trainer.per_device_train_batch_size and double trainer.gradient_accumulation_steps, "
+        "shorten task.max_length, or train fewer parameters"
+    ),
+    "torch.AcceleratorError": "the GPU failed: CUDA_LAUNCH_BLOCKING=1 shows where, nvidia-smi whether it is in order",
+    "torch.distributed.DistError": "the processes of the run lost each other: see what the others print",
+    "httpx.HTTPError": "no answer from the network: HF_HUB_OFFLINE=1 uses earlier downloads",
+    "httpx2.HTTPError": "no answer from the network: HF_HUB_OFFLINE=1 uses earlier downloads",
+}
 
 
 def explain(error: BaseException) -> str:
@@ -22,25 +39,49 @@ def explain(error: BaseException) -> str:
             return explain(cause)
         case MissingConfigException(missing_cfg_file=str()):
             return _explain_missing_config(error)
+        case OverrideParseException():
+            return f"{' '.join(str(error.message).split())} {QUOTE}"
         case HydraException() | OmegaConfBaseException():
             return _explain_config(error)
         case ValueError() if _raised_by_hydra(error):
             return str(error)
+        case YAMLError():
+            return f"a file is not valid YAML: {_one_line(error)}"
+        case ImportError():
+            return f"{_one_line(error)}: install the package, or correct the _target_ that names it"
+        case ConnectionError() | TimeoutError():
+            return f"{REMEDIES['httpx.HTTPError']} ({_one_line(error)})"
         case OSError(strerror=str() as reason):
             return reason if error.filename is None else f"{error.filename}: {reason}"
-    # By name: torch is not imported here. Its allocator on CPUs raises a plain RuntimeError.
-    if type(error).__name__ == "OutOfMemoryError" or "DefaultCPUAllocator" in str(error):
-        return (
-            "out of memory: halve trainer.per_device_train_batch_size and double trainer.gradient_accumulation_steps, "
-            f"shorten task.max_length, or train fewer parameters ({str(error).splitlines()[0]})"
-        )
+        case OSError() if str(error):
+            return _one_line(error)
+        case BrokenExecutor():
+            return f"a worker process died, perhaps out of memory: run fewer at a time ({_one_line(error)})"
+        case RuntimeError() if _raised_by(error) == "torch.utils.data.dataloader":
+            return f"a process that reads data died: set trainer.dataloader_num_workers=0 ({_one_line(error)})"
+    # torch's allocator on CPUs raises a plain RuntimeError.
+    if isinstance(error, MemoryError) or "DefaultCPUAllocator" in str(error):
+        return f"{REMEDIES['torch.OutOfMemoryError']} ({_one_line(error)})"
+    for name, remedy in REMEDIES.items():
+        module, _, kind = name.rpartition(".")
+        if isinstance(error, getattr(sys.modules.get(module), kind, ())):
+            return f"{remedy} ({_one_line(error)})"
     return f"{type(error).__name__}: {error} (unexpected; -v shows the traceback)"
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _raised_by(error: BaseException) -> str:
+    """The module whose line raised the error."""
+    modules = [frame.f_globals.get("__name__", "") for frame, _ in walk_tb(error.__traceback__)]
+    return modules[-1] if modules else ""
 
 
 def _raised_by_hydra(error: BaseException) -> bool:
     """Whether a line of Hydra raised the error; for a TypeError: whether its call did not fit the function called."""
-    modules = [frame.f_globals.get("__name__", "") for frame, _ in walk_tb(error.__traceback__)]
-    return bool(modules) and modules[-1].startswith("hydra.")
+    return _raised_by(error).startswith("hydra.")
 
 
 def _explain_missing_config(error: MissingConfigException) -> str:

@@ -1,15 +1,120 @@
-"""Quote the values of overrides, so that Hydra takes them as plain text."""
+"""Overrides whose values are paths or texts: Hydra's grammar does not apply to them."""
 
+import os
 import re
+from collections.abc import Mapping
+from pathlib import PurePath
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, QuotedString
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+
+from spt.errors import SptError
+
+TEXTS = {"text", "text_pair"}
+OUTPUTS = {"output", "output_dir", "results_dir"}
+INPUTS = {
+    *("run", "runs", "input", "file", "base_model", "data_dir", "model_dir", "model.name_or_path"),
+    *("task.train", "task.validation", "task.test", "task.data_dir"),
+}
+
+# Text that Hydra's grammar reads as it is, except for the words that it reads as something else than text.
+PLAIN = re.compile(r"(?!(null|true|false|nan|inf)$)(?:[A-Za-z/]|\.\.?/)[\w./-]*", re.ASCII | re.IGNORECASE)
 
 
-def quoted(argument: str, verbatim: tuple[str, ...]) -> str:
-    """An override with its value in Hydra's single quotes, if its key is in `verbatim`; else the argument as it is."""
-    key, equals, value = argument.partition("=")
-    if not equals or key not in verbatim:
+def verbatim(argument: str, is_sweep: bool = False) -> str:
+    """An argument of a command, its value in Hydra's quotes if it is a text, or a path that Hydra reads otherwise.
+
+    A path that exists is taken as it is, and so is one that Hydra cannot read. What Hydra reads as something else than
+    a path is left to it: quotes, lists, interpolations (`${...}`), `null` and, if `is_sweep`, the values of a sweep.
+
+    Raises:
+        SptError: if the argument is not UTF-8.
+    """
+    key, _, value = argument.partition("=")
+    name = key.lstrip("+")
+    if argument.encode(errors="replace").decode() != argument:
+        raise SptError(f"{name} is not UTF-8 (where the locale is not UTF-8, set PYTHONUTF8=1)")
+    if name in TEXTS:
+        return f"{key}={quoted(value)}"
+    if name not in INPUTS | OUTPUTS or not value:
         return argument
-    # In quotes, Hydra reads a backslash as an escape only in front of a quote, and OmegaConf only in front of ${.
-    value = re.sub(r"(\\*)\$\{", r"\1\1\\${", value)
-    value = re.sub(r"(\\*)'", r"\1\1\\'", value)
+    home = os.path.expanduser(value)
+    if os.path.exists(home):
+        return f"{key}={quoted(home if name in OUTPUTS else value)}"
+    to_quote = f"{key}={quoted(home if name in OUTPUTS else value)}"
+    is_list = value[0] == "[" and value[-1] == "]"
+    try:
+        parsed = _parse(argument)
+    except HydraException:
+        if name in OUTPUTS or "," not in value or not (is_sweep or is_list):
+            return to_quote
+        paths = (value[1:-1] if is_list else value).split(",")
+        if not all(os.path.exists(os.path.expanduser(path)) for path in paths):
+            return argument  # Hydra's message says how to quote
+        several = ",".join(map(quoted, paths))
+        return f"{key}=[{several}]" if is_list else f"{key}={several}"
+    is_several = parsed.is_sweep_override() or isinstance(parsed.value(), list)
+    return to_quote if is_several and name in OUTPUTS and not is_sweep else argument
+
+
+def assignment(key: str, value: Any) -> str:
+    """The override that sets `key` to a Python value, a text as it is."""
+    return f"{key}={_literal(value)}"
+
+
+def plain(override: str) -> str:
+    """An override of Hydra as a user would type it: a path without the quotes that `verbatim` gives it."""
+    parsed = _parse(override)
+    if isinstance(parsed._value, QuotedString) and "${" not in parsed._value.text.replace("\\${", ""):
+        typed = f"{parsed.get_key_element()}={OmegaConf.create([parsed._value.text])[0]}"
+        if verbatim(typed) != typed and _parse(verbatim(typed)).value() == parsed.value():
+            return typed
+    return override
+
+
+def job_overrides() -> list[str]:
+    """The overrides of the command or the job that Hydra runs in this process."""
+    return OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)  # type: ignore[return-value]
+
+
+def quoted(value: str) -> str:
+    """A text in Hydra's single quotes, unless Hydra reads it as it is."""
+    if PLAIN.fullmatch(value):
+        return value
+    # In quotes, Hydra reads a backslash as an escape only in front of a quote.
+    value = re.sub(r"(\\*)'", r"\1\1\\'", escaped(value))
     value = re.sub(r"(\\+)$", r"\1\1", value)  # the closing quote follows
-    return f"{key}='{value}'"
+    return f"'{value}'"
+
+
+def escaped(value: Any) -> Any:
+    """Resolved settings for OmegaConf, which would read `${...}` in their texts as an interpolation."""
+    if isinstance(value, dict):
+        return {key: escaped(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [escaped(item) for item in value]
+    return re.sub(r"(\\*)\$\{", r"\1\1\\${", value) if isinstance(value, str) else value
+
+
+def _parse(override: str) -> Override:
+    (parsed,) = OverridesParser.create().parse_overrides([override])
+    return parsed
+
+
+def _literal(value: Any) -> str:
+    match value:
+        case None | bool():
+            return {None: "null", True: "true", False: "false"}[value]
+        case int() | float():
+            return repr(value.item()) if hasattr(value, "item") else repr(value)
+        case str() | PurePath():
+            return quoted(str(value))
+        case Mapping():
+            return "{" + ",".join(f"{key}:{_literal(item)}" for key, item in value.items()) + "}"
+        case list() | tuple():
+            return "[" + ",".join(map(_literal, value)) + "]"
+    raise SptError(f"{value!r} is no value of a setting: text, a number, a boolean, None, a list or a dictionary is")

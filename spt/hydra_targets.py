@@ -5,6 +5,8 @@ from typing import Any
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
+from spt.hydra_overrides import escaped
+
 MOVED = {  # old path in configs, adapters and records -> present path
     "spt.superglue.WinogradTask": "spt.tasks.WinogradTask",
     "spt.superglue.MultiRCTask": "spt.tasks.MultiRCTask",
@@ -17,5 +19,7 @@ MOVED = {  # old path in configs, adapters and records -> present path
 
 def instantiate(config: DictConfig, *arguments: Any, **options: Any) -> Any:
     """`hydra.utils.instantiate`, with moved targets replaced by their present path."""
-    present = {"_target_": MOVED.get(config._target_, config._target_)}
-    return hydra.utils.instantiate(OmegaConf.merge(config, present), *arguments, **options)
+    content: Any = OmegaConf.to_container(config, resolve=True)
+    content["_target_"] = MOVED.get(config._target_, config._target_)
+    # Escaped twice: Hydra resolves the config, and then its values again.
+    return hydra.utils.instantiate(OmegaConf.create(escaped(escaped(content))), *arguments, **options)

@@ -20,7 +20,7 @@ FOLDER = "insight"
 VALIDATION = "validation"  # the split, if none is named
 
 
-@command("inspect", verbatim=("text", "text_pair"))
+@command("inspect")
 def main(config: DictConfig) -> None:
     """Print how a run's prefixes look and act on a split or a text, and write all measures, figures and a page."""
     from spt.console import console, logged

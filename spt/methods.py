@@ -12,7 +12,7 @@ from torch import Tensor
 
 from spt.errors import SptError, is_number
 from spt.modeling.attach_prefix import attach
-from spt.modeling.freeze_parameters import freeze, missing_from_checkpoint
+from spt.modeling.freeze_parameters import freeze, kept_pooler, warn_of_missing
 from spt.modeling.lora import LoraConfig, install_lora
 from spt.modeling.prefix_parameters import PrefixConfig
 from spt.modeling.selective_loss import selective_loss
@@ -23,9 +23,9 @@ Penalty = Callable[[TaskModel], Tensor]
 
 def fine_tuning(model: TaskModel, name: str) -> Penalty | None:
     """Train the head and all of the encoder that it uses."""
-    missing_from_checkpoint(model)  # warns
     for parameter_name, parameter in model.encoder.named_parameters():
         parameter.requires_grad_(parameter_name not in model.unused_parameters)
+    warn_of_missing(model)
     return None
 
 
@@ -38,10 +38,11 @@ def linear_probe(model: TaskModel, name: str) -> Penalty | None:
 def bitfit(model: TaskModel, name: str) -> Penalty | None:
     """Train the encoder's biases and the head (Ben Zaken et al., "BitFit", ACL 2022)."""
     freeze(model)
+    kept = kept_pooler(model)
     biases = [
         parameter
         for parameter_name, parameter in model.encoder.named_parameters()
-        if parameter_name.endswith("bias") and parameter_name not in model.unused_parameters
+        if parameter_name.endswith("bias") and parameter_name not in {*model.unused_parameters, *kept}
     ]
     if not biases:
         raise SptError(f"{type(model.encoder).__name__} has no biases, and method=bitfit trains nothing else of it")

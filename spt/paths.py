@@ -1,11 +1,15 @@
-"""The folders of the repository, and paths in configs."""
+"""The files that come with this package, and paths in configs."""
 
 from importlib.resources import files
 from pathlib import Path
 
-REPOSITORY = Path(__file__).resolve().parent.parent
+PACKAGE = Path(__file__).resolve().parent
 
-CONF = REPOSITORY / "conf"
+CHECKOUT = None if (PACKAGE / "conf").is_dir() else PACKAGE.parent  # the repository; None in an installed package
+
+CONF = CHECKOUT / "conf" if CHECKOUT else PACKAGE / "conf"
+
+REFERENCE = CHECKOUT / "results" / "reference" if CHECKOUT else PACKAGE / "reference"  # published numbers and curves
 
 
 def local_path(text: str) -> Path:

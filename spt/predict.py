@@ -5,13 +5,14 @@ import json
 import logging
 import sys
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
 from spt.command import command
+from spt.console import refuse_closed_output, write_data
 from spt.errors import SptError
 from spt.files import output_file, parsed, written
 from spt.paths import local_path
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-@command("predict", verbatim=("text", "text_pair"))
+@command("predict")
 def main(config: DictConfig) -> None:
     """Write a line of JSON for each prediction, batch by batch."""
     from spt.adapters.predictor import load
@@ -34,10 +35,9 @@ def main(config: DictConfig) -> None:
         predictor = load(config.run, base_model=config.base_model, revision=config.revision)
         ids: deque[dict[str, Any]] = deque()
         predictions = predictor.predict(checked_inputs(config, predictor, ids), config.batch_size)
-        with writing(config.output) as out:
-            for prediction in counted(predictions, out is not sys.stdout or not out.isatty()):
-                out.write(json.dumps(ids.popleft() | prediction, ensure_ascii=False) + "\n")
-                out.flush()
+        with writing(config.output) as write:
+            for prediction in counted(predictions, config.output is not None or not sys.stdout.isatty()):
+                write(json.dumps(ids.popleft() | prediction, ensure_ascii=False) + "\n")
         if predictor.truncated:
             log.warning("%d inputs were truncated to the maximum length of the model or the task", predictor.truncated)
 
@@ -47,6 +47,8 @@ def check(config: DictConfig) -> None:
     if (config.text is None) == (config.input is None) or (config.text is None and config.text_pair is not None):
         raise SptError('give one of text="..." (with text_pair="...") and input=<file>')
     check_texts(config, "predict")
+    if config.output is None:
+        refuse_closed_output()
     if config.input == "-" and sys.stdin is None:
         raise SptError("input=- reads standard input, which is closed")
     if config.input not in (None, "-") and not local_path(str(config.input)).is_file():
@@ -58,12 +60,10 @@ def check(config: DictConfig) -> None:
 
 
 def check_texts(config: DictConfig, purpose: str) -> None:
-    """Refuse a text, or the second one of a pair, that is empty or not UTF-8."""
+    """Refuse a text, or the second one of a pair, that is empty."""
     for name in ("text", "text_pair"):
         if config[name] is not None and not config[name].strip():
             raise SptError(f"{name} is empty: there is nothing to {purpose}")
-        if config[name] is not None and config[name].encode(errors="replace").decode() != config[name]:
-            raise SptError(f"{name} is not UTF-8")
 
 
 def checked_inputs(config: DictConfig, predictor: "Predictor", ids: deque[dict[str, Any]]) -> Iterator["Input"]:
@@ -82,7 +82,7 @@ def checked_inputs(config: DictConfig, predictor: "Predictor", ids: deque[dict[s
 
 def inputs_of(config: DictConfig, task: "Task") -> Iterator[tuple[str, "Input"]]:
     """The inputs and where each comes from: the text or pair, or the lines of standard input or of a file."""
-    from spt.tasks.file_readers import numbered, read_lines
+    from spt.tasks.text_lines import numbered, read_lines
 
     if config.text is not None:
         yield "text", config.text if config.text_pair is None else (config.text, config.text_pair)
@@ -140,18 +140,18 @@ def ids_of(number: int, item: "Input", task: "Task") -> list[dict[str, Any]]:
 
 
 @contextmanager
-def writing(output: str | None) -> Iterator[TextIO]:
-    """Standard output, or a file that gets its name once it is complete."""
+def writing(output: str | None) -> Iterator[Callable[[str], Any]]:
+    """What writes to standard output, or to a file that gets its name once it is complete."""
     if output is None:
-        yield sys.stdout
+        yield write_data
         return
     path = output_file(output)
     partial = path.with_name(f"{path.name}.partial")
     with written(path, "or have output name another file"):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("w", encoding="utf-8") as file:
+        with partial.open("w", encoding="utf-8", buffering=1) as file:
             try:
-                yield file
+                yield file.write
             except SptError as error:
                 raise SptError(f"{error} (the predictions before it are in {partial})") from error
         partial.replace(path)

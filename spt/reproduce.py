@@ -8,6 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from spt.command import command, sweep_name
 from spt.errors import SptError, is_number
+from spt.hydra_overrides import escaped
 
 if TYPE_CHECKING:
     from spt.grid.missing_runs import Plan
@@ -105,7 +106,7 @@ def data_fingerprint(task: dict[str, Any]) -> str:
     from spt.hydra_targets import instantiate
     from spt.tasks.base import data_fingerprint as fingerprint
 
-    return fingerprint(instantiate(OmegaConf.create(task), _convert_="all").load())
+    return fingerprint(instantiate(OmegaConf.create(escaped(task)), _convert_="all").load())
 
 
 def show(plan: "Plan") -> None:

@@ -55,7 +55,7 @@ def called(monkeypatch, capsys):
     """`python -m <module> <arguments>` in this process: returns (exit code, standard output, standard error)."""
 
     def call(name: str, *arguments: str) -> tuple[int, str, str]:
-        module = import_module(name)  # not the function of the same name, which spt.inspect is
+        module = import_module(name)  # `import spt.train` would give the function of the same name
         monkeypatch.setattr(sys, "argv", [name, *arguments])
         monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
         code = 0

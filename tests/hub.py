@@ -13,17 +13,29 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-API = re.compile(r"/api/(models|datasets)/([^/]+/[^/]+)(?:/(revision|tree|paths-info|preupload|commit)/([^/]+)/?(.*))?")
+API = re.compile(
+    r"/api/(models|datasets)/([^/]+/[^/]+)(?:/(revision|tree|paths-info|preupload|commit|discussions)/?([^/]*)/?(.*))?"
+)
 FILE = re.compile(r"/(?:(datasets)/)?([^/]+/[^/]+)/resolve/([^/]+)/(.+)")
 
 
 class Missing(Exception):
     """The hub's answer for a repository, a revision or a file that it does not have."""
 
+    status = 404
+
     def __init__(self, code: str, commit: str | None = None) -> None:
         super().__init__(code)
         self.headers = {"X-Error-Code": code, "X-Error-Message": code}
         self.headers |= {} if commit is None else {"X-Repo-Commit": commit}
+
+
+class Refused(Missing):
+    """An answer that a test asks for, as that of a gated repository."""
+
+    def __init__(self, status: int, headers: dict[str, str]) -> None:
+        Exception.__init__(self, str(status))
+        self.status, self.headers = status, headers
 
 
 @dataclass
@@ -92,6 +104,8 @@ class Hub:
         self.root = root
         self.repositories: dict[tuple[str, str], Repository] = {}
         self.requests: list[str] = []
+        self.refused: dict[str, tuple[int, dict[str, str]]] = {}  # by repository, the status and headers of each answer
+        self.moved: dict[str, str] = {}  # from former to present names of repositories
         self.url = ""
 
     def create(self, kind: str, name: str) -> Repository:
@@ -104,6 +118,8 @@ class Hub:
         return self.create(kind, name).commit(files, branch)
 
     def find(self, kind: str, name: str) -> Repository:
+        if name in self.refused:
+            raise Refused(*self.refused[name])
         if (kind, name) not in self.repositories:
             raise Missing("RepoNotFound")
         return self.repositories[kind, name]
@@ -131,6 +147,10 @@ class Answer(BaseHTTPRequestHandler):
         url = urlsplit(self.path)
         self.hub.requests.append(f"{self.command} {unquote(url.path)}")
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        for former, present in self.hub.moved.items():
+            if f"/{former}/" in url.path:
+                self.reply(307, b"", {"Location": self.path.replace(former, present)})
+                return
         try:
             if match := FILE.fullmatch(url.path):
                 kind, name, revision, path = match.groups()
@@ -147,7 +167,7 @@ class Answer(BaseHTTPRequestHandler):
             else:
                 self.reply(404, {"error": "no such page"})
         except Missing as error:
-            self.reply(404, {"error": str(error)}, error.headers)
+            self.reply(error.status, {"error": str(error)}, error.headers)
 
     do_GET = do_HEAD = do_POST = handle_request  # noqa: N815
 
@@ -174,6 +194,14 @@ class Answer(BaseHTTPRequestHandler):
         wanted = {unquote(path.replace("+", " ")) for path in wanted}
         return [entry for entry in repository.entries(repository.resolve(revision)) if entry["path"] in wanted]
 
+    def discussions(self, repository: Repository, name: str, *_: Any) -> dict:
+        """The pull requests: the branches refs/pr/<number>, all of the conversion bot."""
+        numbers = [branch.removeprefix("refs/pr/") for branch in repository.branches if branch.startswith("refs/pr/")]
+        facts = {"title": "Adding `safetensors` variant of this model", "author": {"name": "SFconvertbot"}}
+        facts |= {"createdAt": "2023-01-01T00:00:00.000Z", "status": "open", "isPullRequest": True}
+        facts |= {"repo": {"name": name, "type": "model"}}
+        return {"count": len(numbers), "start": 0, "discussions": [facts | {"num": int(each)} for each in numbers]}
+
     def preupload(self, repository: Repository, name: str, revision: str, path: str, query: str, body: bytes) -> dict:
         files = json.loads(body)["files"]
         return {"files": [{"path": file["path"], "uploadMode": "regular", "shouldIgnore": False} for file in files]}
@@ -190,6 +218,8 @@ class Answer(BaseHTTPRequestHandler):
 
     def create(self, wanted: dict[str, Any]) -> None:
         kind, name = f"{wanted.get('type') or 'model'}s", f"{wanted['organization']}/{wanted['name']}"
+        if name in self.hub.refused:
+            raise Refused(*self.hub.refused[name])
         exists = (kind, name) in self.hub.repositories
         if not exists:
             self.hub.create(kind, name).commit({".gitattributes": b"*.safetensors filter=lfs\n"})

@@ -281,7 +281,7 @@ DATA: dict[str, tuple[list[str], dict[str, str | bytes], str]] = {
             ("null for a text", '{"premise": null, "hypothesis": "b", "label": "yes"}\n', "line 1: .*premise"),
             ("a list for a label", '{"premise": "a", "hypothesis": "b", "label": []}\n', "line 1: label"),
             ("a label out of range", '{"premise": "a", "hypothesis": "b", "label": 7}\n', "line 1: label"),
-            ("NaN for a label", '{"premise": "a", "hypothesis": "b", "label": NaN}\n', "line 1: label"),
+            ("NaN for a label", '{"premise": "a", "hypothesis": "b", "label": NaN}\n', "line 1: .*holds no label"),
             ("a key twice", '{"premise": "a", "premise": "b", "label": "yes"}\n', "line 1: .* the key 'premise' twice"),
             ("half of a character", '{"premise": "\\ud800", "hypothesis": "b"}\n', "line 1: .*surrogate"),
             ("brackets without end", '{"premise": ' + "[" * 5000 + "\n", "line 1: not JSON"),
@@ -368,7 +368,7 @@ MODELS: dict[str, tuple[Callable[[Path], None], str]] = {
     "no weights": (without("model.safetensors"), "model.safetensors"),
     "no tokenizer": (without("tokenizer.json"), "tokenizer"),
     "half a tokenizer": (half_a_tokenizer, "tokenizer"),
-    "a tokenizer of another vocabulary": (of_another_vocabulary, "does not fit its tokenizer: .* embeddings for 10"),
+    "a tokenizer of another vocabulary": (of_another_vocabulary, "does not fit its tokenizer.* embeddings for 10"),
     "half a config": (lambda folder: (folder / "config.json").write_text('{"model_type": '), "config.json"),
     "a config that is a list": (lambda folder: (folder / "config.json").write_text("[]"), "config.json"),
     "an unknown architecture": (with_config(model_type="bort"), "bort"),
@@ -417,6 +417,32 @@ OTHERS: dict[str, tuple[str, list[str], dict[str, str | bytes], str]] = {
     "report: no folder": ("report", ["results_dir=null"], {}, "results_dir must be a folder"),
     "report: a file for a folder": (
         "report", ["table=ner", "profile=cpu", "results_dir={tmp}/a"], {"a": ""}, "cannot write .*/a: .*set results_dir"
+    ),
+    "report: an unknown format": ("report", ["format=tex"], {}, "unknown format 'tex': .*known: csv, latex, markdown"),
+    "report: an unknown width": ("report", ["figures=pages"], {}, "unknown figures 'pages': did you mean 'page'"),
+    "report: two things": ("report", ["format=csv", "figures=page"], {}, "give one of format and figures"),
+    "report: columns of a report": ("report", ["columns=[cb]"], {}, "columns chooses .*: give format="),
+    "report: a report without what is published": ("report", ["published=false"], {}, "published chooses .*format="),
+    "report: a column": ("report", ["format=csv", "columns=cb"], {}, r"columns must be a list of names, as in col"),
+    "report: an unknown column": (
+        "report", ["table=superglue", "format=latex", "columns=[copas]", "results_dir={tmp}"], {},
+        "unknown column 'copas' of table superglue: did you mean 'copa'",
+    ),
+    "report: an unknown row": (
+        "report", ["table=ner", "format=latex", "rows=[spt_ls]", "results_dir={tmp}"], {},
+        "unknown row 'spt_ls' of table ner: did you mean 'spt_sl'",
+    ),
+    "report: a table without numbers": (
+        "report", ["table=alpha", "format=latex", "results_dir={tmp}"], {}, "no cell has a number yet"
+    ),
+    "report: no numbers of a row": (
+        "report", ["table=ner", "format=latex", "rows=[spt]", "results_dir={tmp}"], {}, "no numbers of what columns"
+    ),
+    "report: no figures": ("report", ["table=ner", "figures=page", "results_dir={tmp}"], {}, "numbers of a figure"),
+    "report: marks": ("report", ["format=csv", "marks=1"], {}, "marks must be true or false"),
+    "report: the output of a report": ("report", ["output=a.tex"], {}, "output is where format and figures go"),
+    "report: no file for the output": (
+        "report", ["table=ner", "format=csv", "output={tmp}", "results_dir={tmp}"], {}, "cannot write .*set output"
     ),
     "report: no table": ("report", ["table=[]"], {}, "no table is chosen"),
     "reproduce: no table": ("reproduce", ["table=[]"], {}, "no table is chosen"),

@@ -105,6 +105,8 @@ def test_a_recipe_is_chosen_by_its_cell_and_equals_the_published_one(row):
         trainer.lr_scheduler_type == {"linear to 0": "linear", "exponential 0.95/epoch": "exponential"}[row["schedule"]]
     )
     assert config.seed == int(row["seed"])
+    reads_missing_pooler = row["model"] == "roberta-large" and row["task"] not in ("conll03", "conll04", "ontonotes")
+    assert config.model.missing_pooler == ("frozen" if reads_missing_pooler else None)
     assert method.prefix_length == int(row["prefix_length"])
     assert config.task.max_length == (int(row["max_length"]) if row["max_length"].isdigit() else None)
     if row["template"]:

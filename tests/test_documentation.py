@@ -24,7 +24,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 import spt
-from spt.hydra_overrides import quoted
+from spt.hydra_overrides import verbatim
 from spt.paths import CONF
 from tests.conftest import REPO, batch
 
@@ -163,8 +163,6 @@ def run_command(module: str, arguments: list[str]) -> None:
         assert end.code in (None, 0), end.code
     finally:
         sys.argv = argv
-        if (name := module.removeprefix("spt.")) in spt.__all__:  # as after `python -m`, which imports no submodule
-            vars(spt).pop(name, None)
 
 
 def compose_command(module: str, arguments: list[str], folder: Path) -> None:
@@ -178,7 +176,7 @@ def compose_command(module: str, arguments: list[str], folder: Path) -> None:
         elif word.startswith("--"):
             assert word in ("--multirun", "--dry-run", "--help"), word
         else:
-            overrides.append(quoted(word, ("text", "text_pair")))
+            overrides.append(verbatim(word))
     for option, plugin in PLUGINS.items():
         if any(word.startswith(option) for word in overrides) and importlib.util.find_spec(plugin) is None:
             overrides = [word for word in overrides if not check_without_plugin(word, folder)]
@@ -243,8 +241,8 @@ def test_a_command_exists(command, page, tmp_path):
         assert (CONF / "profile" / f"{settings.get('PROFILE', 'smoke')}.yaml").is_file()
     elif words[:2] == ["pip", "install"]:
         project = tomllib.loads((REPO / "pyproject.toml").read_text())["project"]
-        assert words[2] == "-e"
-        assert words[3] in {".", *(f".[{extra}]" for extra in project["optional-dependencies"])}
+        assert words[2:-1] in ([], ["-e"])
+        assert words[-1] in {".", *(f".[{extra}]" for extra in project["optional-dependencies"])}
     elif "-m" in words and words[words.index("-m") + 1].startswith("spt."):
         assert words[0] in ("python", "torchrun", "accelerate")
         module, *arguments = words[words.index("-m") + 1 :]
@@ -285,6 +283,15 @@ def test_the_results_are_those_of_the_tables():
         assert len(shown) >= fewest
         for name, score in shown:
             assert any(name in cells and score in "|".join(cells) for cells in reported), f"{page}: {name} {score}"
+
+
+def test_the_readme_has_every_answer_of_the_report():
+    report = (REPO / "results/README.md").read_text().partition("## What the runs answer")[2].partition("\n## ")[0]
+    readme = " ".join((REPO / "README.md").read_text().split())
+    questions = [" ".join(part.split()).split("**")[:2] for part in report.split("\n### ")[1:]]
+    answered = [f"{question}{answer}" for question, answer in questions if not answer.startswith("Not answered yet")]
+    assert len(questions) >= 5 and answered
+    assert [answer for answer in answered if answer not in readme] == []
 
 
 def rows(path: Path) -> list[list[str]]:

@@ -11,9 +11,9 @@ from tests.conftest import REPO
 
 FOUNDATION = [
     *("command_help", "console", "distributed", "errors", "explain_error", "figure_style", "files"),
-    *("hydra_overrides", "hydra_targets", "numerics_version", "paths", "recipes"),
+    *("hub_errors", "hydra_overrides", "hydra_targets", "numerics_version", "paths", "recipes"),
 ]
-COMMANDS = "command evaluate inspect predict prune push reproduce runs train report.__main__".split()
+COMMANDS = "command evaluate inspect predict prune push reproduce runs train report.__main__ __main__".split()
 
 # Which parts a part may import, beside itself. A part is a folder, a module beside the folders, or a group of these.
 ALLOWED = {

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 from pathlib import Path
 
@@ -110,6 +111,30 @@ def test_a_finished_run_is_shown_instead_of_repeated(train, tmp_path):
     code, out, _ = train(*arguments, "force=true")
     assert code == 0 and "epoch 1:" in out and path.read_bytes() != before
     assert json.loads(path.read_bytes())["metrics"] == json.loads(before)["metrics"]
+
+
+def test_files_with_odd_names_are_trained_on_swept_recorded_and_evaluated(called, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = ["données (1)/d=1.csv", "数据,[x].csv", "${x} it's.csv"]
+    Path("données (1)").mkdir()
+    for name in names:
+        Path(name).write_text("text,label\nthe old apple,a\nthe child,b\n", encoding="utf-8")
+    files = (f"task.train={names[0]}", f"task.validation={names[1]}", f"task.test={names[2]}", "output_dir=o (1)")
+    settings = ("task=custom", "model=demo", "task.text=[text]", "trainer.max_steps=1", *files)
+    code, _, err = called("spt.train", "--multirun", *settings, "seed=1,2")
+    assert code == 0, err
+    for record in records(Path("o (1)")):
+        program, flag, module, *arguments = shlex.split(record["command"])
+        assert (program, flag, module) == ("python", "-m", "spt.train") and set(files) < set(arguments)
+        code, out, _ = called("spt.train", *arguments)
+        assert code == 0 and "finished before" in out
+    (folder, _) = Path("o (1)").glob("custom.*")
+    code, out, _ = called("spt.evaluate", f"run={folder}", "output=s, 1.json")
+    assert code == 0 and "the recorded scores exactly" in out and Path("s, 1.json").is_file()
+    code, out, _ = called("spt.predict", f"run={folder}", f"input={names[1]}")
+    assert code == 0 and len(out.splitlines()) == 2
+    code, _, err = called("spt.train", *settings, "task.label=a (1)")
+    assert code == 1 and "needs quotes of its own" in err
 
 
 def test_a_record_of_another_run_is_not_shown(train, tmp_path):

@@ -10,14 +10,15 @@ import signal
 import sys
 from contextlib import suppress
 
-from spt import distributed, train
+from spt import distributed
+from spt.train import main
 from spt.training.loop import TrainingLoop
 
 
 def several(arguments: list[str]) -> None:
     for run in " ".join(arguments).split(" -- "):
         sys.argv = ["spt.train", *run.split()]
-        train.main()
+        main()
 
 
 def fail(arguments: list[str]) -> None:

@@ -21,10 +21,18 @@ from transformers import PreTrainedModel
 from spt.errors import SptError
 from spt.files import parsed
 from spt.modeling.attach_prefix import detach, install_prefixes, prefix_names, supported_layers
-from spt.modeling.freeze_parameters import is_added
-from spt.modeling.lora import LoraConfig, attached_lora, install_lora, name_without_lora, remove_lora, restore_lora
+from spt.modeling.freeze_parameters import is_added, kept_pooler
+from spt.modeling.lora import (
+    LoraConfig,
+    attached_lora,
+    install_lora,
+    name_without_lora,
+    refuse_peft,
+    remove_lora,
+    restore_lora,
+)
 from spt.modeling.prefix_parameters import Prefix, PrefixConfig, attached, encoder_of, is_prefix
-from spt.modeling.task_model import is_head
+from spt.modeling.task_model import TaskModel, is_head
 from spt.records.schema import Count, Strict, problems
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -158,6 +166,8 @@ class Adapter:
 def save_adapter(model: nn.Module, folder: str | Path, about: Mapping[str, Any] | None = None) -> Path:
     """Save what was trained of `model`: prefixes or LoRA, head, and trainable parameters of the backbone.
 
+    A pooler that started at random numbers and is frozen there is saved, too.
+
     Args:
         model: a TaskModel or a bare encoder.
         folder: created if missing. Each file in it is replaced at once, never half-written.
@@ -165,8 +175,14 @@ def save_adapter(model: nn.Module, folder: str | Path, about: Mapping[str, Any] 
 
     Returns:
         The folder.
+
+    Raises:
+        SptError: if `model` is neither, has weights on the meta device, or LoRA that PEFT itself put on it.
     """
     encoder, prefix, weights = encoder_of(model), attached(model), _trained(model)
+    refuse_peft(encoder)
+    if on_meta := [name for name, parameter in model.named_parameters() if parameter.is_meta]:
+        raise SptError(f"{on_meta[0]} is on the meta device, without numbers to save: load the weights first")
     lora = attached_lora(encoder)
     frozen = sorted(_frozen(model, weights).items())
     description = {
@@ -237,10 +253,10 @@ def load_adapter(model: Model, folder: str | Path) -> Model:
     encoder.requires_grad_(False)
     if description.prefix is not None:
         install_prefixes(encoder, description.prefix)
-    parameters = dict(model.named_parameters())
+    parameters, kept = dict(model.named_parameters()), {*kept_pooler(model).values()}
     for name, tensor in adapter.weights.items():
         parameters[name].data.copy_(tensor)
-        parameters[name].requires_grad_(True)
+        parameters[name].requires_grad_(parameters[name] not in kept)
     encoder.__dict__["changed_by_adapter"] = adapter.backbone_weights
     return model
 
@@ -282,17 +298,18 @@ def _backbone(encoder: PreTrainedModel) -> dict[str, Any]:
 
 
 def _head(model: nn.Module) -> dict[str, Any]:
-    if not hasattr(model, "classifier"):
+    if not isinstance(model, TaskModel):
         return {}
     return {"task_type": model.task_type, "num_labels": model.num_labels, "pooling": model.pooling}
 
 
 def _trained(model: nn.Module) -> dict[str, Tensor]:
-    """Prefixes, head, LoRA and trainable parameters by name; a projection's prefixes instead of the projection."""
+    """What `save_adapter` saves, by name; a projection's prefixes instead of the projection."""
+    kept = {*kept_pooler(model).values()}
     tensors = {
         name: p.detach()
         for name, p in model.named_parameters()
-        if not is_prefix(name) and (p.requires_grad or is_head(name) or is_added(name))
+        if not is_prefix(name) and (p.requires_grad or is_head(name) or is_added(name) or p in kept)
     }
     for name, module in model.named_modules():
         if isinstance(module, Prefix):
@@ -302,11 +319,11 @@ def _trained(model: nn.Module) -> dict[str, Tensor]:
 
 
 def _frozen(model: nn.Module, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The backbone's parameters that `weights` does not replace, by their names without LoRA."""
+    """The backbone's parameters that `weights` does not replace, by their names without LoRA, if not quantized."""
     return {
         name_without_lora(name): p.detach()
         for name, p in model.named_parameters()
-        if not is_head(name) and not is_added(name) and name not in weights
+        if not is_head(name) and not is_added(name) and name not in weights and type(p) is nn.Parameter
     }
 
 

@@ -11,7 +11,8 @@ from huggingface_hub import CommitOperationAdd, HfApi, snapshot_download
 
 from spt.adapters.format import DESCRIPTION, WEIGHTS, Adapter, damaged, read_adapter
 from spt.adapters.model_card import CARD, card_of
-from spt.errors import SptError, hub_cache_unwritable
+from spt.errors import SptError
+from spt.hub_errors import hub_error
 from spt.modeling.pretrained_encoder import is_local
 from spt.paths import local_path
 from spt.records.schema import ADAPTER
@@ -35,10 +36,9 @@ def fetch(source: str | Path) -> Path:
         files = [WEIGHTS, DESCRIPTION, CARD]
         folder = Path(snapshot_download(repository, revision=revision or None, allow_patterns=files))
     except Exception as error:
-        raise hub_cache_unwritable(error) or SptError(
-            f"{str(source)!r} is not a folder, and cannot be loaded from the hub ({_first_line(error)}). Without a "
-            "network, give the folder of an adapter or a repository that was loaded before"
-        ) from error
+        what = f"{str(source)!r} is not a folder, and cannot be loaded from the hub"
+        instead = "give the folder of an adapter, or a repository that was loaded before"
+        raise hub_error(what, repository, error, "its name", instead) from error
     if not (folder / DESCRIPTION).is_file():
         raise SptError(f"{str(source)!r} on the hub is not an adapter: it has no {DESCRIPTION}")
     return folder
@@ -78,7 +78,7 @@ def push_adapter(source: str | Path, repository: str, private: bool = False) -> 
         operations = [CommitOperationAdd(name, content) for name, content in files.items()]
         return str(api.create_commit(repository, operations, commit_message="Adapter of Selective Prefix Tuning (spt)"))
     except Exception as error:
-        raise SptError(f"the hub refuses {repository!r} ({_first_line(error)})") from error
+        raise hub_error(f"cannot push to {repository!r}", repository, error, "its name") from error
 
 
 def _without_paths(adapter: Adapter) -> Adapter:
@@ -89,14 +89,14 @@ def _without_paths(adapter: Adapter) -> Adapter:
     run.training = adapter.training.model_copy()
     overrides = [override.partition("=") for override in shlex.split(run.training.command)]
     run.training.command = shlex.join(
-        key + equals + (Path(value).name if Path(value).expanduser().is_absolute() else value)
-        for key, equals, value in overrides
-        if key != "output_dir"
+        key + equals + _name(value) if equals else _name(key) for key, equals, value in overrides if key != "output_dir"
     )
     description.about = run.model_dump()
     description.base_model.name_or_path = run.model["name_or_path"]
     return replace(adapter, description=description)
 
 
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {next(iter(str(error).strip().splitlines()), '')}"
+def _name(text: str) -> str:
+    """The last part of an absolute path; other text as it is."""
+    path = Path(text.strip("'\"")).expanduser()
+    return path.name if path.is_absolute() else text

@@ -26,8 +26,8 @@ from spt.modeling.prefix_parameters import Attachment
 from spt.modeling.pretrained_encoder import backbone_settings, load_backbone, load_tokenizer, tokenizer_fingerprint
 from spt.modeling.task_model import TaskModel
 from spt.tasks.base import Example, Split, Task
-from spt.tasks.file_readers import Row
 from spt.tasks.text_classification import TextTask
+from spt.tasks.text_lines import Row
 from spt.tasks.token_classification import TokenTask
 
 TASKS: dict[str, type[Task]] = {

@@ -25,6 +25,7 @@ class Cell:
         overrides: the overrides of `spt.train`, except seed and learning rate.
         seeds: the seeds of the runs; learning rates are tried with the first.
         learning_rates: the candidates; empty if the learning rate is the config's.
+        is_reference: whether the other points of the sweep are compared with this one.
     """
 
     table: str
@@ -36,6 +37,7 @@ class Cell:
     overrides: tuple[str, ...]
     seeds: tuple[int, ...]
     learning_rates: tuple[float, ...]
+    is_reference: bool = False
 
     @property
     def name(self) -> str:
@@ -138,6 +140,7 @@ def _cells(
                     overrides=(*_groups(rows[row], recipe, task, model), *overrides),
                     seeds=_seeds(part.get("seeds", profile["seeds"]), profile, recipe),
                     learning_rates=rates if is_searched else (),
+                    is_reference=point is not None and point[1] == table.get("reference"),
                 )
             )
     return every

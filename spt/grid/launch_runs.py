@@ -13,7 +13,7 @@ from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig
 
 from spt.explain_error import explain
-from spt.hydra_overrides import quoted
+from spt.hydra_overrides import assignment, job_overrides
 from spt.records.folder_lock import Busy
 from spt.records.run_folder import RunFolder
 from spt.records.schema import RECORD
@@ -42,7 +42,7 @@ def launch(jobs: Mapping[str, Sequence[str]], output_dir: Path, runs_per_gpu: in
     hydra = GlobalHydra.instance().hydra
     assert hydra is not None
     sharing = f"runs_per_gpu={runs_per_gpu}"
-    overrides = [*HydraConfig.get().overrides.hydra, sharing, quoted(f"output_dir={output_dir}", ("output_dir",))]
+    overrides = [*HydraConfig.get().overrides.hydra, sharing, assignment("output_dir", output_dir)]
     config = hydra.compose_config("train", overrides, RunMode.MULTIRUN, with_log_configuration=False)
     check(config)
     context = HydraContext(config_loader=hydra.config_loader, callbacks=Callbacks(config))
@@ -64,11 +64,12 @@ def quietly(config: DictConfig) -> str | None:
         LEFT if another process is working on the run; why it failed if no note could be written or an earlier result
         is kept; else None.
     """
-    run = RunFolder(config)
+    overrides = job_overrides()
+    run = RunFolder(config, overrides)
     before = _written(run)
     with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
         try:
-            run_experiment(config)
+            run_experiment(config, overrides)
         except Busy:
             return LEFT
         except Diverged:

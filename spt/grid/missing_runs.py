@@ -1,6 +1,5 @@
 """Which runs of a grid are finished, and which are missing."""
 
-import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,7 @@ from spt.grid.compose_configs import Composer
 from spt.grid.copy_records import publish, withdraw
 from spt.grid.local_data import DataFingerprint, LocalSources
 from spt.grid.match_records import RECORDS, Records, Result, collect
-from spt.hydra_overrides import quoted
-
-PLAIN = re.compile(r"[A-Za-z./][\w./-]*")  # text that Hydra's grammar reads without quotes
+from spt.hydra_overrides import assignment
 
 
 class Plan:
@@ -104,10 +101,7 @@ class Plan:
     def command(self, key: str, job: Job) -> list[str]:
         """The arguments of `spt.train` that make a run on this machine."""
         settings = self.sources.settings(job.cell) | {"output_dir": str(self.output_dir)}
-        folders = [
-            f"{name}={folder}" if PLAIN.fullmatch(folder) else quoted(f"{name}={folder}", tuple(settings))
-            for name, folder in settings.items()
-        ]
+        folders = [assignment(name, folder) for name, folder in settings.items()]
         return [*job.overrides, *folders, *(["force=true"] if self.force or key in self.stale else [])]
 
     def examples(self, job: Job) -> float | None:

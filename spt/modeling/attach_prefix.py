@@ -17,7 +17,8 @@ from spt.errors import SptError
 from spt.modeling.deberta_mpnet_attention import replace_attentions, restore_attentions
 from spt.modeling.find_self_attentions import Layer, self_attentions
 from spt.modeling.freeze_parameters import freeze
-from spt.modeling.position_shift import can_shift_positions, shifted_position_ids
+from spt.modeling.lora import refuse_peft
+from spt.modeling.position_shift import first_position, shifted_position_ids
 from spt.modeling.prefix_parameters import (
     Attachment,
     Prefix,
@@ -49,6 +50,7 @@ def attach(model: Model, config: PrefixConfig) -> Model:
     encoder = encoder_of(model)
     if attached(encoder) is not None:
         raise SptError(f"this {type(encoder).__name__} already carries prefixes: spt.detach(model) removes them")
+    refuse_peft(encoder)
     install_prefixes(encoder, config)
     freeze(model)
     return model
@@ -120,7 +122,7 @@ def supported_layers(encoder: PreTrainedModel, config: PrefixConfig) -> list[Lay
     widths = {math.prod(shape) for _, *shapes in layers for shape in shapes}
     if config.projection is not None and len(widths) > 1:
         raise SptError(f"a projection needs the same key-value width in all layers, and this {name} has {widths}")
-    if config.shift_positions and not can_shift_positions(encoder):
+    if config.shift_positions and first_position(encoder) is None:
         raise SptError(f"{name} has no positions that could be shifted: use shift_positions=false with it")
     return layers
 

@@ -1,5 +1,7 @@
 """Find the self-attentions of an encoder by running it once."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -45,30 +47,27 @@ def self_attentions(encoder: PreTrainedModel) -> list[Layer]:
         return attend(module, query, key, value, *args, **kwargs)
 
     implementation = encoder.config._attn_implementation
-    training = {module: module.training for module in encoder.modules()}
-    tokens = torch.arange(PROBE_LENGTH, device=encoder.device).unsqueeze(0) % encoder.config.vocab_size
 
     def output_under(chosen: str) -> Tensor:
         set_attention(encoder, chosen)
+        tokens = few_tokens(encoder)
         return encoder(input_ids=tokens, attention_mask=torch.ones_like(tokens)).last_hidden_state
 
     try:
-        with torch.no_grad(), torch.autocast(encoder.device.type, enabled=False):
-            encoder.eval()
+        with in_evaluation(encoder):
             expected = output_under(implementation)
             replace_attentions(encoder)
             with observed(record):
                 output = output_under(PREFIX_ATTENTIONS[requested_attention(encoder)])
-    except SptError:
+            difference = (output - expected).abs().max().item()
+    except (SptError, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:
-        raise SptError(f"{name} does not run on plain input_ids ({error}): prefixes go on text encoders") from error
+        raise SptError(f"{name} does not run on plain input_ids ({error}): {_remedy(encoder)}") from error
     finally:
         set_attention(encoder, implementation)
         if attached(encoder) is None:
             restore_attentions(encoder)
-        for module, mode in training.items():
-            module.training = mode
     if not layers:
         raise SptError(
             f"{name} does not compute its attention through transformers' attention interface: a prefix would have no "
@@ -76,6 +75,40 @@ def self_attentions(encoder: PreTrainedModel) -> list[Layer]:
         )
     if unsupported:
         raise SptError(f"{name} adds {', '.join(sorted(unsupported))} to its attention, which prefixes do not support")
-    if (output - expected).abs().max() > torch.finfo(output.dtype).eps ** 0.5 * expected.abs().max():
+    if difference > tolerance(expected):
         raise SptError(f"{name}'s attention does more than prefix attention reproduces: its own output would change")
     return layers
+
+
+def _remedy(encoder: PreTrainedModel) -> str:
+    """What to do about an encoder that does not run."""
+    parameters = list(encoder.parameters())
+    if any(parameter.is_meta for parameter in parameters):
+        return "it has weights on the meta device, which are no numbers: load them with from_pretrained"
+    other = {str(p.dtype).removeprefix("torch.") for p in parameters} - {"float32", "float64", "float16", "bfloat16"}
+    if other:
+        return f"it has weights of type {', '.join(sorted(other))}: load it without quantization"
+    return "prefixes go on text encoders"
+
+
+def few_tokens(encoder: PreTrainedModel) -> Tensor:
+    """Ids of a few tokens to run the encoder on, [1, length]."""
+    return torch.arange(PROBE_LENGTH, device=encoder.device).unsqueeze(0) % encoder.config.vocab_size
+
+
+@contextmanager
+def in_evaluation(encoder: PreTrainedModel) -> Iterator[None]:
+    """Have the encoder compute without dropout, gradients and autocast until the block ends."""
+    training = {module: module.training for module in encoder.modules()}
+    try:
+        with torch.no_grad(), torch.autocast(encoder.device.type, enabled=False):
+            encoder.eval()
+            yield
+    finally:
+        for module, mode in training.items():
+            module.training = mode
+
+
+def tolerance(output: Tensor) -> float:
+    """How much a correct computation of the encoder's output may differ from this one."""
+    return torch.finfo(output.dtype).eps ** 0.5 * output.abs().max().item()

@@ -14,37 +14,61 @@ log = logging.getLogger(__name__)
 def freeze(model: nn.Module) -> None:
     """Freeze the encoder of `model`, but not prefixes or LoRA on it, and not weights missing from its checkpoint.
 
-    Missing weights (a pooler) are random: they are trained, and a warning names them.
+    Missing weights (a pooler) are random: they are trained unless `missing_pooler` is "frozen"; a warning names them.
     """
-    missing = missing_from_checkpoint(model)
+    missing, kept = missing_from_checkpoint(model), kept_pooler(model)
     for name, parameter in encoder_of(model).named_parameters():
         if not is_added(name):
-            parameter.requires_grad_(name in missing)
+            parameter.requires_grad_(name in missing and name not in kept)
+    warn_of_missing(model)
+
+
+def warn_of_missing(model: nn.Module) -> None:
+    """Log which weights its checkpoint lacked, and whether they train."""
+    encoder, missing = encoder_of(model), missing_from_checkpoint(model)
+    if missing:
+        trains = any(encoder.get_parameter(name).requires_grad for name in missing)
+        log.warning(
+            "%s not in the checkpoint %r: initialised at random, %s",
+            *(", ".join(missing), encoder.name_or_path, "hence trained" if trains else "and frozen there"),
+        )
+
+
+def kept_pooler(model: nn.Module) -> dict[str, nn.Parameter]:
+    """By name in the encoder, the pooler's parameters that its checkpoint lacked and `missing_pooler` freezes."""
+    if getattr(model, "missing_pooler", None) != "frozen":
+        return {}
+    return {n: encoder_of(model).get_parameter(n) for n in missing_from_checkpoint(model) if n.startswith("pooler.")}
+
+
+def missing_pooler(model: TaskModel) -> str | None:
+    """Whether a pooler that the checkpoint lacked is "trained" or "frozen"; None if it has one, or none is used."""
+    missing = [name for name in missing_from_checkpoint(model) if name.startswith("pooler.")]
+    if not missing:
+        return None
+    return "trained" if any(model.encoder.get_parameter(name).requires_grad for name in missing) else "frozen"
 
 
 def missing_from_checkpoint(model: nn.Module) -> list[str]:
-    """The names of the encoder's parameters that `model` uses and its checkpoint lacked; a warning names them.
+    """The names of the encoder's parameters that `model` uses and its checkpoint lacked: they are random.
 
     Empty if the whole encoder was made from a configuration, without a checkpoint.
     """
     encoder = encoder_of(model)
     backbone = {name: p for name, p in encoder.named_parameters() if not is_added(name)}
-    # transformers marks the parameters that it loads
-    missing = [name for name, p in backbone.items() if not getattr(p, "_is_hf_initialized", False)]
+    # transformers marks the parameters that it loads; quantization makes others of a class of its own out of them
+    missing = [
+        name
+        for name, p in backbone.items()
+        if type(p) is nn.Parameter and p.is_floating_point() and not getattr(p, "_is_hf_initialized", False)
+    ]
     if len(missing) == len(backbone):
         # No checkpoint, or a copy, which loses the marks. A pooler whose biases are all 0 has not been trained.
         pooler = [name for name in backbone if name.startswith("pooler.")]
         biases = [backbone[name] for name in pooler if name.endswith("bias")]
         untrained = encoder.name_or_path and biases and not any(bias.any() for bias in biases)
         missing = pooler if untrained else []
-    missing = [name for name in missing if name not in getattr(model, "unused_parameters", ())]
-    if missing:
-        log.warning(
-            "%s not in the checkpoint %r: initialised at random, hence trained, not frozen",
-            ", ".join(missing),
-            encoder.name_or_path,
-        )
-    return missing
+    return [name for name in missing if name not in getattr(model, "unused_parameters", ())]
 
 
 def is_added(parameter_name: str) -> bool:

@@ -4,38 +4,57 @@ P-tuning v2 and PEFT pass the prefix as a cache of keys and values, after which 
 prefix_length. `PrefixConfig.shift_positions` reproduces that; `PrefixConfig.position_shift` is by how much.
 """
 
-import inspect
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from spt.errors import SptError
+from spt.modeling.find_self_attentions import PROBE_LENGTH, few_tokens, in_evaluation, tolerance
 from spt.modeling.prefix_parameters import attached
 
 
 def longest_input(encoder: PreTrainedModel) -> int | None:
     """The most tokens the encoder takes: its positions, less those that they are shifted by. None: no limit."""
     positions: int | None = getattr(encoder.config, "max_position_embeddings", None)
-    table = getattr(getattr(encoder, "embeddings", None), "position_embeddings", None)
-    if isinstance(table, nn.Embedding):  # RoBERTa's first rows are for padding
-        positions = table.num_embeddings - (0 if table.padding_idx is None else table.padding_idx + 1)
     config = attached(encoder)
     shift = 0 if config is None else config.position_shift
-    return None if positions is None else positions - shift
+    return None if positions is None else positions - (first_position(encoder) or 0) - shift
 
 
-def can_shift_positions(encoder: PreTrainedModel) -> bool:
-    """Whether the encoder takes position ids, and counts them from 0 or as RoBERTa does."""
-    if "position_ids" not in inspect.signature(encoder.forward).parameters:
-        return False
-    embeddings: Any = getattr(encoder, "embeddings", None)
-    if not hasattr(embeddings, "position_embeddings") or hasattr(embeddings, "create_position_ids_from_input_ids"):
-        return True
-    return (
-        isinstance(embeddings.position_embeddings, nn.Embedding) and embeddings.position_embeddings.padding_idx is None
-    )
+def first_position(encoder: PreTrainedModel) -> int | None:
+    """The position id that the encoder gives to the first token; None if position ids change nothing in it.
+
+    BERT and most others count tokens from 0. RoBERTa counts those that are not padding from the padding token's id + 1.
+    The encoder runs on a few tokens, without position ids and with both kinds; it keeps what was found.
+    """
+    if "first_position" not in encoder.__dict__:
+        encoder.__dict__["first_position"] = _probe_first_position(encoder)
+    return encoder.__dict__["first_position"]
+
+
+def _probe_first_position(encoder: PreTrainedModel) -> int | None:
+    tokens, padding = few_tokens(encoder), getattr(encoder.config, "pad_token_id", None)
+    tokens = tokens[tokens != padding].unsqueeze(0)
+    positions = torch.arange(tokens.shape[1], device=tokens.device).unsqueeze(0)
+
+    def output(**position_ids: Tensor) -> Tensor:
+        return encoder(input_ids=tokens, attention_mask=torch.ones_like(tokens), **position_ids).last_hidden_state
+
+    with in_evaluation(encoder):
+        try:
+            own = output()
+            if torch.equal(output(position_ids=positions.flip(1)), own):
+                return None
+        except (TypeError, ValueError):  # it takes no position ids, or not token ids alone
+            return None
+        starts = [0]
+        if padding is not None and padding + PROBE_LENGTH < encoder.config.max_position_embeddings:
+            starts.append(padding + 1)
+        differences = [(output(position_ids=positions + start) - own).abs().max().item() for start in starts]
+    closest = min(differences)
+    return starts[differences.index(closest)] if closest <= tolerance(own) else None
 
 
 def shifted_position_ids(encoder: PreTrainedModel, inputs: dict[str, Any], shift: int) -> Tensor:
@@ -52,9 +71,10 @@ def shifted_position_ids(encoder: PreTrainedModel, inputs: dict[str, Any], shift
             f"an input of {length} tokens is longer than {limit}, the encoder's positions less the {shift} "
             "that shift_positions moves them by: shorten the input or the prefix"
         )
-    embeddings: Any = getattr(encoder, "embeddings", None)
-    if hasattr(embeddings, "create_position_ids_from_input_ids"):  # RoBERTa counts the tokens that are not padding
-        if input_ids is None:
-            raise SptError("shift_positions needs input_ids here: inputs_embeds do not show where the padding is")
-        return embeddings.create_position_ids_from_input_ids(input_ids, embeddings.padding_idx, shift)
-    return torch.arange(shift, shift + length, device=text.device).expand(text.shape[0], -1)
+    if not first_position(encoder):
+        return torch.arange(shift, shift + length, device=text.device).expand(text.shape[0], -1)
+    if input_ids is None:
+        raise SptError("shift_positions needs input_ids here: inputs_embeds do not show where the padding is")
+    padding: int = encoder.config.pad_token_id  # RoBERTa counts the tokens that are not padding
+    counted = (input_ids != padding).long()
+    return (counted.cumsum(1) + shift) * counted + padding

@@ -170,10 +170,21 @@ class Attachment:
 
 
 def encoder_of(model: nn.Module) -> PreTrainedModel:
-    """The encoder of a TaskModel, or the encoder itself."""
+    """The encoder of a TaskModel, or the encoder itself.
+
+    Raises:
+        SptError: if `model` is something else, such as a model with a head, or a wrapper (of PEFT, of torch.compile).
+    """
     encoder = model if isinstance(model, PreTrainedModel) else getattr(model, "encoder", None)
     if not isinstance(encoder, PreTrainedModel):
-        raise SptError(f"{type(model).__name__} is neither a TaskModel nor a transformers PreTrainedModel")
+        parts = model.modules() if isinstance(model, nn.Module) else ()
+        inside = next((f"the {type(part).__name__} in it" for part in parts if isinstance(part, PreTrainedModel)), None)
+        raise SptError(
+            f"{type(model).__name__} is neither a TaskModel nor a transformers PreTrainedModel: "
+            f"pass {inside or 'what AutoModel.from_pretrained returns'}"
+        )
+    if encoder.base_model is not encoder:
+        raise SptError(f"{type(encoder).__name__} has a head of its own: pass its encoder, model.base_model")
     return encoder
 
 

@@ -2,23 +2,39 @@
 
 import hashlib
 import json
-import re
+import logging
 import threading
+from functools import cache
 from inspect import signature
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import try_to_load_from_cache
+from huggingface_hub import HfApi, file_exists, hf_hub_download, try_to_load_from_cache
+from omegaconf import OmegaConf
+from tokenizers import normalizers
 from tokenizers.processors import Sequence, TemplateProcessing
-from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from torch import nn
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers.utils import logging as transformers_logging
 
-from spt.errors import SptError, hub_cache_unwritable, nearest
-from spt.paths import local_path
+from spt.errors import SptError, nearest
+from spt.hub_errors import hub_error
+from spt.paths import CONF, local_path
+
+log = logging.getLogger(__name__)
 
 DTYPES = ("float32", "bfloat16", "float16", "float64")
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
+HEAD_SETTINGS = ("name", "pooling", "missing_pooler")  # of conf/model, for others than `load_backbone`
 
 # Texts that tokenizers treat differently: case, accents (one character, or two), width, ligatures, spaces and control
 # characters, punctuation, numbers, scripts, words that are not in a vocabulary.
@@ -52,7 +68,8 @@ def load_backbone(
 
     Args:
         name_or_path: a hub id, or a folder with config.json, model.safetensors and the tokenizer's files.
-        revision: branch, tag or commit on the hub.
+        revision: branch, tag or commit on the hub. Where "main" has no safetensors, the pull request that the hub's
+            conversion bot has opened is loaded, and a warning names it.
         attn_implementation: "sdpa" (fused) or "eager" (the equation as it is written).
         dtype: of the weights, one of DTYPES.
         config: entries of the model's configuration to replace, such as hidden_dropout_prob.
@@ -74,39 +91,71 @@ def load_backbone(
         raise SptError(f"model.revision={revision!r} is for a model on the hub, and {name_or_path!r} is a folder")
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
+    revision = commit_of(name_or_path, revision) or revision
     encoder = _load_encoder(name_or_path, revision, attn_implementation, getattr(torch, dtype), config or {})
     text_tokenizer = load_tokenizer(name_or_path, revision, tokenizer, split_into_words)
-    tokens, embeddings = text_tokenizer.vocab_size, len(encoder.get_input_embeddings().weight)  # type: ignore[arg-type]
-    if tokens <= len(text_tokenizer.all_special_ids):
+    embeddings = _number_of_embeddings(encoder)
+    if text_tokenizer.vocab_size <= len(text_tokenizer.all_special_ids):
         raise SptError(f"the tokenizer of {name_or_path!r} has no vocabulary: tokenizer.json is missing")
-    if tokens > embeddings:
-        raise SptError(f"{name_or_path!r} does not fit its tokenizer: {tokens} tokens, and embeddings for {embeddings}")
+    token, number = max(text_tokenizer.get_vocab().items(), key=lambda item: item[1])
+    if number >= embeddings:
+        added = token in text_tokenizer.get_added_vocab()
+        remedy = ": it was added without model.resize_token_embeddings(len(tokenizer))" if added else ""
+        raise SptError(
+            f"{name_or_path!r} does not fit its tokenizer, whose token {token!r} has the number {number}, and there "
+            f"are embeddings for {embeddings}{remedy}"
+        )
     return encoder, text_tokenizer
 
 
+def _number_of_embeddings(encoder: PreTrainedModel) -> int:
+    try:
+        table = encoder.get_input_embeddings()
+    except NotImplementedError:
+        table = None
+    if not isinstance(table, nn.Embedding):
+        raise SptError(f"{type(encoder).__name__} has no embeddings of tokens: choose a model of text")
+    return table.num_embeddings
+
+
 def backbone_settings(model: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of `load_backbone` in a config of `conf/model`, which also has a name and the head's pooling."""
-    return {key: value for key, value in model.items() if key not in ("name", "pooling")}
+    """The arguments of `load_backbone` in a config of `conf/model`, which also has settings of the head.
+
+    The revision that a file of `conf/model` pins is left out where another name_or_path replaces the file's own.
+    """
+    settings = {key: value for key, value in model.items() if key not in HEAD_SETTINGS}
+    path = CONF / "model" / f"{model.get('name')}.yaml"
+    shipped: Any = OmegaConf.load(path) if path.is_file() else {}
+    is_another = settings.get("name_or_path") != shipped.get("name_or_path")
+    if is_another and settings.get("revision") == shipped.get("revision"):
+        settings.pop("revision", None)
+    return settings
 
 
 def load_tokenizer(
     name_or_path: str, revision: str = "main", options: dict[str, Any] | None = None, split_into_words: bool = False
 ) -> PreTrainedTokenizerBase:
     """The tokenizer of `load_backbone`, which has the same arguments."""
-    spaces = {"add_prefix_space": True} if split_into_words else {}
     reserved = signature(PreTrainedTokenizerBase.from_pretrained).parameters.keys() & (options or {}).keys()
     if reserved:
         raise SptError(f"model.tokenizer.{min(reserved)} is not for a run to set: it says where tokenizers come from")
     try:
         tokenizer = AutoTokenizer.from_pretrained(
-            _source(name_or_path), revision=revision, trust_remote_code=False, **spaces | (options or {})
+            _source(name_or_path), revision=revision, trust_remote_code=False, **options or {}
         )
     except Exception as error:
         raise _cannot_load("tokenizer", name_or_path, error) from error
+    if not tokenizer.is_fast:
+        raise SptError(
+            f"the tokenizer of {name_or_path!r}, {type(tokenizer).__name__}, is written in Python alone and does not "
+            "say which word a token is of: choose a model with a tokenizer.json"
+        )
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     tokenizer.padding_side = "right"
     _separate_pairs(tokenizer)
+    if split_into_words:
+        _mark_words(tokenizer)
     return tokenizer
 
 
@@ -136,7 +185,7 @@ def _load_encoder(
                 output_loading_info=True,
             )
     except Exception as error:
-        if isinstance(error, ValueError) and re.search("attention implementation|attn_implementation", str(error)):
+        if not _can_be_built(config, attn_implementation) and _can_be_built(config, "eager"):
             others = "eager" if attn_implementation == "sdpa" else "sdpa or eager"
             raise SptError(
                 f"{source!r} does not support model.attn_implementation={attn_implementation!r}: choose {others}"
@@ -154,6 +203,16 @@ def _load_encoder(
     return encoder
 
 
+def _can_be_built(config: PreTrainedConfig, attn_implementation: str) -> bool:
+    """Whether there is a model of this configuration with this attention; it is made without memory for weights."""
+    try:
+        with torch.device("meta"):
+            AutoModel.from_config(config, attn_implementation=attn_implementation, trust_remote_code=False)
+    except (ValueError, ImportError):
+        return False
+    return True
+
+
 def _source(name_or_path: str) -> str:
     """The path of a folder with a model, or the hub id itself."""
     if not is_local(name_or_path):
@@ -165,16 +224,13 @@ def _source(name_or_path: str) -> str:
 
 
 def _cannot_load(what: str, name_or_path: str, error: Exception) -> SptError:
-    if not is_local(name_or_path) and (unwritable := hub_cache_unwritable(error)):
-        return unwritable
-    remedy = (
-        "The folder must hold config.json, model.safetensors and the tokenizer's files"
-        if is_local(name_or_path)
-        else "Check model.name_or_path and model.revision, where there must be a model.safetensors; without a network, "
-        "HF_HUB_OFFLINE=1 uses earlier downloads, or set model.name_or_path to a folder with the model"
-    )
-    reason = next(iter(str(error).strip().splitlines()), "")
-    return SptError(f"cannot load the {what} {name_or_path!r} ({type(error).__name__}: {reason}). {remedy}")
+    message = f"cannot load the {what} {name_or_path!r}"
+    if is_local(name_or_path):
+        reason = next(iter(str(error).strip().splitlines()), "")
+        needed = "The folder must hold config.json, model.safetensors and the tokenizer's files"
+        return SptError(f"{message} ({type(error).__name__}: {reason}). {needed}")
+    settings = "model.name_or_path and model.revision, where there must be a model.safetensors"
+    return hub_error(message, name_or_path, error, settings, "set model.name_or_path to a folder with the model")
 
 
 def _separate_pairs(tokenizer: PreTrainedTokenizerBase) -> None:
@@ -191,6 +247,17 @@ def _separate_pairs(tokenizer: PreTrainedTokenizerBase) -> None:
     )
     own = backend.post_processor
     backend.post_processor = separated if own is None else Sequence([own, separated])
+
+
+def _mark_words(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Put a space before each word of a list where the tokenizer knows words by the space before them (byte-level BPE).
+
+    add_prefix_space is not for this: some tokenizers ignore it (ModernBERT), and Qwen's puts spaces inside words, too.
+    """
+    if tokenizer("a a")["input_ids"] != tokenizer(["a", "a"], is_split_into_words=True)["input_ids"]:
+        backend = tokenizer.backend_tokenizer
+        space = normalizers.Prepend(" ")
+        backend.normalizer = space if backend.normalizer is None else normalizers.Sequence([backend.normalizer, space])
 
 
 def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
@@ -227,6 +294,46 @@ def weights_hash(name_or_path: str) -> str | None:
 
 
 def commit_of(name_or_path: str, revision: str) -> str | None:
-    """The hub's commit that a model was loaded from; None for a folder."""
-    config = None if is_local(name_or_path) else try_to_load_from_cache(name_or_path, "config.json", revision=revision)
-    return Path(config).parent.name if isinstance(config, str) else None
+    """The hub's commit that a model is loaded from, weights, configuration and tokenizer; None for a folder.
+
+    Raises:
+        SptError: if the hub does not have it, or cannot be asked.
+    """
+    if is_local(name_or_path):
+        return None
+    try:
+        return _commit_with_weights(name_or_path, revision)
+    except Exception as error:
+        raise _cannot_load("model", name_or_path, error) from error
+
+
+@cache
+def _commit_with_weights(repository: str, revision: str) -> str:
+    commit = _commit(repository, revision)
+    if revision != "main" or _has_weights(repository, commit) or (converted := _converted(repository)) is None:
+        return commit
+    commit = _commit(repository, converted)
+    log.warning(
+        "%s has no safetensors on main: those of %s are loaded, a pull request of the hub's conversion bot. "
+        "model.revision=%s pins them, also for HF_HUB_OFFLINE=1",
+        *(repository, converted, commit),
+    )
+    return commit
+
+
+def _commit(repository: str, revision: str) -> str:
+    return Path(hf_hub_download(repository, "config.json", revision=revision)).parent.name
+
+
+def _has_weights(repository: str, commit: str) -> bool:
+    is_cached = any(isinstance(try_to_load_from_cache(repository, name, revision=commit), str) for name in WEIGHTS)
+    return is_cached or any(file_exists(repository, name, revision=commit) for name in WEIGHTS)
+
+
+def _converted(repository: str) -> str | None:
+    """The open pull request of the hub's conversion bot that adds safetensors to a repository's files."""
+    requests = HfApi().get_repo_discussions(
+        repository, author="SFconvertbot", discussion_type="pull_request", discussion_status="open"
+    )
+    references = (request.git_reference for request in requests)
+    return next((each for each in references if each and _has_weights(repository, each)), None)

@@ -12,9 +12,11 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.modeling_utils import ModuleUtilsMixin
 
 from spt.errors import SptError, is_count, nearest
+from spt.modeling.prefix_parameters import encoder_of
 
 TaskType = Literal["sentence", "regression", "choice", "token"]
 Pooling = Literal["pooler", "first", "mean", "last"]
+MissingPooler = Literal["trained", "frozen"]
 IGNORED = -100  # the label of a token that does not count
 # The families' names for the dropout before the classifier; the first one that is set is used.
 DROPOUT = (
@@ -45,6 +47,8 @@ class TaskModel(ModuleUtilsMixin, nn.Module):
             depends.
         pooling: how a text becomes a vector: the encoder's own "pooler", as in the authors' code (for RoBERTa too), the
             "first" or "last" token, or the "mean" over tokens.
+        missing_pooler: what methods that freeze the encoder do with a pooler that its checkpoint lacks, which starts at
+            random numbers (RoBERTa's): "trained", or "frozen" as in the published runs.
 
     Raises:
         SptError: if an argument is not one of these, or the encoder has no pooler and pooling is "pooler".
@@ -54,31 +58,44 @@ class TaskModel(ModuleUtilsMixin, nn.Module):
     accepts_loss_kwargs = False
 
     def __init__(
-        self, encoder: PreTrainedModel, task_type: TaskType, num_labels: int, pooling: Pooling = "pooler"
+        self,
+        encoder: PreTrainedModel,
+        task_type: TaskType,
+        num_labels: int,
+        pooling: Pooling = "pooler",
+        missing_pooler: MissingPooler = "trained",
     ) -> None:
         super().__init__()
-        for name, value, known in (("task_type", task_type, TaskType), ("pooling", pooling, Pooling)):
+        for name, value, known in (
+            ("task_type", task_type, TaskType),
+            ("pooling", pooling, Pooling),
+            ("missing_pooler", missing_pooler, MissingPooler),
+        ):
             if value not in get_args(known):
                 raise SptError(f"unknown {name} {value!r}: {nearest(value, get_args(known))}")
         if not is_count(num_labels):
             raise SptError(f"num_labels must be a whole number of at least 1, not {num_labels!r}")
         if task_type == "regression" and num_labels != 1:
             raise SptError(f"a regression has one number: num_labels must be 1, not {num_labels}")
-        if encoder.base_model is not encoder:
-            raise SptError(f"{type(encoder).__name__} has a head of its own: a TaskModel takes the encoder (AutoModel)")
+        if encoder_of(encoder) is not encoder:
+            raise SptError(f"{type(encoder).__name__} has an encoder: a TaskModel takes that encoder, model.encoder")
         pooler = getattr(encoder, "pooler", None)
         reads_pooler = task_type != "token" and pooling == "pooler"
         if reads_pooler and pooler is None:
             raise SptError(f"{type(encoder).__name__} has no pooler: choose pooling first, mean or last")
         pooler_parameters = {name for name, _ in encoder.named_parameters() if name.startswith("pooler.")}
         self.unused_parameters = set() if reads_pooler else pooler_parameters
+        hidden_size = getattr(encoder.config, "hidden_size", None)
+        if hidden_size is None:
+            raise SptError(f"{type(encoder).__name__} has several models in it: a TaskModel takes its text encoder")
         self.encoder = encoder
+        self.missing_pooler = missing_pooler
         self.task_type, self.num_labels, self.pooling = task_type, num_labels, pooling
         # A decoder would cache keys and values for tokens that are never generated.
         self._encoder_options = {"use_cache": False} if "use_cache" in signature(encoder.forward).parameters else {}
         rates = (getattr(encoder.config, name, None) for name in DROPOUT)
         self.dropout = nn.Dropout(next((rate for rate in rates if rate is not None), 0.0))
-        self.classifier = nn.Linear(encoder.config.hidden_size, 1 if task_type == "choice" else num_labels)
+        self.classifier = nn.Linear(hidden_size, 1 if task_type == "choice" else num_labels)
         self.classifier.to(encoder.device, torch.promote_types(encoder.dtype, torch.float32))
         nn.init.normal_(self.classifier.weight, std=0.02)
         nn.init.zeros_(self.classifier.bias)
@@ -128,7 +145,10 @@ class TaskModel(ModuleUtilsMixin, nn.Module):
             vectors = self._pool(encoded, inputs.get("attention_mask"))
         elif starts is not None:
             vectors = _rolled(vectors, -starts)
-        logits = self.classifier(self.dropout(vectors).to(self.classifier.weight.dtype))
+        weight = self.classifier.weight
+        if isinstance(weight, Tensor):  # it is a method of a classifier with dynamic quantization, which takes float32
+            vectors = vectors.to(weight.dtype)
+        logits = self.classifier(self.dropout(vectors))
         if self.task_type == "choice":
             logits = logits.view(shape)
         output = SequenceClassifierOutput(
@@ -142,14 +162,18 @@ class TaskModel(ModuleUtilsMixin, nn.Module):
     def gradient_checkpointing_enable(self, gradient_checkpointing_kwargs: dict | None = None, **options: Any) -> None:
         """Recompute the encoder's layers in the backward pass instead of keeping their activations.
 
-        The arguments are those of transformers' `activation_checkpointing_enable`.
+        The arguments are those of transformers' method, whose name was `gradient_checkpointing_enable` until 5.22.
 
         Raises:
             SptError: if transformers does not support it for this encoder.
         """
-        if not self.encoder.supports_gradient_checkpointing:
-            raise SptError(f"transformers has no gradient checkpointing for {type(self.encoder).__name__}: turn it off")
-        self.encoder.activation_checkpointing_enable(gradient_checkpointing_kwargs, **options)
+        renamed = getattr(self.encoder, "activation_checkpointing_enable", None)
+        enable = renamed or self.encoder.gradient_checkpointing_enable
+        try:
+            enable(gradient_checkpointing_kwargs, **options)
+        except ValueError as error:
+            name = type(self.encoder).__name__
+            raise SptError(f"transformers has no gradient checkpointing for {name}: turn it off") from error
 
     def _pool(self, encoded: Any, attention_mask: Tensor | None) -> Tensor:
         hidden = encoded.last_hidden_state

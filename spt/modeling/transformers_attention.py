@@ -100,10 +100,7 @@ def requested_attention(encoder: PreTrainedModel) -> str:
 
 def set_attention(encoder: PreTrainedModel, implementation: str) -> None:
     """Have the encoder call the attention registered as `implementation`."""
-    if encoder._can_set_attn_implementation():
-        encoder.set_attn_implementation(implementation)
-    else:  # transformers does not dispatch this encoder: the replaced attentions (deberta_mpnet_attention) read this
-        encoder.config._attn_implementation_internal = implementation
+    encoder.config._attn_implementation = implementation
 
 
 def _attend_or_observe(*args: Any, **kwargs: Any) -> tuple[Tensor, Tensor | None]:

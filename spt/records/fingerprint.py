@@ -6,11 +6,14 @@ from pathlib import Path
 from typing import Any
 
 NOT_IN_FINGERPRINT = ("output_dir", "logger", "force", "recipe", "runs_per_gpu")
+LEFT_OUT_IF_NULL = ("missing_pooler",)  # of the model, so that runs of earlier versions keep their folders
 
 
 def settings(config: dict[str, Any]) -> dict[str, Any]:
     """The part of a resolved config that can change a result: without output_dir and the like, and class paths."""
-    return without_targets({key: value for key, value in config.items() if key not in NOT_IN_FINGERPRINT})
+    kept = {key: value for key, value in config.items() if key not in NOT_IN_FINGERPRINT}
+    model = {key: value for key, value in config["model"].items() if value is not None or key not in LEFT_OUT_IF_NULL}
+    return without_targets(kept | {"model": model})
 
 
 def without_targets(value: Any) -> Any:

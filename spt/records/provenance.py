@@ -15,6 +15,7 @@ import torch
 
 from spt import __version__
 from spt.numerics_version import NUMERICS
+from spt.paths import CHECKOUT
 
 PACKAGES = (
     *("torch", "transformers", "accelerate", "datasets", "tokenizers", "safetensors", "numpy"),
@@ -50,7 +51,7 @@ def hardware() -> dict[str, Any]:
 
 def _processor() -> str | None:
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return platform.processor() or None
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), None)
@@ -65,14 +66,14 @@ class PeakMemory:
             torch.cuda.reset_peak_memory_stats()
         else:
             with suppress(OSError):
-                Path("/proc/self/clear_refs").write_text("5")  # resets the peak of resident memory (VmHWM)
+                Path("/proc/self/clear_refs").write_bytes(b"5")  # resets the peak of resident memory (VmHWM)
 
     def bytes(self) -> int:
         """The peak so far."""
         if self.cuda:
             return torch.cuda.max_memory_allocated()
         try:
-            status = Path("/proc/self/status").read_text().splitlines()
+            status = Path("/proc/self/status").read_text(encoding="utf-8", errors="replace").splitlines()
             return 1024 * next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
         except OSError:  # no /proc: macOS, which counts bytes, not KiB
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -80,15 +81,20 @@ class PeakMemory:
 
 
 def git_state() -> dict[str, Any]:
-    """The commit of this code and whether the working tree differs from it, outside `results/`; None without git."""
+    """The commit of this code and whether the working tree differs from it, outside `results/`.
+
+    None without git, and where the package is installed: a repository around it is another's.
+    """
+    if CHECKOUT is None:
+        return {"commit": None, "dirty": None}
     commit = _git("rev-parse", "HEAD")
     changes = _git("status", "--porcelain", "--", ":/", ":(top,exclude)results")
     return {"commit": commit, "dirty": None if commit is None else bool(changes)}
 
 
 def _git(*arguments: str) -> str | None:
-    command = ["git", "-C", str(Path(__file__).parent), *arguments]
+    command = ["git", "-C", str(CHECKOUT), *arguments]
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(command, capture_output=True, check=True).stdout.decode(errors="replace").strip()
     except (OSError, subprocess.CalledProcessError):
         return None

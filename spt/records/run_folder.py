@@ -19,26 +19,32 @@ import json
 import re
 import shlex
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from spt import distributed
 from spt.distributed import main_only
 from spt.errors import SptError, is_whole
 from spt.files import remove_leftovers, replacing, write_atomically, written
+from spt.hydra_overrides import escaped, plain
 from spt.records.fingerprint import fingerprint, folder_of
 from spt.records.folder_lock import LOCK, locked
 from spt.records.provenance import hardware, origin, versions
 from spt.records.schema import ADAPTER, CHECKPOINT, CONFIG, FAILURE, HISTORY, LOG, OUTCOMES, RECORD, SCHEMA
 
+FROM_CONFIG = "import sys, spt, omegaconf; spt.train(omegaconf.OmegaConf.load(sys.argv[1]))"
+
 
 class RunFolder:
     """The folder of the run that a config describes: the same config has the same folder.
+
+    Args:
+        config: of `spt.train`.
+        overrides: those that made it, as Hydra reads them; None if it was composed by somebody else.
 
     Attributes:
         config: resolved.
@@ -49,7 +55,8 @@ class RunFolder:
         SptError: where the config has no usable names, seed or output folder.
     """
 
-    def __init__(self, config: DictConfig):
+    def __init__(self, config: DictConfig, overrides: Sequence[str] | None = None):
+        self.overrides = overrides
         self.config: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
         _check(self.config)
         several = {"processes": n} if (n := distributed.count()) > 1 else {}  # the batches of all are one batch
@@ -59,8 +66,9 @@ class RunFolder:
     @property
     def command(self) -> str:
         """The command line that makes this run, whether it was started by itself or as a job of a sweep."""
-        overrides = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
-        return shlex.join([*distributed.launcher(), "-m", "spt.train", *overrides])
+        if self.overrides is None:
+            return shlex.join([*distributed.launcher(), "-c", FROM_CONFIG, str(self.folder / CONFIG)])
+        return shlex.join([*distributed.launcher(), "-m", "spt.train", *map(plain, self.overrides)])
 
     @property
     def adapter(self) -> Path:
@@ -100,10 +108,10 @@ class RunFolder:
         with self._writable():
             self.folder.mkdir(parents=True, exist_ok=True)
             if self.config["force"] or not (self.folder / CHECKPOINT).exists():
-                (self.folder / LOG).write_text("")
+                (self.folder / LOG).write_bytes(b"")
             remove_leftovers(self.folder)
             (self.folder / FAILURE).unlink(missing_ok=True)
-            write_atomically(self.folder / CONFIG, OmegaConf.to_yaml(self.config))
+            write_atomically(self.folder / CONFIG, OmegaConf.to_yaml(escaped(self.config)))
 
     @main_only
     def clear(self) -> None:

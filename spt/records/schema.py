@@ -86,6 +86,7 @@ class FinishedRun(Run):
     trainable_parameters: Count
     trainable_by_group: dict[str, Count]  # prefix, lora, head, backbone
     backbone_parameters: Count | None = None
+    missing_pooler: Literal["trained", "frozen"] | None = None  # of a pooler that the checkpoint lacks
     model_revision: str | None = None  # commit on the hub
     model_sha256: str | None = None  # of a local model's weights
     adapter_bytes: Count | None = None

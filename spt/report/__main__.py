@@ -1,4 +1,7 @@
-"""Write the report, `python -m spt.report`, or show where a number comes from: `cell=superglue/cb/minilm/spt`."""
+"""Write a report, `python -m spt.report`, or show where a number comes from: `cell=superglue/cb/minilm/spt`.
+
+`format=latex` prints a table, and `figures=column` writes the figures, for a paper.
+"""
 
 from omegaconf import DictConfig
 
@@ -7,11 +10,14 @@ from spt.command import command
 
 @command("report")
 def main(config: DictConfig) -> None:
-    """Write the report of the records in `results_dir`, or show where the numbers of one cell come from."""
+    """Write the report of the records in `results_dir`, or its tables and figures for a paper, or explain one cell."""
+    from spt.report.for_print import for_print, is_for_print
     from spt.report.write_report import report, tell
     from spt.reproduce import data_fingerprint
 
-    if config.cell is None:
+    if is_for_print(config):
+        for_print(config, data_fingerprint)
+    elif config.cell is None:
         report(config, data_fingerprint)
     else:
         tell(config, data_fingerprint)

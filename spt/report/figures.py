@@ -1,152 +1,175 @@
 """The figures: learning curves, sweeps and costs."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from functools import partial
-from itertools import cycle
-from typing import Any
+from itertools import chain
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter
 from pandas import DataFrame
 
-from spt.figure_style import COLOURS, DASHES, MARKERS
-from spt.report.number_format import METRICS, QUANTITIES
+from spt.figure_style import GREY, PAGE, Look, looks
+from spt.report.display_names import Names
+from spt.report.figure_layout import (
+    BARS,
+    Drawing,
+    Layout,
+    about_scores,
+    dodged,
+    is_page,
+    legend_of,
+    set_scores,
+    set_swept_values,
+)
+from spt.report.number_format import METRICS, SPLITS
 from spt.report.published_numbers import curve
 from spt.report.runs_frame import DEV
 from spt.report.seed_means import FEWEST_POINTS, unselected
 
-LEGEND = {"loc": "center left", "bbox_to_anchor": (1.01, 0.5)}
+MOST_ROWS = 18  # of a task and model in a figure: more cannot be told apart
 
-Looks = dict[str, dict[str, Any]]  # colour, marker and dashes of each row of a table
+Rows = Mapping[str, tuple[str, Look]]  # the display name and the look of each row
+
+Points = list[tuple[float, float]]  # epochs and scores
+
+Curves = dict[str, tuple[Points, list[list[float]]]]  # by row: what is published, and the score of each epoch by seed
 
 
-def drawings(titles: Mapping[str, str], cells: DataFrame, runs: DataFrame) -> dict[str, Callable[[], Figure]]:
-    """All figures for which there are runs: a function that draws the figure, by the name of its files.
+def drawings(
+    titles: Mapping[str, str], cells: DataFrame, runs: DataFrame, names: Names, width: float = PAGE
+) -> dict[str, Drawing]:
+    """All figures that show more than a point, by the name of their files; none of more than `MOST_ROWS` rows.
 
     Args:
         titles: the titles of the tables, by name.
         cells, runs: the `cells_frame` and `runs_frame` of all tables.
+        names: of tasks, models, rows and settings.
+        width: of the figures, in inches.
     """
-    functions: dict[str, Callable[[], Figure]] = {}
+    found: dict[str, Drawing] = {}
     finished = runs[(runs.role == "seed") & runs.run.notna()]
+    rows = rows_of(cells, names)
     for table, title in titles.items():
-        own, own_runs = cells[(cells.table == table) & (cells.runs > 0)], finished[finished.table == table]
-        looks = looks_of(cells.row[cells.table == table])
+        own, own_runs = cells[(cells.table == table) & (cells.n > 0)], finished[finished.table == table]
+        own = own[own.groupby(["task", "model"]).row.transform("nunique") <= MOST_ROWS]
+        compared = dict[str, DataFrame]()
         for (task, model), group in own.groupby(["task", "model"]):
-            heading = f"{title}: {task}, {model}" + (" (a demo, not a result)" if model == "demo" else "")
-            if group.setting.iloc[0]:
+            place, name = f"{names.task(task)}, {names.model(model)}", f"{table}.{task}.{model}"
+            compared[place] = group[group.quantity == unselected(group.quantity)]
+            if setting := group.setting.iloc[0]:
                 if group.value.nunique() >= FEWEST_POINTS:
-                    functions[f"{table}.{task}.{model}.sensitivity"] = partial(_sensitivity, heading, group, looks)
-            else:
-                of_group = own_runs[(own_runs.task == task) & (own_runs.model == model)]
-                draw = partial(_curves, heading, of_group, group.metric.iloc[0], looks)
-                functions[f"{table}.{task}.{model}.curves"] = draw
-        if own_runs.trainable_parameters.nunique() > 1:
-            functions[f"{table}.cost"] = partial(_costs, title, own, looks)
-    return functions
+                    found[f"{name}.sensitivity"] = _sensitivity_of(
+                        title, place, group, rows, names.setting(setting), width
+                    )
+                continue
+            of_group = own_runs[(own_runs.task == task) & (own_runs.model == model)]
+            curves = _curves_of(of_group, group.metric.iloc[0])
+            if any(len(scores) > 1 for _, by_seed in curves.values() for scores in by_seed):
+                best = group[group.quantity == DEV[0]]
+                draw = partial(_curves, place, best, curves, rows, width)
+                lines = "Thin lines are seeds, thick ones their mean"
+                lines += ", grey ones runs that the authors released" * any(points for points, _ in curves.values())
+                caption = f"{title}: {place}, the dev score of each epoch. {lines}."
+                found[f"{name}.curves"] = Drawing(draw, f"{caption} Of the best epoch: {about_scores({place: best})}")
+        groups = {place: group for place, group in compared.items() if len(group) > 1}
+        if any(group.trainable_parameters.nunique() > 1 for group in groups.values()):
+            caption = f"{title}: the score beside trainable parameters and the seconds of a run."
+            found[f"{table}.cost"] = Drawing(partial(_costs, groups, rows, width), f"{caption} {about_scores(groups)}")
+    return found
 
 
-def looks_of(rows: Iterable[str]) -> Looks:
-    """A combination for each row that no other has, distinct in grey too."""
-    names = list(dict.fromkeys(rows))
-    looks = zip(names, cycle(COLOURS), cycle(MARKERS), strict=False)
-    return {
-        row: {"color": colour, "marker": marker, "linestyle": DASHES[place // len(COLOURS) % len(DASHES)]}
-        for place, (row, colour, marker) in enumerate(looks)
-    }
+def rows_of(cells: DataFrame, names: Names) -> Rows:
+    """The display name and the look of each row of all tables."""
+    return {row: (names.row(row), look) for row, look in looks(cells.row).items()}
 
 
-def empty_figure(rows: int, columns: int) -> tuple[Figure, Any]:
-    """An empty figure and its axes, with room for a legend on the right.
-
-    The margins are fixed, in inches: Matplotlib's layout engines take as long as drawing.
-    """
-    width, height = 2.6 + 4 * columns, 0.4 + 3.2 * rows
-    figure = Figure(figsize=(width, height))
-    figure.subplots_adjust(0.7 / width, 0.55 / height, 1 - 2.6 / width, 1 - 0.7 / height, wspace=0.3, hspace=0.4)
-    return figure, figure.subplots(rows, columns, squeeze=False)
-
-
-def _curves(title: str, runs: DataFrame, metric: str, looks: Looks) -> Figure:
-    """The dev score of each epoch: thin lines are seeds, thick lines their mean, grey lines the authors' runs."""
-    figure, ((axes,),) = empty_figure(1, 1)
+def _curves_of(runs: DataFrame, metric: str) -> Curves:
+    dev = f"dev_{metric}"
+    found: Curves = {}
     for row, group in runs.groupby("row", sort=False):
-        look = looks[row]
-        released = curve(group.task.iloc[0], group.model.iloc[0], row, metric)
+        released = curve(group.task.iloc[0], group.model.iloc[0], str(row), metric)
+        scores = [[100 * epoch[dev] for epoch in run.history if dev in epoch] for run in group.run]
+        found[str(row)] = released, [own for own in scores if own]
+    return found
+
+
+def _curves(place: str, cells: DataFrame, curves: Curves, rows: Rows, width: float) -> Figure:
+    """The dev score of each epoch: thin lines are seeds, thick lines their mean, grey lines the authors' runs."""
+    layout = Layout(width, 1, 1)
+    ((axes,),) = layout.panels
+    drawn = [score for points, by_seed in curves.values() for score in chain(*by_seed, (score for _, score in points))]
+    for order, (row, (released, by_seed)) in enumerate(curves.items()):
+        label, look = rows[row]
         if released:
-            label = f"{row}, authors' run"
-            axes.plot(*zip(*released, strict=True), color="#999999", linewidth=2.5, label=label, zorder=1)
-        dev = f"dev_{metric}"
-        rows = [[row for row in run.history if dev in row] for run in group.run]
-        histories = [[100 * row[dev] for row in epochs] for epochs in rows if epochs]
-        for scores in histories:
-            axes.plot(range(1, len(scores) + 1), scores, color=look["color"], linewidth=0.6, alpha=0.5, zorder=2)
-        if histories:
-            shortest = min(map(len, histories))
-            mean = np.mean([scores[:shortest] for scores in histories], axis=0)
-            label = f"{row} (n = {len(histories)})"
-            style = look | {"linewidth": 1.5, "markersize": 3.5, "markevery": max(1, shortest // 10)}
+            style = {"color": GREY, "linestyle": look["linestyle"], "linewidth": 2, "zorder": 1}
+            axes.plot(*zip(*released, strict=True), **style, label=f"{label}, authors")
+        for scores in by_seed:
+            axes.plot(range(1, len(scores) + 1), scores, color=look["color"], linewidth=0.5, alpha=0.4, zorder=2)
+        if by_seed:
+            shortest = min(map(len, by_seed))
+            mean = np.mean([scores[:shortest] for scores in by_seed], axis=0)
+            apart = max(1, min(len(curves), shortest // 2))  # so that lines which coincide have markers of both
+            style = {**look, "linewidth": 1.3, "markersize": 4, "markevery": (order % apart, apart)}
             axes.plot(range(1, shortest + 1), mean, **style, label=label, zorder=3)
-    axes.set(title=title, xlabel="epoch", ylabel=f"dev {METRICS[metric]}, %")
+    set_scores([(axes, cells)], drawn)
+    axes.set(title=f"{place}: dev", xlabel="epoch", ylabel=f"{METRICS[cells.metric.iloc[0]]}, %")
     axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.legend(**LEGEND)
-    return figure
+    return layout.finish(*legend_of([axes]))
 
 
-def set_swept_values(axes: Any, values: list[float]) -> None:
-    """Put the values of a sweep, in ascending order, on a logarithmic axis; 0 has a place on it."""
-    if positive := [value for value in values if value > 0]:
-        axes.set_xscale("symlog", linthresh=positive[0]) if values[0] <= 0 else axes.set_xscale("log")
-    axes.set_xticks(values, [f"{value:g}" for value in values])
-    axes.minorticks_off()
+def _sensitivity_of(title: str, place: str, cells: DataFrame, rows: Rows, setting: str, width: float) -> Drawing:
+    shown = cells[cells.quantity.isin([DEV[0], unselected(cells.quantity)])]
+    parts = {SPLITS.get(name, name): own for name, own in shown.groupby("quantity", sort=False)}
+    caption = f"{title}: {place}, the score at each value of {setting}. {about_scores(parts)}"
+    return Drawing(partial(_sensitivity, place, shown, rows, setting, width), caption)
 
 
-def _sensitivity(title: str, cells: DataFrame, looks: Looks) -> Figure:
-    """The score at each value of a sweep, mean ± standard deviation: best dev, and a split that selected nothing."""
-    shown = _quantities(cells)
-    figure, (panels,) = empty_figure(1, len(shown))
+def _sensitivity(place: str, cells: DataFrame, rows: Rows, setting: str, width: float) -> Figure:
+    """The score at each value of a sweep: best dev, and a split that selected nothing if there is one."""
+    quantities = dict.fromkeys(cells.quantity)
+    shape = (1, len(quantities)) if is_page(width) else (len(quantities), 1)
+    layout = Layout(width, *shape, share="all")
     values = sorted({*cells.value.astype(float)})
-    for axes, quantity in zip(panels, shown, strict=True):
-        scores = cells[(cells.quantity == quantity) & (cells.n > 0)].assign(x=lambda points: points.value.astype(float))
-        for row, look in looks.items():
+    shown = list(dict.fromkeys(cells.row))
+    panels = []
+    for axes, quantity in zip(layout.panels.flat, quantities, strict=True):
+        scores = cells[cells.quantity == quantity].assign(x=lambda points: points.value.astype(float))
+        for order, row in enumerate(shown):
             points = scores[scores.row == row].sort_values("x")
-            if len(points):
-                style = look | {"capsize": 2, "markersize": 4, "linewidth": 1.2, "label": row}
-                axes.errorbar(points.x, points["mean"], points["std"].fillna(0), **style)
+            label, look = rows[row]
+            style = {**look, **BARS, "transform": dodged(axes, order, len(shown)), "label": label}
+            axes.errorbar(points.x, points["mean"], points["std"].fillna(0), **style)
         set_swept_values(axes, values)
-        axes.set(xlabel=cells.setting.iloc[0].rpartition(".")[2], ylabel=f"{METRICS[cells.metric.iloc[0]]}, %")
-        axes.set_title(QUANTITIES.get(quantity, quantity))
-    panels[-1].legend(**LEGEND)
-    figure.suptitle(title)
-    return figure
+        axes.set(xlabel=setting, title=f"{place}: {SPLITS.get(quantity, quantity)}")
+        panels.append((axes, scores))
+    set_scores(panels)
+    for axes in layout.panels[:, 0]:
+        axes.set_ylabel(f"{METRICS[cells.metric.iloc[0]]}, %")
+    return layout.finish(*legend_of(layout.panels.flat))
 
 
-def _costs(title: str, cells: DataFrame, looks: Looks) -> Figure:
+def _costs(groups: Mapping[str, DataFrame], rows: Rows, width: float) -> Figure:
     """The score, on a split that selected nothing if there is one, against trainable parameters and seconds."""
-    groups = list(cells.groupby(["task", "model"]))
-    figure, panels = empty_figure(len(groups), 2)
-    for (left, right), ((task, model), group) in zip(panels, groups, strict=True):
-        quantity = _quantities(group)[-1]
-        for row, look in looks.items():
-            points = group[(group.row == row) & (group.quantity == quantity) & (group.n > 0)]
-            if len(points):
-                style = {name: look[name] for name in ("color", "marker")}
-                style |= {"linestyle": "none", "capsize": 2, "markersize": 4, "label": row}
-                mean, std = points["mean"], points["std"].fillna(0)
-                left.errorbar(points.trainable_parameters.astype(int), mean, std, **style)
-                right.errorbar(points.seconds_mean, mean, std, points.seconds_std.fillna(0), **style)
+    layout = Layout(width, len(groups), 2, share="row")
+    for (left, right), (place, group) in zip(layout.panels, groups.items(), strict=True):
+        shown = list(dict.fromkeys(group.row))
+        parameters = group.trainable_parameters.astype(int)
         left.set_xscale("log")
-        left.set(xlabel="trainable parameters", title=f"{task}, {model}")
-        right.set(xlabel="seconds a run", title=f"{QUANTITIES.get(quantity, quantity)}, mean ± std")
-        for axes in (left, right):
-            axes.set_ylabel(f"{METRICS[group.metric.iloc[0]]}, %")
-        right.legend(**LEGEND)
-    demo = " (a demo, not a result)" if (cells.model == "demo").any() else ""
-    figure.suptitle(f"{title}: score and cost{demo}")
-    return figure
-
-
-def _quantities(cells: DataFrame) -> list[str]:
-    """Best dev, and a split that selected nothing if there is one."""
-    scored = dict.fromkeys(cells.quantity[cells.n > 0])
-    return list(dict.fromkeys([DEV[0], unselected(scored)]))
+        left.set_xlim(parameters.min() / 2, parameters.max() * 2)
+        left.minorticks_off()
+        left.xaxis.set_major_formatter(EngFormatter(sep=""))  # 10k, 1M
+        for order, row in enumerate(shown):
+            points = group[group.row == row]
+            label, look = rows[row]
+            style = {**look, **BARS, "linestyle": "none", "label": label}
+            mean, std = points["mean"], points["std"].fillna(0)
+            aside = dodged(left, order, len(shown))
+            left.errorbar(parameters[points.index], mean, std, **style, transform=aside)
+            right.errorbar(points.seconds_mean, mean, std, points.seconds_std.fillna(0), **style)
+        set_scores([(left, group), (right, group)])
+        quantity = group.quantity.iloc[0]
+        left.set(xlabel="trainable parameters", ylabel=f"{METRICS[group.metric.iloc[0]]}, %")
+        right.set(xlabel="seconds of a run", xlim=(0, None))
+        left.set_title(f"{place}: {SPLITS.get(quantity, quantity)}", loc="left")
+    return layout.finish(*legend_of(layout.panels.flat))

@@ -6,15 +6,31 @@ from typing import Any
 import pandas as pd
 from pandas import DataFrame
 
-METRICS = {
-    "accuracy": "accuracy",
-    "f1": "F1",
-    "f1a": "F1a",
-    "matthews": "Matthews correlation",
-    "spearman": "Spearman correlation",
-}
+
+class Names(dict[str, str]):
+    """What names are called in print; a name that is not among them as it is."""
+
+    def __missing__(self, name: str) -> str:
+        return name.replace("_", " ")
+
+
+METRICS = Names(
+    accuracy="accuracy",
+    macro_f1="macro F1",
+    f1="F1",
+    f1a="F1a",
+    em="exact match",
+    matthews="Matthews correlation",
+    spearman="Spearman correlation",
+    pearson="Pearson correlation",
+)
 
 QUANTITIES = {"best_dev": "Best dev", "last_dev": "Last epoch on dev", "held_out": "Held out", "test": "Test"}
+
+# What a score is of, where there is room for few words.
+SPLITS = {"best_dev": "dev, best epoch", "last_dev": "dev, last epoch", "held_out": "held-out", "test": "test"}
+
+BASELINES = {"majority": "majority class", "random": "random classes"}  # scores that need no model
 
 NONE, NOT_APPLICABLE = "none", "n/a"
 

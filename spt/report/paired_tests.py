@@ -1,20 +1,32 @@
 """Paired tests between rows of a table: over seeds, over examples, and McNemar's, with Holm's correction."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any, NamedTuple
 
 import numpy as np
 from pandas import DataFrame
-from scipy.stats import binomtest, ttest_rel
+from scipy.stats import binomtest, norm, t, ttest_rel
 
-from spt.records.paired_bootstrap import EQUAL, example_test, kind_of
-from spt.report.runs_frame import CELL
+from spt.records.paired_bootstrap import CONFIDENCE, EQUAL, ExampleTest, example_test, kind_of
+from spt.report.runs_frame import CELL, each_row
 from spt.report.seed_means import unselected
 
 REFERENCE = "prefix_tuning"  # each row is compared with it; in a table without it, with the first row
 
-ALSO_COMPARED = (("spt_sl", "spt"),)
+ALSO_COMPARED = (("spt_sl", "spt"), ("spt", "ungated"))
+
+PLACE = ("profile", "table", "model", "task", "metric", "setting", "value")  # columns of both frames
+
+COLUMNS = (
+    *(*PLACE, "first", "second", "second_value", "label", "quantity", "are_done", "seeds", "examples", "mcnemar"),
+    *("untested", "detectable", "marks"),
+)
+
+MOST_COMPARISONS = 100  # of a table that is tested over examples: each takes some 30 ms
+
+POWER = 0.8  # of the tests at a difference that is called detectable
 
 
 class SeedTest(NamedTuple):
@@ -23,12 +35,14 @@ class SeedTest(NamedTuple):
     Attributes:
         n: the number of seeds that both have.
         difference: the mean of the first minus the second; None if they share no seed.
+        std: the sample standard deviation of the differences; None if they share at most one seed.
         p: None if there is no test: one seed, or the same nonzero difference at every seed.
         identical: whether the scores are equal at every seed.
     """
 
     n: int
     difference: float | None
+    std: float | None
     p: float | None
     identical: bool
 
@@ -36,52 +50,85 @@ class SeedTest(NamedTuple):
 def paired_tests(cells: DataFrame, runs: DataFrame) -> DataFrame:
     """A row per comparison between two cells of a table that share a seed.
 
-    Columns: `profile`, `model`, `task`, `metric`, `label` (what is subtracted from what), `quantity`, `are_done`
-    (whether both cells have all their runs), `seeds` (a `SeedTest`, in points), `examples` (an `ExampleTest`, or None
-    if the runs used different data), `mcnemar` (its p per seed, empty unless outcomes are right or wrong), and the
-    p-values corrected for the number of rows, `seeds_p` and `examples_p`.
+    Columns: `profile`, `table`, `model`, `task`, `metric`, `first`, `second` (the rows of the two cells), `setting`,
+    `value`, `second_value` (what is swept, and its values), `label` (what is subtracted from what), `quantity`,
+    `are_done` (whether both cells have all their runs), `seeds` (a `SeedTest`, in points), `examples` (an
+    `ExampleTest`, or None for the reason `untested`: "other data", or "not tested" among more than `MOST_COMPARISONS`),
+    `mcnemar` (its p per seed, empty unless outcomes are right or wrong), `detectable` (see there), `marks` (of both
+    cells), and the p-values corrected for the number of rows, `seeds_p` and `examples_p`.
 
     Args:
         cells: the `cells_frame` of one table.
         runs: its `runs_frame`.
     """
     own = runs[(runs.role == "seed") & runs.run.notna()]
-    by_seed = {(row.profile, row.cell, row.seed): row.run for row in own.itertuples()}
-    scores = {(row.profile, row.cell, row.quantity): row.scores for row in cells[cells.n > 0].itertuples()}
-    rows = []
+    by_seed = {(row.profile, row.cell, row.seed): row.run for row in each_row(own)}
+    scores: dict[tuple[str, str], dict[str, dict[int, float]]] = {}
+    for row in each_row(cells[cells.n > 0]):
+        scores.setdefault((row.profile, row.cell), {})[row.quantity] = row.scores
+    rows, compared = [], []
     for first, second in _pairs(cells):
-        quantities = [name for *cell, name in scores if cell == [first.profile, first.cell]]
-        quantity = unselected(name for name in quantities if (second.profile, second.cell, name) in scores)
-        a, b = (scores.get((cell.profile, cell.cell, quantity), {}) for cell in (first, second))
+        of_first, of_second = (scores.get((cell.profile, cell.cell), {}) for cell in (first, second))
+        quantity = unselected(name for name in of_first if name in of_second)
+        a, b = of_first.get(quantity, {}), of_second.get(quantity, {})
         if seeds := [seed for seed in a if seed in b]:
-            pairs = [[by_seed[cell.profile, cell.cell, seed] for seed in seeds] for cell in (first, second)]
+            compared.append([[by_seed[cell.profile, cell.cell, seed] for seed in seeds] for cell in (first, second)])
             rows.append(
                 {
-                    **{name: getattr(first, name) for name in ("profile", "model", "task", "metric")},
+                    **{name: getattr(first, name) for name in PLACE},
+                    "first": first.row,
+                    "second": second.row,
+                    "second_value": second.value,
                     "label": _label(first, second),
                     "quantity": quantity,
                     "are_done": first.cell_state == second.cell_state == "done",
                     "seeds": seed_test(a, b),
-                    **_tests_over_examples(pairs, quantity),
+                    "marks": first.marks + second.marks,
                 }
             )
-    columns = ["profile", "model", "task", "metric", "label", "quantity", "are_done", "seeds", "examples", "mcnemar"]
-    tests = DataFrame(rows, columns=columns)
-    tests["seeds_p"] = holm([test.p for test in tests.seeds])
-    tests["examples_p"] = holm([test and test.p for test in tests.examples])
-    return tests
+    are_tested = len(rows) <= MOST_COMPARISONS
+    for row, pairs in zip(rows, compared, strict=True):
+        row |= _tests_over_examples(pairs, row["quantity"]) if are_tested else _untested("not tested")
+        row["detectable"] = detectable(row["seeds"], row["examples"])
+    return corrected(DataFrame(rows, columns=COLUMNS))
+
+
+def corrected(tests: DataFrame) -> DataFrame:
+    """The rows of `paired_tests` as one family: `seeds_p` and `examples_p` corrected for their number."""
+    seeds, examples = ([test and test.p for test in tests[name]] for name in ("seeds", "examples"))
+    return tests.assign(seeds_p=holm(seeds), examples_p=holm(examples))
+
+
+def detectable(seeds: SeedTest, examples: ExampleTest | None) -> float:
+    """The smallest difference, in points, that both tests would find at 5 % with a power of `POWER`; NaN if unknown.
+
+    Over seeds (t₀.₉₇₅ + t₀.₈) · std / √n with n − 1 degrees of freedom, over examples (z₀.₉₇₅ + z₀.₈) standard errors,
+    of which the bootstrap's interval has 2 · z₀.₉₇₅; the larger of the two. Before the correction for several tests.
+    """
+    levels = ((1 + CONFIDENCE) / 2, POWER)
+    found = []
+    if seeds.std:
+        found.append(sum(t.ppf(level, seeds.n - 1) for level in levels) * seeds.std / math.sqrt(seeds.n))
+    if examples is not None and not examples.identical:
+        upper, power = (norm.ppf(level) for level in levels)
+        found.append(100 * (examples.high - examples.low) / (2 * upper) * (upper + power))
+    return float(max(found, default=math.nan))
 
 
 def _pairs(cells: DataFrame) -> Iterator[tuple[Any, Any]]:
-    """The pairs of cells to compare; in a sweep of a single row, each point with the first."""
+    """The pairs of cells to compare: rows, at each point of a sweep; and the points of a row with its reference.
+
+    If the table names no reference, the points of a single row are compared with the first, those of several not.
+    """
     place = ["profile", "model", "task"]
-    every = cells.drop_duplicates(CELL).sort_values(place, kind="stable").itertuples()
+    every = each_row(cells.drop_duplicates(CELL).sort_values(place, kind="stable"))
     for _, group in groupby(every, lambda cell: [getattr(cell, name) for name in place]):
         own = list(group)
         rows = list(dict.fromkeys(cell.row for cell in own))
-        if len(rows) == 1:
-            yield from ((cell, own[0]) for cell in own[1:])
-            continue
+        for row in rows:
+            points = [cell for cell in own if cell.row == row]
+            base = next((cell for cell in points if cell.is_reference), points[0] if len(rows) == 1 else None)
+            yield from ((cell, base) for cell in points if base is not None and cell is not base)
         reference = REFERENCE if REFERENCE in rows else rows[0]
         pairs = [(row, reference) for row in rows if row != reference]
         pairs += [pair for pair in ALSO_COMPARED if reference not in pair]
@@ -100,23 +147,28 @@ def _label(first: Any, second: Any) -> str:
 
 def _tests_over_examples(pairs: Sequence[Sequence[Any]], quantity: str) -> dict[str, Any]:
     if len({run.record["data"]["fingerprint"] for runs in pairs for run in runs}) > 1:
-        return {"examples": None, "mcnemar": []}
+        return _untested("other data")
     first, second = ([run.outcomes[quantity] or [] for run in runs] for runs in pairs)
     p = [mcnemar(a, b) for a, b in zip(first, second, strict=True) if kind_of(a) == kind_of(b) == "accuracy"]
-    return {"examples": example_test(first, second), "mcnemar": p}
+    return {"examples": example_test(first, second), "untested": "", "mcnemar": p}
+
+
+def _untested(reason: str) -> dict[str, Any]:
+    return {"examples": None, "untested": reason, "mcnemar": []}
 
 
 def seed_test(first: Mapping[int, float], second: Mapping[int, float]) -> SeedTest:
     """The paired t-test of the scores by seed, at the seeds that both have."""
     seeds = sorted(first.keys() & second.keys())
     if not seeds:
-        return SeedTest(0, None, None, identical=False)
+        return SeedTest(0, None, None, None, identical=False)
     a, b = (np.array([scores[seed] for seed in seeds]) for scores in (first, second))
     if np.abs(a - b).max() < EQUAL:
-        return SeedTest(len(seeds), 0.0, 1.0, identical=True)
+        return SeedTest(len(seeds), 0.0, 0.0, 1.0, identical=True)
     has_test = len(seeds) > 1 and np.ptp(a - b) >= EQUAL
     p = float(ttest_rel(a, b).pvalue) if has_test else None
-    return SeedTest(len(seeds), float((a - b).mean()), p, identical=False)
+    std = float((a - b).std(ddof=1)) if len(seeds) > 1 else None
+    return SeedTest(len(seeds), float((a - b).mean()), std, p, identical=False)
 
 
 def mcnemar(first: Sequence[int], second: Sequence[int]) -> float:

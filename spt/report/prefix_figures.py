@@ -1,14 +1,26 @@
 """Figures of a sweep or an ablation: the similarity of slots, and below it the score, against the setting."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
-from typing import Any
 
 from matplotlib.figure import Figure
 from pandas import DataFrame
 
-from spt.report.figures import LEGEND, Looks, empty_figure, looks_of, set_swept_values
-from spt.report.number_format import METRICS, QUANTITIES
+from spt.figure_style import GREY, PAGE
+from spt.report.display_names import Names
+from spt.report.figure_layout import (
+    BARS,
+    Drawing,
+    Layout,
+    about_scores,
+    dodged,
+    is_page,
+    legend_of,
+    set_scores,
+    set_swept_values,
+)
+from spt.report.figures import MOST_ROWS, Rows, rows_of
+from spt.report.number_format import METRICS, SPLITS
 from spt.report.prefix_frame import over_seeds
 from spt.report.prefix_tables import MATRICES, scored
 from spt.report.seed_means import FEWEST_POINTS
@@ -17,62 +29,71 @@ SUFFIX = ".prefixes"  # ends the names of these figures
 
 
 def prefix_drawings(
-    titles: Mapping[str, str], cells: DataFrame, prefixes: DataFrame
-) -> dict[str, Callable[[], Figure]]:
-    """A function that draws the figure of each table, task and model, by the name of its files.
+    titles: Mapping[str, str], cells: DataFrame, prefixes: DataFrame, names: Names, width: float = PAGE
+) -> dict[str, Drawing]:
+    """The figure of each table, task and model that shows more than a point, by the name of its files.
 
     Args:
         titles: the titles of the tables, by name.
         cells, prefixes: the `cells_frame` and the `prefix_frame` of all tables.
+        names: of tasks, models, rows and settings.
+        width: of the figures, in inches.
     """
-    functions: dict[str, Callable[[], Figure]] = {}
+    found: dict[str, Drawing] = {}
     cosines = prefixes[prefixes.measure == "mean_abs_cosine"]
+    rows = rows_of(cells, names)
     for table, title in titles.items():
-        looks = looks_of(cells.row[cells.table == table])
         for (task, model), own in cosines[cosines.table == table].groupby(["task", "model"]):
-            if own.setting.iloc[0] and own.value.nunique() < FEWEST_POINTS:
+            setting = own.setting.iloc[0]
+            if (own.value if setting else own.row).nunique() < FEWEST_POINTS or own.row.nunique() > MOST_ROWS:
                 continue
-            of_group = cells[(cells.table == table) & (cells.task == task) & (cells.model == model)]
-            heading = f"{title}: {task}, {model}" + (" (a demo, not a result)" if model == "demo" else "")
-            draw = partial(_similarity, heading, scored(of_group), over_seeds(own), looks)
-            functions[f"{table}.{task}.{model}{SUFFIX}"] = draw
-    return functions
+            shown = scored(cells[(cells.table == table) & (cells.task == task) & (cells.model == model)])
+            shown = shown[shown.cell.isin(own.cell)]
+            place, x = f"{names.task(task)}, {names.model(model)}", names.setting(setting) if setting else ""
+            caption = (
+                f"{title}: {place}. First, mean |cos| over the pairs of a layer's slots, mean over layers: filled "
+                f"markers are keys, open ones values. Second, the score. {about_scores({place: shown})}"
+            )
+            draw = partial(_similarity, place, shown, over_seeds(own), rows, x, width)
+            found[f"{table}.{task}.{model}{SUFFIX}"] = Drawing(draw, caption)
+    return found
 
 
-def _similarity(title: str, cells: DataFrame, numbers: DataFrame, looks: Looks) -> Figure:
-    """Mean |cos| of keys (filled) and of values (open markers), and the score: mean ± standard deviation over seeds."""
-    figure, (panels,) = empty_figure(1, 2)
-    setting = cells.setting.iloc[0]
-    names = list(dict.fromkeys(cells.row))
-    is_known = [(cell.profile, cell.cell, "mean_abs_cosine", "key") in numbers.index for cell in cells.itertuples()]
-    cells = cells[is_known].assign(x=lambda own: own.value.astype(float) if setting else own.row.map(names.index))
-    for row, look in looks.items():
+def _similarity(place: str, cells: DataFrame, numbers: DataFrame, rows: Rows, setting: str, width: float) -> Figure:
+    """Mean |cos| of keys (filled) and of values (open markers), and the score: mean ± standard deviation over seeds.
+
+    `setting` is the name of the swept setting, empty where the rows are beside each other.
+    """
+    layout = Layout(width, *((1, 2) if is_page(width) else (2, 1)))
+    left, right = layout.panels.flat
+    shown = list(dict.fromkeys(cells.row))
+    cells = cells.assign(x=cells.value.astype(float) if setting else cells.row.map(shown.index).astype(float))
+    for order, row in enumerate(shown):
         points = cells[cells.row == row].sort_values("x")
-        if not len(points):
-            continue
-        style: dict[str, Any] = look | {"capsize": 2, "markersize": 4, "linewidth": 1.2}
-        for matrix, label in MATRICES.items():
-            keys = [(cell.profile, cell.cell, "mean_abs_cosine", matrix) for cell in points.itertuples()]
-            own = numbers.loc[keys]
+        label, look = rows[row]
+        for matrix, name in MATRICES.items():
+            own = numbers.loc[[(cell.profile, cell.cell, "mean_abs_cosine", matrix) for cell in points.itertuples()]]
             fill = {} if matrix == "key" else {"markerfacecolor": "white", "linestyle": ":"}
-            text = f"{row}, {label}" if setting else None
-            panels[0].errorbar(points.x, own["mean"], own["std"].fillna(0), **style | fill, label=text)
-        panels[1].errorbar(points.x, points["mean"], points["std"].fillna(0), **style)
-    for axes in panels:
+            places = (2 * order + (matrix != "key"), 2 * len(shown)) if setting else (int(matrix != "key"), 2)
+            style = {**look, **BARS, **fill, "transform": dodged(left, *places, 2)}
+            left.errorbar(
+                points.x, own["mean"], own["std"].fillna(0), **style, label=f"{label}, {name}" if setting else None
+            )
+        style = {**look, **BARS, "transform": dodged(right, order, len(shown)) if setting else right.transData}
+        right.errorbar(points.x, points["mean"], points["std"].fillna(0), **style)
+    for axes in (left, right):
         if setting:
             set_swept_values(axes, sorted({*cells.x}))
-            axes.set_xlabel(setting.rpartition(".")[2])
+            axes.set_xlabel(setting)
         else:
-            axes.set_xticks(range(len(names)), names, rotation=90)
-            figure.subplots_adjust(bottom=0.33)
+            axes.set_xticks(range(len(shown)), [rows[row][0] for row in shown], rotation=90)
+            axes.set_xlim(-0.6, len(shown) - 0.4)
     quantity = cells.quantity.iloc[0]
-    panels[0].set(title="Slots, mean over layers", ylabel="mean |cos|", ylim=(-0.02, 1.02))
-    panels[1].set(title=QUANTITIES.get(quantity, quantity), ylabel=f"{METRICS[cells.metric.iloc[0]]}, %")
+    left.set(title=f"{place}: similarity of slots", ylabel="mean |cos|", ylim=(-0.02, 1.02))
+    right.set(title=f"{place}: {SPLITS.get(quantity, quantity)}", ylabel=f"{METRICS[cells.metric.iloc[0]]}, %")
+    set_scores([(right, cells)])
     if not setting:
-        for style in ({"color": "grey"}, {"color": "grey", "markerfacecolor": "white"}):
-            panels[1].plot([], [], marker="o", linestyle="none", **style)
-        panels[1].legend(panels[1].lines[-2:], MATRICES.values(), **LEGEND)
-    else:
-        panels[1].legend(*panels[0].get_legend_handles_labels(), **LEGEND)
-    figure.suptitle(title)
-    return figure
+        for name, fill in zip(MATRICES.values(), ({}, {"markerfacecolor": "white"}), strict=True):
+            left.plot([], [], color=GREY, marker="o", linestyle="none", **fill, label=name)
+    longest = max(len(rows[row][0]) for row in shown)
+    return layout.finish(*legend_of([left, right]), below=0.42 if setting else 0.2 + 0.06 * longest)

@@ -1,4 +1,4 @@
-"""Published numbers and learning curves, as they ship with the repository in `results/reference`."""
+"""Published numbers and learning curves, as they come with the package: `results/reference` of the repository."""
 
 import csv
 from collections.abc import Iterator
@@ -10,11 +10,11 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from spt.errors import SptError, nearest
-from spt.paths import CONF, REPOSITORY
+from spt.paths import CONF, REFERENCE
 
-NUMBERS = REPOSITORY / "results" / "reference" / "published_results.csv"
+NUMBERS = REFERENCE / "published_results.csv"
 
-CURVES = REPOSITORY / "results" / "reference" / "published_curves"
+CURVES = REFERENCE / "published_curves"
 
 COLUMNS = ("source", "model", "task", "method", "split", "metric", "value", "selection", "seed", "note")
 
@@ -129,7 +129,7 @@ def curve(task: str, model: str, method: str, metric: str) -> list[tuple[float, 
         SptError: if the columns `epoch` and `dev_<metric>` are missing or do not hold numbers.
     """
     path = CURVES / f"{task}_{model}_{SAME_AS.get(method, method)}.csv"
-    if not path.exists():
+    if not path.exists() or metric != headline_metric(task):  # which is what the released runs have
         return []
     points = []
     with _reading(path) as reader:

@@ -6,7 +6,7 @@ from typing import Any
 
 from pandas import DataFrame
 
-from spt.paths import CONF, REPOSITORY
+from spt.paths import CONF
 from spt.report.markdown import markdown_table
 from spt.report.number_format import extents, listed
 from spt.report.prefix_figures import SUFFIX
@@ -14,10 +14,11 @@ from spt.report.published_numbers import COMPARES_WITH, CURVES, NUMBERS, headlin
 from spt.report.render_templates import render
 from spt.report.runs_frame import CELL
 from spt.report.table_model import Table, columns
+from spt.report.verdicts import verdicts
 
 DEFAULT_PROFILES = ["cpu", "paper"]  # of conf/report.yaml
 
-STATES = ("done", "partly", "failed", "config changed", "not run")
+STATES = ("done", "partly", "failed", "unfinished", "config changed", "not run")
 
 RELEASED = frozenset({"authors-release@a7b9e97", "P-tuning-v2-README@b1520c9"})  # none of them is the printed paper
 
@@ -28,7 +29,7 @@ def readme(
     cells: DataFrame,
     runs: DataFrame,
     tests: Mapping[str, DataFrame],
-    figures: Sequence[str],
+    figures: Mapping[str, str],
     learned: Mapping[str, Sequence[Table]],
 ) -> str:
     """The text of the README.
@@ -38,7 +39,7 @@ def readme(
         profiles: the profiles of the cells.
         cells, runs: the `cells_frame` and `runs_frame` of all tables.
         tests: the `paired_tests` of each table.
-        figures: the names of the figures' files.
+        figures: the captions of the figures, by the names of their files.
         learned: the `prefix_tables` of each table that has any.
     """
     every = cells.drop_duplicates(CELL)
@@ -51,16 +52,17 @@ def readme(
         "README.md.j2",
         compared_with_published=bool((published.is_published & (published.runs > 0)).any()),
         tables=_tables(titles, published),
-        findings=_findings(titles, tests),
+        answers=_answers(tests.values()),
         figures=_alternatives(name for name in figures if not name.endswith(f"{SUFFIX}.svg")),
+        captions=figures,
         learned=_learned(titles, learned, figures),
         runs_by_table=_runs_by_table(titles, every, finished),
         run=_all_runs(finished),
-        not_run=_not_run(every[every.profile.isin(done.profile)], runs),
-        not_begun=_not_run(every[~every.profile.isin(done.profile)], runs),
+        not_run=not_run(every[every.profile.isin(done.profile)], runs),
+        not_begun=not_run(every[~every.profile.isin(done.profile)], runs),
         failures=runs[runs.status == "failed"].to_dict("records"),
         changed=runs[runs.role == "changed"].to_dict("records"),
-        command=_command(titles, profiles),
+        command=command(titles, profiles),
         example=example.cell.iloc[0] if len(example) else "",
         deviations=_deviations(cells) if published.is_published.any() else None,
     )
@@ -72,7 +74,7 @@ def _alternatives(figures: Iterable[str]) -> dict[str, str]:
 
 
 def _learned(
-    titles: Mapping[str, str], tables: Mapping[str, Sequence[Table]], figures: Sequence[str]
+    titles: Mapping[str, str], tables: Mapping[str, Sequence[Table]], figures: Iterable[str]
 ) -> list[dict[str, Any]]:
     """What the prefixes learned, by table: its title and name, its tables as Markdown, and its figures."""
     return [
@@ -103,15 +105,9 @@ def _tables(titles: Mapping[str, str], cells: DataFrame) -> str:
     return _table(("table", "files", "cells", "cells with a published number"), rows)
 
 
-def _findings(titles: Mapping[str, str], tests: Mapping[str, DataFrame]) -> str:
-    rows = []
-    for name, title in titles.items():
-        own = tests[name][tests[name].are_done.astype(bool) & tests[name].examples.notna()]
-        for (model, label), group in own.groupby(["model", "label"], sort=False):
-            above = sum(test.low > 0 for test in group.examples)
-            below = sum(test.high < 0 for test in group.examples)
-            rows.append([title, f"{model}: {label}", *(f"{n} of {len(group)}" for n in (above, below))])
-    return _table(("table", "difference", "above 0 on", "below 0 on"), rows)
+def _answers(tests: Iterable[DataFrame]) -> list[dict[str, Any]]:
+    """The verdicts, with their tables as Markdown."""
+    return [{"verdict": each, "table": each.table and markdown_table(each.table)} for each in verdicts(tests)]
 
 
 def _runs_by_table(titles: Mapping[str, str], cells: DataFrame, finished: DataFrame) -> str:
@@ -141,7 +137,7 @@ def _all_runs(finished: DataFrame) -> dict[str, Any] | None:
     }
 
 
-def _not_run(cells: DataFrame, runs: DataFrame) -> list[str]:
+def not_run(cells: DataFrame, runs: DataFrame) -> list[str]:
     """The cells that are not done, in few words, by state, table and model."""
     trials = runs[runs.trial.notna()].groupby(CELL).run.agg(["count", "size"]).to_dict("index")
     missing = cells[cells.cell_state != "done"]
@@ -158,7 +154,7 @@ def _missing(cell: Any, trials: dict[str, int] | None) -> str:
     return f"{cell.runs} of {cell.planned} seeds" if cell.cell_state == "partly" else cell.cell_state
 
 
-def _command(titles: Mapping[str, str], profiles: Sequence[str]) -> str:
+def command(titles: Mapping[str, str], profiles: Sequence[str]) -> str:
     """The command that writes this report."""
     choices = []
     if sorted(titles) != sorted(path.stem for path in (CONF / "table").glob("*.yaml")):
@@ -185,8 +181,8 @@ def _deviations(cells: DataFrame) -> dict[str, Any]:
         for row in numbers.itertuples()
     ]
     return {
-        "numbers_path": NUMBERS.relative_to(REPOSITORY),
-        "curves_path": CURVES.relative_to(REPOSITORY),
+        "numbers_path": f"results/reference/{NUMBERS.name}",
+        "curves_path": f"results/reference/{CURVES.name}",
         "curves": len(list(CURVES.glob("*.csv"))),
         "count": len(numbers),
         "sources": list(dict.fromkeys(numbers.source)),

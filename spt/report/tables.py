@@ -7,6 +7,7 @@ import pandas as pd
 from pandas import DataFrame
 
 from spt.report.number_format import (
+    BASELINES,
     METRICS,
     NONE,
     NOT_APPLICABLE,
@@ -19,11 +20,11 @@ from spt.report.number_format import (
     p_value,
 )
 from spt.report.render_templates import notes
-from spt.report.runs_frame import CELL, DEV
+from spt.report.runs_frame import CELL, DEV, each_row
 from spt.report.seed_means import FEWEST_POINTS
 from spt.report.table_model import Column, Section, Table, columns
 
-BASELINES = {"majority": "majority class", "random": "random classes"}
+FURTHER = ("What selecting on dev does", "Differences between rows", "Learning rates", "Cost")  # sections after scores
 
 PLACE = ("model", "task", "row")  # the first columns of the tables that have a row per cell
 
@@ -36,16 +37,11 @@ def sections(cells: DataFrame, runs: DataFrame, tests: DataFrame) -> list[Sectio
         tests: its `paired_tests`.
     """
     scores = [
-        _score_section(f"{model} (profile {profile})", own)
+        _score_section(f"{model} (profile {profile})" if profile else model, own)
         for (profile, model), own in cells.groupby(["profile", "model"], sort=False)
     ]
-    further = {
-        "What selecting on dev does": _best_and_last(cells, runs),
-        "Differences between rows": _paired_tests(tests),
-        "Learning rates": _learning_rates(runs),
-        "Cost": _costs(cells),
-    }
-    others = [Section(heading, tables=[table]) for heading, table in further.items() if table.rows]
+    further = (_best_and_last(cells, runs), paired_tests_table(tests), _learning_rates(runs), _costs(cells))
+    others = [Section(name, tables=[table]) for name, table in zip(FURTHER, further, strict=True) if table.rows]
     collapsed = [section for section in scores if section.is_collapsed]
     return [*(section for section in scores if not section.is_collapsed), *others, *collapsed]
 
@@ -58,7 +54,7 @@ def _score_section(heading: str, cells: DataFrame) -> Section:
     names = dict.fromkeys([*DEV, *shown.quantity])
     ordered = sorted(names, key=lambda name: (name not in DEV, name == "test"))
     tables = [_scores(name, shown) for name in ordered] if len(shown) else []
-    return Section(heading, text, tables, is_collapsed=not cells.runs.any())
+    return Section(heading, text, tables, is_collapsed=not cells.runs.any(), has_scores=True)
 
 
 def _has_numbers(cells: DataFrame) -> "pd.Series[bool]":
@@ -69,7 +65,7 @@ def _has_numbers(cells: DataFrame) -> "pd.Series[bool]":
     tasks = {task for task in dict.fromkeys(cells.task) if points.get(task, 0) >= fewest}
     known = known[known.task.isin(tasks)]
     places = set(zip(known.row, known.value, strict=True))
-    is_known = [cell.task in tasks and (cell.row, cell.value) in places for cell in cells.itertuples()]
+    is_known = [cell.task in tasks and (cell.row, cell.value) in places for cell in each_row(cells)]
     return pd.Series(is_known, cells.index, dtype=bool)
 
 
@@ -82,7 +78,7 @@ def _scores(quantity: str, cells: DataFrame) -> Table:
     tasks = list(dict.fromkeys(shown.task))
     known = set(shown.task[shown.published.notna()])
     places = dict.fromkeys(zip(cells.row, cells.value, strict=True))
-    by_place = {(cell.row, cell.value, cell.task): cell for cell in shown.itertuples()}
+    by_place = {(cell.row, cell.value, cell.task): cell for cell in each_row(shown)}
     swept = list(cells.setting[cells.setting != ""])
     heads = columns("row", *swept[:1])
     for task in tasks:
@@ -161,7 +157,7 @@ def _best_and_last(cells: DataFrame, runs: DataFrame) -> Table:
     gaps = own.assign(gap=own.score_best_dev - own.score_last_dev) if "score_last_dev" in own else own.assign(gap=0.0)
     gap = gaps.groupby(CELL).gap.agg(["mean", "std"])
     rows = []
-    for key, lines in groupby(cells.itertuples(), lambda line: (line.profile, line.cell)):
+    for key, lines in groupby(each_row(cells), lambda line: (line.profile, line.cell)):
         by_name = {line.quantity: line for line in lines}
         best, last = (by_name[name] for name in DEV)
         released = [
@@ -185,25 +181,28 @@ def _best_and_last(cells: DataFrame, runs: DataFrame) -> Table:
     return Table("Best and last epoch", [*heads, Column("at the best dev epoch", "ours")], rows, notes("best_and_last"))
 
 
-def _paired_tests(tests: DataFrame) -> Table:
+def paired_tests_table(tests: DataFrame) -> Table:
+    """The rows of `paired_tests`: a test over seeds, one over examples, and what they could have found."""
     rows = []
-    for test in tests.itertuples():
+    for test in each_row(tests):
         seeds, examples = test.seeds, test.examples
         row = [test.model, test.task, test.label, test.quantity, str(seeds.n), number(seeds.difference, sign=True)]
         row += ["identical"] * 2 if seeds.identical else [p_value(seeds.p), p_value(test.seeds_p)]
         if examples is None:
-            row += ["other data"] * 3
+            row += [test.untested] * 3
         elif examples.identical:
             row += ["identical"] * 3
         else:
             mean, low, high = (number(100 * x, sign=True) for x in (examples.difference, examples.low, examples.high))
             metric = METRICS[test.metric if examples.kind == "mean" else examples.kind]
             row += [f"{mean} [{low}, {high}] {metric}", p_value(examples.p), p_value(test.examples_p)]
-        rows.append([*row, ", ".join(map(p_value, test.mcnemar)) or NOT_APPLICABLE])
+        detectable = NOT_APPLICABLE if pd.isna(test.detectable) else number(test.detectable)
+        rows.append([*row, ", ".join(map(p_value, test.mcnemar)) or NOT_APPLICABLE, detectable])
     heads = [
         *columns("model", "task", "difference", "of"),
         *columns("n", "mean", "p", "p (Holm)", group="over seeds"),
         *columns("95% interval", "p", "p (Holm)", "McNemar p", group="over examples"),
+        Column("detectable"),
     ]
     counts = sorted({test.n for test in tests.seeds})
     seeds = " to ".join(map(str, dict.fromkeys([*counts[:1], *counts[-1:]])))
@@ -216,7 +215,7 @@ def _learning_rates(runs: DataFrame) -> Table:
         if own.run.notna().any():
             decided = own.learning_rate[own.role == "seed"]
             chosen = f"{decided.iloc[0]:g}" if len(decided) else "not all tried"
-            scores = [f"{run.learning_rate:g}: {_trial(run)}" for run in own.itertuples()]
+            scores = [f"{run.learning_rate:g}: {_trial(run)}" for run in each_row(own)]
             rows.append([*_place(own.iloc[0]), chosen, ", ".join(scores)])
     return Table(
         "Chosen of the candidates", columns(*PLACE, "chosen", "best dev of each"), rows, notes("learning_rates")
@@ -241,7 +240,7 @@ def _costs(cells: DataFrame) -> Table:
             "none" if pd.isna(cell.adapter_bytes) else f"{cell.adapter_bytes / 2**20:,.2f}",
             f"[{machines[cell.hardware]}]{cell.marks}",
         ]
-        for cell in done.itertuples()
+        for cell in each_row(done)
     ]
     labels = ("trainable parameters", "seconds", "peak memory, MiB", "adapter, MiB", "on")
     about = notes("costs", machines=machines, marks="".join(done.marks))

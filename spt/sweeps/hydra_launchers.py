@@ -1,5 +1,6 @@
 """Run jobs through Hydra's launchers: a job that dies does not end the sweep, settings without sense are refused."""
 
+import os
 import shutil
 from collections.abc import Sequence
 from concurrent.futures import BrokenExecutor
@@ -8,6 +9,7 @@ from multiprocessing.pool import ThreadPool
 from typing import Any
 
 from hydra.core.utils import JobReturn, JobStatus
+from joblib import cpu_count, effective_n_jobs
 from omegaconf import DictConfig
 from submitit.core.utils import FailedJobError, UncompletedJobError
 
@@ -29,6 +31,7 @@ def run_jobs(launcher: Any, jobs: Sequence[Sequence[str]], first: int = 0) -> li
     if not jobs:
         return []
     show_gpus_to_jobs()
+    share_cores(launcher, len(jobs))
     if type(launcher).__module__.startswith("hydra_plugins.hydra_submitit_launcher"):
         # Submitit's launcher raises at the first job that died and drops the results of the others, hence one call per
         # job. Its threads are daemons: Ctrl-C does not wait for jobs on a cluster.
@@ -39,6 +42,21 @@ def run_jobs(launcher: Any, jobs: Sequence[Sequence[str]], first: int = 0) -> li
     except BrokenExecutor:
         reason = "a worker process died (out of memory?), and unfinished runs with it: the same command resumes them"
         return [_failed(job, reason) for job in jobs]
+
+
+def share_cores(launcher: Any, jobs: int) -> None:
+    """Divide this machine's cores among the processes that the launcher runs at the same time on it.
+
+    Each of them would use all cores, and wait for the others. A value of OMP_NUM_THREADS that the user sets stays.
+    """
+    match type(launcher).__name__:
+        case "JoblibLauncher":
+            at_once = effective_n_jobs(launcher.joblib.get("n_jobs", 1))
+        case "LocalLauncher":
+            at_once = launcher.params.get("array_parallelism", jobs)
+        case _:
+            return
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cpu_count() // min(at_once, jobs))))
 
 
 def _run_with_submitit(launcher: Any, number: int, job: Sequence[str]) -> JobReturn:

@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from spt.console import logged, show_best
 from spt.errors import SptError
+from spt.hydra_overrides import job_overrides
 
 
 class ShowBestTrial(Callback):
@@ -29,7 +30,7 @@ def refuse_search_without_multirun() -> None:
         SptError: if the config has a search space with keys that the command line does not set.
     """
     hydra = HydraConfig.get()
-    keys = {override.partition("=")[0].lstrip("+") for override in hydra.overrides.task}
+    keys = {override.partition("=")[0].lstrip("+") for override in job_overrides()}
     free = sorted(set(hydra.sweeper.get("params") or ()) - keys)
     if hydra.mode == RunMode.RUN and free:
         raise SptError(f"hparams_search is for a search: add --multirun, or for a single run set {', '.join(free)}")

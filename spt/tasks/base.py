@@ -8,14 +8,13 @@ those of SuperGLUE, GLUE and the CoNLL tasks as Zhang et al. (2024) and P-tuning
 import hashlib
 import json
 import logging
-import re
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, fields
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from datasets import Dataset, concatenate_datasets
@@ -23,29 +22,31 @@ from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 from scipy.special import softmax
 from transformers import DataCollatorWithPadding, PreTrainedTokenizerBase
 
-from spt.errors import SptError, nearest
+from spt.errors import SptError, UnusableRow, nearest
 from spt.modeling.task_model import TaskType
 from spt.paths import local_path
+from spt.tasks.class_names import class_index, is_missing, label_name, warn_of_names
 from spt.tasks.encoded_split import Example, Split, Tokenize, compact
-from spt.tasks.file_readers import Row, Rows, find_file, read_rows
+from spt.tasks.file_readers import find_file, read_rows
 from spt.tasks.hub_datasets import hub_commit, read_hub
 from spt.tasks.metrics import CLASS_METRICS, Metric, Scores
 from spt.tasks.row_fields import RowFields
+from spt.tasks.table_files import warn_of_quotes
+from spt.tasks.text_lines import Row, Rows
 
 log = logging.getLogger(__name__)
 
 REQUIRED = ("train", "validation")
 
+QUOTED = (".csv", ".json", ".jsonl", ".parquet")  # files in which quotes around a text are not part of it
+
 HELD_OUT = "held_out"
+
+SHOWN = 20  # rows without a label that a message names
 
 MIN_LENGTH = 4  # tokens: two special tokens, and one token in each of two texts
 
 CHUNK = 250  # examples tokenised at a time
-
-
-def label_name(label: Any) -> str:
-    """A label as text; true and false in lower case, as in JSON."""
-    return str(label).lower() if isinstance(label, bool) else str(label)
 
 
 Names = list[Annotated[str, BeforeValidator(label_name)]]  # YAML reads the names true and 1 as other types
@@ -89,6 +90,8 @@ class Task(RowFields, ABC):
     # every seed. Examples with the same text stay together.
     held_out: Annotated[float, Field(ge=0, lt=1)] = 0.0
     train_examples: Annotated[int, Field(ge=1)] | None = None  # train on so many of the examples; None: on all
+    quoting: Literal["csv"] | None = None  # quotes in .tsv files and columns are those of CSV; None: they are text
+    labels_found: bool = False  # whether `labels` are those in the training file, not names given in their order
 
     task_type: ClassVar[TaskType]
     known_metrics: ClassVar[dict[str, Metric]] = CLASS_METRICS
@@ -143,7 +146,13 @@ class Task(RowFields, ABC):
 
     def file_rows(self, path: Path) -> Rows:
         """The rows of a file, whose format follows from its suffix."""
-        return read_rows(path)
+        rows = self.parsed_rows(path)
+        is_quoted = self.quoting is not None or path.suffix.lower() in QUOTED
+        return rows if is_quoted else warn_of_quotes(rows)
+
+    def parsed_rows(self, path: Path) -> Rows:
+        """The rows of a file, read by the task's settings."""
+        return read_rows(path, quoting=self.quoting)
 
     def commit(self) -> str | None:
         """The commit on the hub of the data that was read; None for local files."""
@@ -176,7 +185,9 @@ class Task(RowFields, ABC):
         """The examples of labelled rows; none if no row has a label, which is an error if the split is `required`."""
         examples: list[Example] = []
         unlabelled: list[tuple[str, Row]] = []
+        unusable: list[str] = []
         groups: dict[str, tuple[Any, str]] = {}
+        names, first_rows = Counter[str](), dict[str, str]()
         for where, nested in rows:
             try:
                 for row in self.flat_rows(nested):
@@ -186,18 +197,31 @@ class Task(RowFields, ABC):
                         raise SptError(f"{group} differs from the one in {first}: each needs its own idx")
                     if self.is_unlabelled(row):
                         unlabelled.append((where, row))
-                    else:
+                        continue
+                    try:
                         examples.append(self.example(row))
+                    except UnusableRow as error:
+                        unusable.append(f"{where}: {error}")
+                        continue
+                    for name in self.written_names(row):
+                        names[name] += 1
+                        first_rows.setdefault(name, where)
             except SptError as error:
                 raise SptError(f"{where}: {error}") from error
+        if unusable:
+            share = f"{len(unusable)} of {len(examples) + len(unusable)} examples"
+            log.warning("%s: %s cannot be used and are left out, the first in %s", self.name, share, unusable[0])
         if unlabelled:
             (where, row), name = unlabelled[0], self.target
             is_empty = self.has_field(row, name)
             reason = f"field {self._column_in(row, name)!r} holds no label" if is_empty else self._missing(row, name)
-            message = f"{where}: {reason} (rows without a label: {len(unlabelled)}, this is the first)"
+            others = [place.rpartition(", ")[2] for place, _ in unlabelled[1:SHOWN]]
+            shown = ", ".join(["this is the first", *others, *["..."] * (len(unlabelled) > SHOWN)])
+            message = f"{where}: {reason} (rows without a label: {len(unlabelled)}, {shown})"
             if examples or required:
                 raise SptError(message)
             log.info("%s: a split without labels is left out: %s", self.name, message)
+        warn_of_names(names, first_rows, self.labels_found)
         return examples
 
     def _hold_out(self, examples: list[Example]) -> tuple[list[Example], list[Example]]:
@@ -237,7 +261,7 @@ class Task(RowFields, ABC):
     def is_unlabelled(self, row: Row) -> bool:
         """Whether a row has no public label: no label at all, or the hub's -1."""
         label = self.value(row, "label") if self.has_field(row, "label") else None
-        return label is None or (str(label) in ("", "-1") and str(label) not in self.labels)
+        return (is_missing(label) or str(label) == "-1") and label_name(label) not in self.labels
 
     def example(self, row: Row) -> Example:
         """The example of a labelled row."""
@@ -250,16 +274,14 @@ class Task(RowFields, ABC):
     def target_of(self, row: Row) -> Any:
         """What the model is to predict of a row.
 
-        Here it is a class index. A label is the name of a class or, if no class is named by a number, its index.
+        Here it is a class index: see `class_index`.
         """
-        label = self.value(row, "label")
-        name = label_name(label)
-        if name in self.labels:
-            return self.labels.index(name)
-        has_numbers = any(re.fullmatch(r"-?[\d.]+", known) for known in self.labels)
-        if not has_numbers and name.isdecimal() and int(name) < len(self.labels):
-            return int(name)
-        raise SptError(f"label {label!r} is not a label of this task: {nearest(name, self.labels)}")
+        return class_index(self.value(row, "label"), self.labels, self.labels_found)
+
+    def written_names(self, row: Row) -> list[str]:
+        """The names of classes in a row, as it writes them."""
+        label = self.value(row, self.target)
+        return [label] if isinstance(label, str) else []
 
     @abstractmethod
     def shared_text(self, example: Example) -> str:

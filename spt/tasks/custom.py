@@ -1,16 +1,21 @@
 """Your own files as a task: `python -m spt.train task=custom task.train=... task.validation=... task.text=[column]`."""
 
-import itertools
-import math
+import re
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from spt.errors import SptError, nearest
 from spt.paths import local_path
-from spt.tasks.base import Names, Task, checked, label_name
-from spt.tasks.file_readers import read_rows, read_sentences
+from spt.tasks.base import Names, Task, checked
+from spt.tasks.class_names import found_classes, is_missing, one_name
+from spt.tasks.entity_tags import PREFIX, Scheme, check_tag, iob2_tags
+from spt.tasks.file_readers import OF_OBJECTS, read_rows, read_sentences
 from spt.tasks.multiple_choice import ChoiceTask
+from spt.tasks.row_fields import missing_field
 from spt.tasks.text_classification import RegressionTask, SentenceTask
+from spt.tasks.text_lines import Rows
 from spt.tasks.token_classification import TokenTask
 
 METRICS = {
@@ -35,6 +40,10 @@ def custom_task(
     max_length: int | None = None,
     held_out: float = 0.0,
     train_examples: int | None = None,
+    columns: dict[str, int] | None = None,
+    comments: bool | str | None = None,
+    scheme: Scheme | None = None,
+    quoting: str | None = None,
 ) -> Task:
     """The task of files with the given columns. The settings, and their defaults, are those of conf/task/custom.yaml.
 
@@ -62,29 +71,70 @@ def custom_task(
         "max_length": max_length,
         "held_out": held_out,
         "train_examples": train_examples,
+        "quoting": quoting,
     }
     label = label or ("tags" if shape == "token" else "label")
     if shape == "token":
         if len(text) > 1:
             raise SptError(f"a token task has one column of words: task.text has {len(text)}")
-        labels = labels or _labels_in(files["train"], label, is_token=True)
-        return TokenTask(labels=labels, columns={"tokens": text or ["tokens"], "tags": [label]}, **shared)
+        shared["columns"] = {"tokens": text or ["tokens"], "tags": [label]}
+        return _token_task(files["train"], labels, shared, columns, comments, scheme)
+    if given := [name for name, value in (("columns", columns), ("comments", comments), ("scheme", scheme)) if value]:
+        raise SptError(f"task.{given[0]} belongs to task.shape=token, not to {shape}")
     if label in (*text, *choices):
         raise SptError(f"column {label!r} is the label, and cannot be what the model reads: see task.text, task.label")
     if shape == "choice":
         if len(text) != 1 or len(choices) < 2:
             raise SptError("a choice task needs one column in task.text, the context, and two or more in task.choices")
-        columns = {f"choice{i}": [column] for i, column in enumerate(choices)}
-        shared |= {"context": "{context}", "choices": [f"{{{name}}}" for name in columns]}
-        columns |= {"context": text, "label": [label]}
-        return ChoiceTask(labels=labels or choices, columns=columns, **shared)
+        fields = {f"choice{i}": [column] for i, column in enumerate(choices)}
+        shared |= {"context": "{context}", "choices": [f"{{{name}}}" for name in fields]}
+        fields |= {"context": text, "label": [label]}
+        return ChoiceTask(labels=labels or choices, columns=fields, **shared)
     if len(text) not in (1, 2):
         raise SptError(f"task.text names the column of the text, or the two of a pair, not {text!r}")
-    columns = {f"text{i}": [column] for i, column in enumerate(text)}
-    shared |= {"templates": [[f"{{{name}}}" for name in columns]], "columns": columns | {"label": [label]}}
+    fields = {f"text{i}": [column] for i, column in enumerate(text)}
+    shared |= {"templates": [[f"{{{name}}}" for name in fields]], "columns": fields | {"label": [label]}}
     if shape == "regression":
         return RegressionTask(labels=labels, **shared)
-    return SentenceTask(labels=labels or _labels_in(files["train"], label, is_token=False), **shared)
+    found = not labels
+    if found:
+        rows = read_rows(files["train"], quoting=quoting)
+        labels = _found_in(rows, label, files["train"], lambda value: [] if is_missing(value) else [one_name(value)])
+    return SentenceTask(labels=labels, labels_found=found, **shared)
+
+
+def _token_task(
+    train: Path,
+    labels: list[str],
+    shared: dict[str, Any],
+    columns: dict[str, int] | None,
+    comments: bool | str | None,
+    scheme: Scheme | None,
+) -> TokenTask:
+    """A token task, whose `labels` are entity types, or all tags in their order, or none for the types in `train`."""
+    places = checked("columns", columns, dict[str, int] | None)
+    if places is not None and places.keys() != {"token", "tag"}:
+        raise SptError(f"task.columns must be the places of token and tag, as in {{token: 1, tag: 2}}, not {places}")
+    scheme = checked("scheme", scheme, Scheme | None)
+    start = "#" if comments is True else comments or None
+    if (places or start) and all(Path(name).suffix.lower() in OF_OBJECTS for name, *_ in shared["files"].values()):
+        raise SptError("task.columns and task.comments are for CoNLL columns: for rows, see task.text and task.label")
+    names = labels if "O" in labels else []
+    found = not labels
+    if names:
+        types = (re.sub(PREFIX, "", check_tag(name, scheme)) for name in names if name != "O")
+        labels = list(dict.fromkeys(types))
+    elif found:
+        check = partial(check_tag, scheme=scheme)
+        rows = read_sentences(train, places=places, comments=start, quoting=shared["quoting"], check=check)
+        column = shared["columns"]["tags"][0]
+
+        def types_in(tags: Any) -> list[str]:
+            return [tag[2:] for tag in iob2_tags(tags, scheme) if tag != "O"]
+
+        labels = _found_in(rows, column, train, types_in, 1, "entity types")
+    reading = {"scheme": scheme, "tag_names": names, "places": places, "comments": start}
+    return TokenTask(labels=labels, labels_found=found, **reading, **shared)
 
 
 def _file(split: str, name: str | None) -> Path:
@@ -96,36 +146,29 @@ def _file(split: str, name: str | None) -> Path:
     return path
 
 
-def _labels_in(path: Path, column: str, is_token: bool) -> list[str]:
-    """The labels of a training file: numbers in numeric order, then names."""
-    labels: set[str] = set()
-    for where, row in read_sentences(path) if is_token else read_rows(path):
-        if column not in row:
-            raise SptError(f"{where}: no field {column!r}: {nearest(column, row)}")
-        value = row[column]
-        if isinstance(value, list) and is_token:
-            labels |= {str(tag)[2:] for tag in value if tag != "O"}
-        elif value is not None and value != "":
-            labels.add(label_name(value))
-    what, least = ("entity types", 1) if is_token else ("classes", 2)
-    if len(labels) < least:
+def _found_in(
+    rows: Rows,
+    column: str,
+    source: Path,
+    names_in: Callable[[Any], Iterable[str]],
+    least: int = 2,
+    what: str = "classes",
+) -> list[str]:
+    """The names of classes in the rows of a training file: for each row `names_in` what its column holds."""
+
+    def names() -> Iterator[tuple[str, str]]:
+        for where, row in rows:
+            if column not in row:
+                raise SptError(f"{where}: {missing_field(row, column)}")
+            try:
+                yield from ((where, name) for name in names_in(row[column]))
+            except SptError as error:
+                raise SptError(f"{where}: {error}") from error
+
+    found = found_classes(names(), f"{source}, column {column!r}")
+    if len(found) < least:
         raise SptError(
-            f"{path}, column {column!r}: found {len(labels)} {what}, and at least {least} are needed; if it is the "
+            f"{source}, column {column!r}: found {len(found)} {what}, and at least {least} are needed; if it is the "
             "column of the labels, name them in task.labels=[...]"
         )
-    ordered = sorted(labels, key=_numbers_first)
-    for one, other in itertools.pairwise(ordered):
-        if math.isfinite(_numbers_first(one)[0]) and _numbers_first(one)[0] == _numbers_first(other)[0]:
-            raise SptError(
-                f"{path}, column {column!r}: {one!r} and {other!r} are one number: write it in one way, or name them "
-                "in task.labels=[...] if they are two classes"
-            )
-    return ordered
-
-
-def _numbers_first(label: str) -> tuple[float, str]:
-    try:
-        number = float(label)
-    except ValueError:
-        number = math.inf
-    return (number if math.isfinite(number) else math.inf), label
+    return found

@@ -1,28 +1,22 @@
-"""Rows of .jsonl, .json, .csv, .tsv and CoNLL files.
+"""Rows of .jsonl, .json, .csv, .tsv, .parquet and CoNLL files.
 
 Each reader yields (where, row): `where` is the file and line for error messages, `row` a dict of fields.
 """
 
-import csv
-import logging
-from collections import Counter
-from collections.abc import Iterable, Iterator
-from itertools import chain
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+from datasets import ClassLabel, Dataset
+from pyarrow import ArrowException, parquet
 
 from spt.errors import SptError
 from spt.files import parsed
 from spt.paths import local_path
-from spt.tasks.entity_tags import check_tag, to_iob2
-
-log = logging.getLogger(__name__)
-
-Row = dict[str, Any]
-
-Rows = Iterator[tuple[str, Row]]
-
-csv.field_size_limit(2**30)  # a text may be a book
+from spt.tasks.conll_columns import read_conll
+from spt.tasks.table_files import read_csv, read_tsv
+from spt.tasks.text_lines import Row, Rows, read_lines
 
 
 def find_file(data_dir: str, names: list[str], required: bool) -> Path | None:
@@ -41,18 +35,18 @@ def find_file(data_dir: str, names: list[str], required: bool) -> Path | None:
     raise SptError(f"{data_dir!r} has no {' or '.join(names)} (it holds {present})")
 
 
-def read_rows(path: Path, header: list[str] | None = None, leave_out_short: bool = False) -> Rows:
-    """Rows of a .jsonl, .json, .csv or .tsv file; the options are read_tsv's."""
-    readers = {".jsonl": read_jsonl, ".json": read_json, ".csv": read_csv, ".tsv": read_tsv}
+def read_rows(path: Path, **options: Any) -> Rows:
+    """Rows of a .jsonl, .json, .csv, .tsv or .parquet file; the options are those of `read_tsv`."""
+    readers: dict[str, Callable[[Path], Rows]] = {**OF_OBJECTS, ".csv": read_csv, ".tsv": partial(read_tsv, **options)}
     suffix = path.suffix.lower()
     if suffix not in readers:
         raise SptError(f"{path}: no reader for this kind of file: expected one of {', '.join(readers)}")
-    return read_tsv(path, header, leave_out_short) if suffix == ".tsv" else readers[suffix](path)
+    return readers[suffix](path)
 
 
-def read_sentences(path: Path) -> Rows:
-    """Sentences of a .jsonl or .json file, or of CoNLL columns in a file with any other suffix."""
-    return read_rows(path) if path.suffix.lower() in (".jsonl", ".json") else read_conll(path)
+def read_sentences(path: Path, **options: Any) -> Rows:
+    """Sentences of a .jsonl, .json or .parquet file, or of columns in any other; the options are `read_conll`'s."""
+    return OF_OBJECTS.get(path.suffix.lower(), partial(read_conll, **options))(path)
 
 
 def read_jsonl(path: Path) -> Rows:
@@ -69,7 +63,7 @@ def read_jsonl(path: Path) -> Rows:
 
 def read_json(path: Path) -> Rows:
     """The objects of a JSON list."""
-    text = "".join(line for _, line in read_lines(path))
+    text = "".join(line for _, line in read_lines(path, newline=None))
     try:
         rows = parsed(text)
     except ValueError as error:
@@ -87,108 +81,22 @@ def _object(row: Any, where: str) -> Row:
     return row
 
 
-def read_tsv(path: Path, header: list[str] | None = None, leave_out_short: bool = False) -> Rows:
-    """Rows of tab-separated columns without quoting: a quote is text. Blank lines are skipped.
-
-    Args:
-        path: the file.
-        header: the names of the columns; None: the first line has them.
-        leave_out_short: skip and count rows with too few fields, instead of refusing the file.
-    """
-    lines = (
-        (f"{path}, line {number}", line.removesuffix("\n").removesuffix("\r")) for number, line in read_lines(path)
-    )
-    hint = "separated by tabs (quotes are text, as in GLUE's files: put a text with a tab or a line break into a .csv)"
-    return _table(((where, line.split("\t")) for where, line in lines if line), hint, header, leave_out_short)
-
-
-def read_csv(path: Path) -> Rows:
-    """Rows of comma-separated columns, quoted as in RFC 4180; the first line names the columns."""
-    return _table(_csv_lines(path), "separated by commas (put a text with a comma in double quotes)")
-
-
-def _csv_lines(path: Path) -> Iterator[tuple[str, list[str]]]:
-    reader = csv.reader((line for _, line in read_lines(path)), strict=True)
-    while True:
-        where = f"{path}, line {reader.line_num + 1}"
-        try:
-            fields = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            raise SptError(
-                f"{where}: not CSV ({error}): is a quote left open, or a quote inside not doubled?"
-            ) from error
-        if fields:
-            yield where, fields
-
-
-def _table(
-    lines: Iterator[tuple[str, list[str]]], hint: str, header: list[str] | None = None, leave_out_short: bool = False
-) -> Rows:
-    short: list[str] = []
-    for where, fields in lines:
-        if header is None:
-            header = fields
-            if twice := [name for name, count in Counter(fields).items() if name and count > 1]:
-                raise SptError(f"{where}: two columns are called {twice[0]!r}")
-        elif len(fields) == len(header):
-            yield where, dict(zip(header, fields, strict=True))
-        elif leave_out_short and len(fields) < len(header):
-            short.append(where)
-        else:
-            raise SptError(f"{where}: expected {len(header)} fields, found {len(fields)}, {hint}")
-    if short:
-        log.warning("%d rows with too few fields are left out, the first in %s", len(short), short[0])
-
-
-def read_conll(path: Path) -> Rows:
-    """Sentences as {"tokens", "tags"} of CoNLL columns: token first, tag last, separated by tabs or spaces.
-
-    A blank line ends a sentence, -DOCSTART- lines are skipped, IOB1 tags become IOB2.
-    """
-    tokens: list[str] = []
-    tags: list[str] = []
-    start = columns = 0
-    for number, line in chain(read_lines(path), [(0, "")]):
-        where = f"{path}, line {number}"
-        line = line.rstrip("\r\n")
-        if not line.strip() or line.startswith("-DOCSTART-"):
-            if tokens:
-                yield f"{path}, line {start}", {"tokens": tokens, "tags": to_iob2(tags)}
-                tokens, tags = [], []
-            continue
-        fields = [
-            field.strip() for field in (line if "\t" in line else line.rstrip(" ").replace(" ", "\t")).split("\t")
-        ]
-        columns = columns or len(fields)
-        if len(fields) < 2 or len(fields) != columns or not fields[0]:
-            raise SptError(f"{where}: expected {max(columns, 2)} columns, token first and tag last, found {line!r}")
-        try:
-            check_tag(fields[-1])
-        except SptError as error:
-            raise SptError(f"{where}, last column: {error}") from error
-        start = start if tokens else number
-        tokens.append(fields[0])
-        tags.append(fields[-1])
-
-
-def read_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Numbered lines with their ends. Only a line feed ends a line: other separators may be part of a text."""
+def read_parquet(path: Path) -> Rows:
+    """The rows of a parquet file, with names in place of class indices where `datasets` has written it."""
     try:
-        with path.open(encoding="utf-8-sig", newline="\n") as file:
-            yield from numbered(file, path)
-    except OSError as error:
-        raise SptError(f"cannot read {path}: {error.strerror}") from error
+        with parquet.ParquetFile(path) as file:
+            data = Dataset(file.read())
+    except (ArrowException, OSError) as error:
+        raise SptError(f"{path}: not a parquet file that can be read ({error})") from error
+    names: dict[str, ClassLabel] = {}
+    for column, feature in data.features.items():
+        inner = getattr(feature, "feature", feature)
+        if isinstance(inner, ClassLabel):
+            names[column] = inner
+    for number, row in enumerate(data, start=1):
+        known = {column: row[column] for column in names if row[column] not in (None, -1)}
+        named = {column: names[column].int2str(value) for column, value in known.items()}
+        yield f"{path}, row {number}", row | named
 
 
-def numbered(lines: Iterable[str], source: object) -> Iterator[tuple[int, str]]:
-    """Lines with their numbers, from 1. Raises an SptError that names `source` and line if one is not UTF-8 text."""
-    number = 0
-    try:
-        for number, line in enumerate(lines, start=1):
-            if "\0" in line:
-                raise SptError(f"{source}, line {number}: a NUL byte: not text, or not UTF-8")
-            yield number, line
-    except UnicodeDecodeError as error:
-        raise SptError(f"{source}, line {number + 1} or soon after: not UTF-8 ({error.reason})") from error
+OF_OBJECTS = {".jsonl": read_jsonl, ".json": read_json, ".parquet": read_parquet}

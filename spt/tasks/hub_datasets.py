@@ -2,12 +2,16 @@
 
 import re
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import datasets
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import RemoteEntryNotFoundError
 
-from spt.errors import SptError, hub_cache_unwritable, nearest
-from spt.tasks.file_readers import Rows
+from spt.errors import SptError, nearest
+from spt.hub_errors import hub_cause, hub_error
+from spt.tasks.text_lines import Rows
 
 COMMIT = re.compile("[0-9a-f]{40}")
 
@@ -30,11 +34,11 @@ def read_hub(
         builder = _prepared(path, name, revision)
         data = builder.as_dataset(split) if split in builder.info.splits else None
     except Exception as error:
-        reason = (str(error).strip() or "no reason given").splitlines()[0]
-        raise hub_cache_unwritable(error) or SptError(
-            f"cannot load {path!r} from the hub ({type(error).__name__}: {reason}). Check task.hub (path, name, "
-            "revision). Without a network, HF_HUB_OFFLINE=1 uses the cached copy, and task.data_dir a folder of files"
-        ) from error
+        repository, settings = f"datasets/{path}", "task.hub (path, name, revision)"
+        if hub_cause(error, repository, settings) is None:
+            error.__cause__ = _refusal(path, revision)  # datasets drops what the hub answered
+        instead = "set task.data_dir to a folder of files"
+        raise hub_error(f"cannot load {path!r} from the hub", repository, error, settings, instead) from error
     if COMMIT.fullmatch(revision or "") and COMMIT.fullmatch(builder.hash) and builder.hash != revision:
         raise SptError(
             f"the hub is out of reach, and the latest cached copy of {path!r} is of revision {builder.hash}, "
@@ -43,6 +47,18 @@ def read_hub(
     if data is None and required:
         raise SptError(f"{path!r} on the hub has no split {split!r}: {nearest(split, builder.info.splits)}")
     return iter(()) if data is None else _rows(f"{path} {split}", data)
+
+
+def _refusal(path: str, revision: str | None) -> Exception | None:
+    """The error with which the hub refuses a data set; None if it does not, or `path` is a folder."""
+    try:
+        if not Path(path).exists():
+            hf_hub_download(path, "README.md", repo_type="dataset", revision=revision)
+    except RemoteEntryNotFoundError:
+        return None
+    except Exception as error:
+        return error
+    return None
 
 
 def hub_commit(path: str, name: str | None = None, revision: str | None = None, **_: Any) -> str | None:

@@ -11,8 +11,8 @@ from transformers import DataCollatorForMultipleChoice, PreTrainedTokenizerBase
 from spt.errors import SptError, nearest
 from spt.tasks.base import Task
 from spt.tasks.encoded_split import Example, Split, Tokenize, input_columns
-from spt.tasks.file_readers import Row
 from spt.tasks.row_fields import template_fields
+from spt.tasks.text_lines import Row
 
 
 @dataclass(kw_only=True)

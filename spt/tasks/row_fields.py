@@ -6,7 +6,7 @@ from functools import cache
 from typing import Any
 
 from spt.errors import SptError, nearest
-from spt.tasks.file_readers import Row
+from spt.tasks.text_lines import Row
 
 
 @dataclass(kw_only=True)
@@ -48,7 +48,17 @@ class RowFields:
         raise SptError(self._missing(row, name))
 
     def _missing(self, row: Row, name: str) -> str:
-        return f"no field {' or '.join(map(repr, self._columns(name)))}: {nearest(self.column(name), row)}"
+        return missing_field(row, *self._columns(name))
+
+
+def missing_field(row: Row, *columns: str) -> str:
+    """The message about a row that has none of `columns`."""
+    message = f"no field {' or '.join(map(repr, columns))}: {nearest(columns[0], row)}"
+    if any(column.strip() in columns for column in row):
+        return f"{message}; leave out the blanks around the names of columns, such as those after commas"
+    if len(row) == 1 and " " in "".join(row):
+        return f"{message}; if blanks separate the columns, write commas (.csv) or tabs (.tsv) instead"
+    return message
 
 
 @cache

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 from scipy.special import softmax
 
-from spt.errors import SptError
+from spt.errors import SptError, UnusableRow, is_whole
 from spt.tasks.base import Names, Task
 from spt.tasks.encoded_split import Example, Split, Tokenize, input_columns
-from spt.tasks.file_readers import Row
 from spt.tasks.metrics import QUESTION_METRICS, TEXT_METRICS, Scores
+from spt.tasks.row_fields import template_fields
 from spt.tasks.text_classification import SentenceTask
+from spt.tasks.text_lines import Row
 
 
 @dataclass(kw_only=True)
@@ -31,12 +32,18 @@ class WinogradTask(SentenceTask):
         return {"text": "Ann met Bea and she sat.", "span1_text": "Bea", "span2_text": "she", "span2_index": 4}
 
     def unlabelled_example(self, row: Row) -> Example:
-        words = str(row.get("text", "")).split()
-        index = row.get("span2_index")
-        if not isinstance(index, int) or not 0 <= index < len(words):
-            raise SptError(f"span2_index {index!r} is not the index of a word of the text")
+        if "marked" in template_fields(*self.templates[self.template]):
+            row = row | {"marked": self._marked(row)}
+        return super().unlabelled_example(row) | {"text": self.text(row, "text")}
+
+    def _marked(self, row: Row) -> str:
+        words, index = self.text(row, "text").split(), self.value(row, "span2_index")
+        if not is_whole(index):
+            raise SptError(f"span2_index must be a whole number, not {index!r}")
+        if not 0 <= index < len(words):
+            raise UnusableRow(f"span2_index {index} is not the index of a word of the text")
         words[index] = f"*{words[index]}*"
-        return super().unlabelled_example(row | {"marked": " ".join(words)}) | {"text": row["text"]}
+        return " ".join(words)
 
     def shared_text(self, example: Example) -> str:
         return example["text"]
@@ -131,7 +138,7 @@ class RecordTask(Task):
     def unlabelled_example(self, row: Row) -> Example:
         query, entities = self.text(row, "query"), list(dict.fromkeys(self.value(row, "entities")))
         if "@placeholder" not in query:
-            raise SptError(f"no @placeholder in the query {query!r}")
+            raise UnusableRow(f"no @placeholder in the query {query!r}")
         if not entities:
             raise SptError(f"no entity to answer the query {query!r} with")
         passage = self.text(row, "passage").replace("@highlight\n", "- ")

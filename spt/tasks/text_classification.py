@@ -9,10 +9,12 @@ import numpy as np
 
 from spt.errors import SptError, is_number
 from spt.tasks.base import Names, Task
+from spt.tasks.class_names import is_missing
 from spt.tasks.encoded_split import Example, Split, Tokenize, input_columns
-from spt.tasks.file_readers import Row, Rows, read_rows
+from spt.tasks.file_readers import read_rows
 from spt.tasks.metrics import NUMBER_METRICS, correlation_terms
 from spt.tasks.row_fields import template_fields
+from spt.tasks.text_lines import Row, Rows
 
 
 @dataclass(kw_only=True)
@@ -33,8 +35,9 @@ class TextTask(Task):
                 raise SptError(f"a template is one text or two, not {texts!r}")
             template_fields(*texts)
 
-    def file_rows(self, path: Path) -> Rows:
-        return read_rows(path, self.header, self.leave_out_short_rows)
+    def parsed_rows(self, path: Path) -> Rows:
+        options = {"header": self.header, "leave_out_short": self.leave_out_short_rows, "quoting": self.quoting}
+        return read_rows(path, **options)
 
     def fields(self) -> list[str]:
         return [self.column(name) for name in template_fields(*self.templates[self.template])]
@@ -85,7 +88,7 @@ class RegressionTask(TextTask):
 
     def is_unlabelled(self, row: Row) -> bool:
         label = self.value(row, "label") if self.has_field(row, "label") else None
-        return label is None or label == "" or (label == -1 and self.bounds is not None and self.bounds[0] > -1)
+        return is_missing(label) or (label == -1 and self.bounds is not None and self.bounds[0] > -1)
 
     def target_of(self, row: Row) -> float:
         label = self.value(row, "label")

@@ -1,7 +1,9 @@
 """Named-entity recognition: a tag for each word."""
 
+import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +15,10 @@ from spt.errors import SptError, nearest
 from spt.modeling.task_model import IGNORED
 from spt.tasks.base import Task
 from spt.tasks.encoded_split import Example, Split, Tokenize, input_columns
-from spt.tasks.entity_tags import check_tag, spans_to_tags, to_iob2
-from spt.tasks.file_readers import Row, Rows, read_sentences
+from spt.tasks.entity_tags import PREFIX, Scheme, check_tag, iob2_tags, spans_to_tags
+from spt.tasks.file_readers import read_sentences
 from spt.tasks.metrics import ENTITY_METRICS, Scores, entity_counts, entity_scores
+from spt.tasks.text_lines import BLANKS, Row, Rows
 
 NO_WORD = -1
 
@@ -28,6 +31,10 @@ class TokenTask(Task):
     """
 
     spans: str | None = None  # for data without tags, the field with the {"start", "end", "type"} of each entity
+    scheme: Scheme | None = None  # how tags are written; None: IOB1 or IOB2, as for "bio"
+    tag_names: list[str] = field(default_factory=list)  # the tags that numbers stand for
+    places: dict[str, int] | None = None  # the columns of "token" and "tag" in CoNLL files; None: first and last
+    comments: str | None = None  # how lines of CoNLL files that are skipped begin; None: none are
 
     task_type = "token"
     known_metrics = ENTITY_METRICS
@@ -37,8 +44,10 @@ class TokenTask(Task):
     def classes(self) -> list[str]:
         return ["O"] + [f"{prefix}-{kind}" for kind in self.labels for prefix in "BI"]
 
-    def file_rows(self, path: Path) -> Rows:
-        return read_sentences(path)
+    def parsed_rows(self, path: Path) -> Rows:
+        check = partial(check_tag, scheme=self.scheme, names=self.tag_names)
+        options = {"places": self.places, "comments": self.comments, "quoting": self.quoting}
+        return read_sentences(path, **options, check=check)
 
     def fields(self) -> list[str]:
         return [self.column("tokens")]
@@ -53,23 +62,26 @@ class TokenTask(Task):
         tokens = self.value(row, "tokens")
         if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
             raise SptError(f"tokens must be a list of words, not {tokens!r}")
+        if blank := [number for number, token in enumerate(tokens, start=1) if not token.strip(BLANKS)]:
+            raise SptError(f"word {blank[0]}, {tokens[blank[0] - 1]!r}, is empty or blank: leave it out, with its tag")
         return {"tokens": tokens}
 
     def target_of(self, row: Row) -> list[str]:
         length = len(self.value(row, "tokens"))
         if self.spans is None or self.has_field(row, "tags"):
-            tags = self.value(row, "tags")
+            tags = iob2_tags(self.value(row, "tags"), self.scheme, self.tag_names)
         else:
             tags = spans_to_tags(length, self.value(row, self.spans))
-        if not isinstance(tags, list):
-            raise SptError(f"tags must be a list of tags, not {tags!r}")
         if len(tags) != length:
             raise SptError(f"{length} tokens and {len(tags)} tags")
         for tag in tags:
-            check_tag(tag)
             if tag != "O" and tag[2:] not in self.labels:
                 raise SptError(f"entity type {tag[2:]!r} is not in task.labels: {nearest(tag[2:], self.labels)}")
-        return to_iob2(tags)
+        return tags
+
+    def written_names(self, row: Row) -> list[str]:
+        tags = self.value(row, "tags") if self.has_field(row, "tags") else []
+        return [re.sub(PREFIX, "", tag) for tag in tags if isinstance(tag, str) and tag != "O"]
 
     def shared_text(self, example: Example) -> str:
         return " ".join(example["tokens"])

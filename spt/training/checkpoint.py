@@ -19,6 +19,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from spt.errors import SptError
 from spt.files import parsed
+from spt.modeling.freeze_parameters import kept_pooler
 from spt.training.process_group import from_all
 
 FORMAT = 4
@@ -194,7 +195,11 @@ def _random_state() -> dict[str, Tensor]:
 
 
 def _trainable(model: nn.Module) -> dict[str, Tensor]:
-    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    """The parameters that train, and a random pooler that does not."""
+    kept = {*kept_pooler(model).values()}
+    return {
+        name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad or parameter in kept
+    }
 
 
 def _names(model: nn.Module, optimizer: Optimizer) -> list[str]:

@@ -9,6 +9,7 @@ from typing import TypeVar
 import torch
 import torch.distributed
 from accelerate import Accelerator
+from accelerate.state import is_initialized
 from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list, gather_object
 
 from spt import distributed
@@ -36,7 +37,9 @@ def join(settings: TrainerSettings) -> Accelerator:
     timeout = timedelta(seconds=settings.ddp_timeout)
     group = InitProcessGroupKwargs(backend=settings.ddp_backend, timeout=timeout)
     cpu = settings.use_cpu or not torch.accelerator.is_available()
-    accelerator = Accelerator(cpu=cpu, mixed_precision="no", kwargs_handlers=[group])
+    # A program that trains from Python may have its own state, which accelerate does not let change.
+    precision = None if is_initialized() else "no"
+    accelerator = Accelerator(cpu=cpu, mixed_precision=precision, kwargs_handlers=[group])
     if several:
         atexit.register(leave)
     return accelerator

@@ -4,7 +4,7 @@ import atexit
 import logging
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from accelerate.utils import set_seed
@@ -17,7 +17,7 @@ from spt.console import Bar, logged, show_start
 from spt.errors import SptError
 from spt.files import flush, written
 from spt.hydra_targets import instantiate
-from spt.modeling.freeze_parameters import backbone_size, parameter_groups
+from spt.modeling.freeze_parameters import backbone_size, missing_pooler, parameter_groups
 from spt.modeling.position_shift import longest_input
 from spt.modeling.pretrained_encoder import (
     backbone_settings,
@@ -49,12 +49,16 @@ Show = Callable[[dict[str, Any], str | None], None]
 
 
 def run_experiment(
-    config: DictConfig, show: Show = lambda record, note: None, group: str | None = None
+    config: DictConfig,
+    overrides: Sequence[str] | None,
+    show: Show = lambda record, note: None,
+    group: str | None = None,
 ) -> dict[str, Any]:
     """Train what a resolved config describes, or read the record of the same run where it is finished.
 
     Args:
         config: of `spt.train`.
+        overrides: those that made it, as Hydra reads them; None if it was composed by somebody else.
         show: called with the record, and a note where the run was finished before, while the run's log is open.
         group: the sweep that the run belongs to, for the experiment tracker.
 
@@ -65,7 +69,7 @@ def run_experiment(
         Diverged: where its loss became infinite or NaN, once the record is written.
         SptError: where the config or what it names is wrong.
     """
-    run = RunFolder(config)
+    run = RunFolder(config, overrides)
     settings = trainer_settings(run.config["trainer"])
     if distributed.count() > 1:  # they agree on whether the run is finished
         process_group.join(settings)
@@ -107,7 +111,8 @@ def _train(run: RunFolder, config: DictConfig, settings: TrainerSettings, group:
     encoder, tokenizer = load_backbone(
         **backbone_settings(run.config["model"]), split_into_words=task.task_type == "token"
     )
-    model = TaskModel(encoder, task.task_type, len(task.classes), config.model.pooling)
+    head: Any = {"pooling": config.model.pooling, "missing_pooler": config.model.missing_pooler or "trained"}
+    model = TaskModel(encoder, task.task_type, len(task.classes), **head)
     penalty = instantiate(config.method, model)
     limit = longest_input(encoder)
     splits = {name: encoded(task, examples, tokenizer, limit) for name, examples in data.items()}
@@ -161,8 +166,8 @@ class Experiment:
         # The seed makes the same prefixes again where the run resumes.
         prefixes = slot_similarity(self.model)
         self.at_start = [] if prefixes is None else [{"epoch": 0, "step": 0, "prefixes": prefixes}]
-        model = run.config["model"]
-        self.revision = commit_of(model["name_or_path"], model["revision"])
+        model = backbone_settings(run.config["model"])
+        self.revision = commit_of(model["name_or_path"], model.get("revision", "main"))
         self.tokenizer = tokenizer_fingerprint(loop.tokenizer)
         self.fingerprints = {name: data_fingerprint({name: split.examples}) for name, split in self.splits.items()}
         self.checkpoint = checkpoint
@@ -244,6 +249,7 @@ class Experiment:
             "trainable_parameters": sum(parameters.values()),
             "trainable_by_group": parameters,
             "backbone_parameters": backbone_size(self.model),
+            "missing_pooler": missing_pooler(self.model),
             "model_revision": self.revision,
             "model_sha256": weights_hash(self.run.config["model"]["name_or_path"]),
             "adapter_bytes": sum(f.stat().st_size for f in self.run.adapter.glob("*")) if best else None,

@@ -3,7 +3,7 @@
 from typing import Any
 
 from spt import distributed
-from spt.modeling.freeze_parameters import backbone_size, parameter_groups
+from spt.modeling.freeze_parameters import backbone_size, missing_pooler, parameter_groups
 from spt.modeling.task_model import TaskModel
 from spt.recipes import recipes
 from spt.records.run_folder import RunFolder
@@ -23,10 +23,12 @@ def describe_run(run: RunFolder, task: Task, splits: dict[str, Split], model: Ta
     classes = "" if task.task_type == "regression" else f", {len(task.classes)} classes ({labels})"
     epochs = f"{trainer['num_train_epochs']} epochs" if trainer["max_steps"] == -1 else f"{trainer['max_steps']} steps"
     processes = f" on each of {distributed.count()} processes" if distributed.count() > 1 else ""
+    state = missing_pooler(model)
+    pooler = "" if state is None else f", its pooler {state}, from random numbers: the checkpoint has none"
     return {
         "task": f"{task.name}, {task.task_type}{classes}, from {task.data_dir or (task.hub and task.hub['path'])}",
         "splits": ", ".join(_describe_split(name, split) for name, split in splits.items()),
-        "model": f"{config['model']['name']} ({config['model']['name_or_path']})",
+        "model": f"{config['model']['name']} ({config['model']['name_or_path']}){pooler}",
         "method": " ".join([config["method"]["name"], *(f"{name}={value}" for name, value in method.items())]),
         "recipe": _describe_recipe(config),
         "training": (

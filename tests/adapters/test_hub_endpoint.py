@@ -264,6 +264,7 @@ def test_neither_hub_nor_cache(world):
     assert time.perf_counter() - start < 30
     data, model, *_ = errors(done)
     assert data.startswith("cannot load 'aps/super_glue' from the hub") and "task.data_dir" in data
+    assert "HF_HUB_OFFLINE is set" in data and "HF_HUB_OFFLINE is set" in model
     assert model.startswith("cannot load the model 'org/tiny'") and "model.name_or_path to a folder" in model
 
 
@@ -299,13 +300,13 @@ def test_what_the_hub_does_not_have(world):
     revision, config, repository, split, column, _ = data
     assert OTHER in revision and rte.path in revision and "Check task.hub (path, name, revision)" in revision
     assert "'rt' not found" in config and "rte" in config
-    assert "'org/nowhere'" in repository and "doesn't exist" in repository
+    assert "'org/nowhere'" in repository and "The hub shows no " in repository
     assert "'org/train_only' on the hub has no split 'validation'" in split and "train" in split
     assert "org/columns train, example 0: no field 'premise'" in column and "text" in column
     assert world.records("runs")["demo_pair"]["model_revision"] == world.sha  # of the branch main
     revision, nowhere, _, _, pickle, _ = model
     assert "'org/tiny'" in revision and OTHER in revision and "Check model.name_or_path and model.revision" in revision
-    assert "'org/nowhere'" in nowhere
+    assert "'org/nowhere'" in nowhere and f"shows no {world.hub.url}/org/nowhere" in nowhere
     assert "'org/pickled'" in pickle and "there must be a model.safetensors" in pickle
 
 
@@ -346,4 +347,5 @@ def test_a_hub_out_of_reach(world):
     assert time.perf_counter() - world.gone < 100
     (said,) = errors(done)
     assert said.startswith("cannot load 'aps/super_glue' from the hub (ConnectionError: Couldn't reach")
+    assert "cannot be reached: check the network" in said
     assert "HF_HUB_OFFLINE=1 uses the cached copy" in said

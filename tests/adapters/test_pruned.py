@@ -10,7 +10,6 @@ import pytest
 import torch
 
 import spt
-from spt import train
 from spt.adapters.format import read_adapter
 from spt.adapters.hub import push_adapter
 from spt.adapters.pruned import save_pruned
@@ -19,6 +18,7 @@ from spt.insight.interventions import slot_order, without_slots
 from spt.modeling.inspect_attention import inspected_attention
 from spt.modeling.prefix_parameters import prefixes
 from spt.modeling.task_model import TaskModel
+from spt.train import main as train_command
 from tests.conftest import batch
 from tests.families import FAMILIES, family
 
@@ -80,7 +80,7 @@ def full(tmp_path_factory, data) -> Path:
     where = ["model=demo", "task=demo_pair", f"task.data_dir={data}/demo_pair", f"output_dir={folder}"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["spt.train", *where, *settings])
-        train.main()
+        train_command()
     (run,) = folder.glob("demo_pair.*")
     return run
 

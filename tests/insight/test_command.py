@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 import spt
-from spt import train
 from spt.insight.figures import NAMES
 from spt.insight.result import Insight
+from spt.train import main as train_command
 from tests.conftest import run
 from tests.insight.test_figures import parsed
 
@@ -31,7 +31,7 @@ def runs(tmp_path_factory, data) -> dict[str, Path]:
     ):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(sys, "argv", ["spt.train", *few, *settings])
-            train.main()
+            train_command()
     return {path.parent.name.split(".")[2]: path.parent for path in folder.glob("*/record.json")}
 
 

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 import spt
-from spt import train
 from spt.adapters.predictor import Predictor
 from spt.console import console
 from spt.insight.inspect_adapter import inspect
@@ -19,6 +18,7 @@ from spt.insight.text_attention import SequenceAttention, TextAttention, text_at
 from spt.insight.text_tables import text_tables
 from spt.insight.text_view import LEVELS, colours, head_cells, prediction_table, token_rows
 from spt.modeling.prefix_parameters import prefixes
+from spt.train import main as train_command
 from tests.insight.test_figures import parsed
 
 WORDS = {"tokens": ["the", "wind", "pushed", "<script>alert(1)</script>"]}
@@ -33,7 +33,7 @@ def runs(tmp_path_factory) -> dict[str, Path]:
         few = [f"task=demo_{task}", f"method={method}", "model=demo", "method.prefix_length=4", "trainer.max_steps=2"]
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(sys, "argv", ["spt.train", *few, f"output_dir={folder}"])
-            train.main()
+            train_command()
     return {path.parent.name.split(".")[0].removeprefix("demo_"): path.parent for path in folder.glob("*/record.json")}
 
 

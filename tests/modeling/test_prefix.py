@@ -211,7 +211,7 @@ def test_an_attention_chosen_later_keeps_the_prefixes():
 
 
 def test_a_refused_attach_leaves_the_encoder_as_it_was():
-    encoder = families.family("MPNet")
+    encoder = families.family("DeBERTa")
     encoder.encoder.eval()
     before = {name: p.requires_grad for name, p in encoder.named_parameters()}
     modes = [module.training for module in encoder.modules()]

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pandas import Series
-from scipy.stats import ttest_rel
+from scipy.stats import ttest_1samp, ttest_rel
 
 from spt.records.paired_bootstrap import example_test, kind_of
-from spt.report.paired_tests import holm, mcnemar, seed_test
+from spt.report.paired_tests import detectable, holm, mcnemar, seed_test
 from spt.report.seed_means import tolerance
 
 PERCENT = st.floats(0, 100)
@@ -65,6 +65,21 @@ def test_over_seeds_has_no_p_where_there_is_no_test():
     assert seed_test({11: 70.0, 12: 71.0}, {11: 69.0, 12: 70.0}).p is None
     same = seed_test({11: 70.0, 12: 71.0}, {11: 70.0, 12: 71.0})
     assert same.identical and (same.difference, same.p) == (0, 1)
+
+
+def test_a_detectable_difference_is_found_by_both_tests_with_a_power_of_80_percent():
+    """Over seeds by simulation, over examples by the normal quantiles; the larger difference of the two counts."""
+    draws = np.random.default_rng(0)
+    seeds = seed_test({11: 1.0, 12: 2.0, 13: 3.0, 14: 5.0, 15: 1.5}, dict.fromkeys(range(11, 16), 0.0))
+    difference = detectable(seeds, None)
+    found = ttest_1samp(draws.normal(difference, seeds.std, (20000, 5)), 0, axis=1).pvalue < 0.05
+    assert found.mean() == pytest.approx(0.8, abs=0.03)
+    examples = example_test([[1] * 600 + [0] * 400], [[1] * 500 + [0] * 500])
+    difference = detectable(seed_test({11: 60.0}, {11: 50.0}), examples)
+    assert difference == pytest.approx((1.959964 + 0.841621) * 100 * (examples.high - examples.low) / (2 * 1.959964))
+    assert detectable(seeds, examples) == max(detectable(seeds, None), difference)
+    same = seed_test({11: 60.0, 12: 61.0}, {11: 60.0, 12: 61.0})
+    assert math.isnan(detectable(same, None))
 
 
 @settings(max_examples=25)

@@ -11,6 +11,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from spt.records.fingerprint import fingerprint
+from spt.sweeps import hydra_launchers
 from tests.conftest import DEMO, REPO, run
 from tests.test_configs import composed
 
@@ -31,6 +32,28 @@ def sweep(folder, launcher, *overrides, **kwargs):
 
 def records(folder):
     return [json.loads(path.read_text()) for path in sorted(folder.glob("*/record.json"))]
+
+
+@pytest.mark.parametrize(
+    ("launcher", "settings", "jobs", "threads"),
+    [
+        ("joblib_launcher.JoblibLauncher", {"n_jobs": 2}, 6, "4"),
+        ("joblib_launcher.JoblibLauncher", {"n_jobs": -1}, 6, "1"),
+        ("joblib_launcher.JoblibLauncher", {"n_jobs": 8}, 3, "2"),
+        ("submitit_launcher.LocalLauncher", {"array_parallelism": 256}, 2, "4"),
+        ("submitit_launcher.LocalLauncher", {"array_parallelism": 4}, 12, "2"),
+        ("submitit_launcher.SlurmLauncher", {"array_parallelism": 4}, 12, None),
+    ],
+)
+def test_processes_share_the_cores(launcher, settings, jobs, threads, monkeypatch):
+    monkeypatch.setattr(hydra_launchers, "cpu_count", lambda: 8)
+    monkeypatch.setattr(hydra_launchers, "effective_n_jobs", lambda n: n if n > 0 else 8)
+    package, _, name = launcher.partition(".")
+    module = pytest.importorskip(f"hydra_plugins.hydra_{package}.{package}")
+    for chosen in (None, "5"):
+        monkeypatch.setattr(os, "environ", {} if chosen is None else {"OMP_NUM_THREADS": chosen})
+        hydra_launchers.share_cores(getattr(module, name)(**settings), jobs)
+        assert os.environ.get("OMP_NUM_THREADS") == (chosen or threads)
 
 
 @pytest.mark.parametrize(

@@ -111,14 +111,54 @@ def test_an_unlabelled_test_split_is_left_out_and_a_labelled_one_is_kept(tmp_pat
         ("rte", {"label": None}, "line 2: field 'label' holds no label .rows without a label: 1"),
         ("rte", {"premise": None}, "line 2: field 'premise' holds no text but None"),
         ("copa", {"question": "why"}, "line 2: question is 'why'"),
-        ("wsc", {"target": {"span1_text": "a", "span2_text": "b", "span2_index": 99}}, "line 2: span2_index 99"),
+        ("wsc task.template=1", {"target": {"span1_text": "a"}}, "line 2: no field 'span2_index'"),
+        ("wsc task.template=1", {"target": {"span1_text": "a", "span2_index": "3"}}, "line 2: span2_index must be"),
     ],
 )
 def test_bad_rows_are_refused_by_line(name, change, message, tmp_path):
+    name, *overrides = name.split()
     row = ROWS[name][0]
     write_splits(tmp_path, [row, row | change])
     with pytest.raises(SptError, match=message):
-        task(name, f"task.data_dir={tmp_path}").load()
+        task(name, *overrides, f"task.data_dir={tmp_path}").load()
+
+
+SPANS = [{"start": 0, "end": 2, "type": "Peop"}, {"start": 1, "end": 2, "type": "Loc"}]
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides", "row", "reason"),
+    [
+        (
+            *("record", []),
+            {"passage": "P", "query": "who?", "entities": ["a"], "answers": ["a"]},
+            "no @placeholder in the query 'who?'",
+        ),
+        (
+            *("wsc", ["task.template=1"]),
+            ROWS["wsc"][0] | {"target": {"span1_text": "a", "span2_text": "b", "span2_index": 99}},
+            "span2_index 99 is not the index of a word",
+        ),
+        ("conll04", [], {"tokens": ["Ann", "Lee"], "entities": SPANS}, "span 1-2 overlaps another"),
+    ],
+)
+def test_rows_that_cannot_be_examples_are_left_out_and_counted(name, overrides, row, reason, tmp_path, caplog):
+    good = {"conll04": row | {"entities": SPANS[:1]}, "record": row | {"query": "who is @placeholder?"}}
+    rows = [good.get(name) or ROWS[name][0], row, row]
+    write_splits(tmp_path, rows)
+    files = {"conll04": "task.files={train: [train.jsonl], validation: [val.jsonl]}"}
+    data = task(name, *overrides, f"task.data_dir={tmp_path}", *([files[name]] if name in files else [])).load()
+    assert [len(examples) for examples in data.values()] == [1, 1]
+    said = [record.getMessage() for record in caplog.records if "left out" in record.getMessage()]
+    assert len(said) == 2  # of train and of validation
+    assert said[0].startswith(f"{name}: 2 of 3 examples cannot be used and are left out, the first in {tmp_path}")
+    assert f"train.jsonl, line 2: {reason}" in said[0]
+
+
+def test_an_index_that_the_template_does_not_use_may_be_wrong(tmp_path):
+    row = ROWS["wsc"][0] | {"target": {"span1_text": "a", "span2_text": "b", "span2_index": 99}}
+    write_splits(tmp_path, [row])
+    assert len(task("wsc", f"task.data_dir={tmp_path}").load()["train"]) == 1
 
 
 @pytest.mark.parametrize(
@@ -288,7 +328,10 @@ def test_labels_of_a_regression(label, number):
         ("[no,yes]", "1", 1), ("[no,yes]", 1, 1), ("[no,yes]", "yes", 1), ("['false','true']", True, 1),
         ("['1','0']", "1", 0), ("['1','0']", 0, 1), ("['-1','1']", -1, 0), ("['9','10']", "0", None),
         ("['2.5','3.5']", "0", None), ("[no,yes]", "2", None),
-        ("[no,yes]", -2, None), ("[no,yes]", "Yes", None), ("[no,yes]", 1.0, None),
+        ("[no,yes]", -2, None), ("[no,yes]", "Yes", None), ("[no,yes]", 1.5, None), ("[no,yes]", 2.0, None),
+        ("[no,yes]", 1.0, 1), ("[no,yes]", "0.0", 0), ("['1','0']", "0.0", 1), ("['0.0','1.0']", 1, 1),
+        ("['False','True']", True, 1), ("[False,True]", "TRUE", 1), ("[False,True]", "1.0", 1),
+        ("[no,yes]", True, None), ("[no,yes]", " yes\u00a0", 1), ("[no,'yes ']", "yes ", 1),
     ],
 )  # fmt: skip
 def test_a_label_is_a_class_name_or_an_index(labels, label, index):

@@ -4,6 +4,7 @@ import csv
 import json
 
 import pytest
+from datasets import Dataset
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
@@ -122,10 +123,12 @@ def test_every_shape_trains_from_the_command_line(shape, files, train, tmp_path)
 
 def test_labels_are_found_in_the_training_file_in_numeric_order(files):
     text = {"review": "a", "stars": ""}
-    rows = [text | {"stars": star} for star in ("10", "9", "-1", "nan", "good", "2.5", "bad")]
-    assert task("task.text=[review]", "task.label=stars", *files(rows)).labels == [
-        *("-1", "2.5", "9", "10"), *("bad", "good", "nan"),
-    ]  # fmt: skip
+    for given, ordered in (
+        (("10", "9", "-1", "2.5"), ["-1", "2.5", "9", "10"]),
+        (("nan", "b", "a"), ["a", "b", "nan"]),
+    ):
+        rows = [text | {"stars": star} for star in given]
+        assert task("task.text=[review]", "task.label=stars", *files(rows)).labels == ordered
     booleans = [text | {"stars": True}, text | {"stars": False}]
     made = task("task.text=[review]", "task.label=stars", *files(booleans, ".jsonl"))
     assert made.labels == ["false", "true"] and [e["label"] for e in made.read("train")] == [1, 0]
@@ -198,3 +201,56 @@ def test_rows_of_a_token_task_are_checked(row, message, files):
 def test_a_name_that_cannot_be_a_folder_is_refused(files, train):
     code, _, err = train("task=custom", *DEMO, *files(REVIEWS), "task.text=[review]", "task.name=a/b")
     assert code == 1 and "task.name is part of a folder's name" in err
+
+
+def test_evaluate_and_predict_read_files_as_the_run_did(called, train, tmp_path):
+    """Columns by place, comments, a scheme; and labels that were found have no order for indices to follow."""
+    columns = tmp_path / "train.conll"
+    columns.write_text("# id 1\n1 mr O\n2 kalorba S-PER\n\n1 to O\n2 mirimso B-LOC\n3 rim E-LOC\n")
+    options = ("task.columns={token: 1, tag: 2}", "task.comments=true", "task.scheme=bioes", "trainer.max_steps=1")
+    code, out, err = train("task=custom", *DEMO, f"task.train={columns}", f"task.validation={columns}", *options)
+    assert code == 0 and "(LOC, PER)" in out, err
+    (folder,) = (tmp_path / "runs").iterdir()
+    again = tmp_path / "again.conll"
+    again.write_text(columns.read_text())
+    code, out, err = called("spt.evaluate", f"run={folder}", f"file={again}")
+    assert code == 0 and "2 examples" in out, out + err
+    code, out, err = called("spt.predict", f"run={folder}", f"input={again}")
+    assert code == 0 and len(out.splitlines()) == 2, err
+    again.write_text("1 mr O\n2 kalorba U-PER\n")
+    for command, name in (("evaluate", "file"), ("predict", "input")):
+        code, _, err = called(f"spt.{command}", f"run={folder}", f"{name}={again}")
+        assert code == 1 and "line 2, column 2: 'U-PER' is not a tag" in err, err
+
+
+def test_evaluate_refuses_indices_of_labels_that_were_found(called, files, train, tmp_path):
+    rows = [row | {"stars": star} for row, star in zip(REVIEWS, ("good", "bad"), strict=True)]
+    arguments = (*files(rows), "task.text=[review]", "task.label=stars", "trainer.max_steps=1")
+    code, _, err = train("task=custom", *DEMO, *arguments)
+    assert code == 0, err
+    (folder,) = (tmp_path / "runs").iterdir()
+    indices = write(tmp_path / "indices.jsonl", [row | {"stars": number} for number, row in enumerate(REVIEWS)])
+    code, _, err = called("spt.evaluate", f"run={folder}", f"file={indices}")
+    assert code == 1 and "line 1: label 0 is not a label of this task" in err and "mixed" in err, err
+
+
+@pytest.mark.parametrize("setting", ["columns={token: 0, tag: 1}", "comments=true", "scheme=io"])
+def test_settings_of_token_tasks_belong_to_them(setting, files):
+    with pytest.raises(Exception) as error:
+        task("task.text=[review]", "task.label=stars", f"task.{setting}", *files(REVIEWS))
+    assert "belongs to task.shape=token, not to sentence" in explain(error.value)
+
+
+def test_columns_of_files_with_named_fields_are_refused(files):
+    with pytest.raises(Exception) as error:
+        task("task.comments=true", *files(SENTENCES, ".jsonl"))
+    assert "task.columns and task.comments are for CoNLL columns" in explain(error.value)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_parquet_gives_the_same_examples(shape, tmp_path):
+    rows, overrides, _ = SHAPES[shape]
+    path = tmp_path / "a.parquet"
+    Dataset.from_list(rows).to_parquet(path)
+    made = task(*overrides, f"task.train={path}", f"task.validation={path}")
+    assert made.load() == {"train": EXAMPLES[shape], "validation": EXAMPLES[shape]}

@@ -224,8 +224,8 @@ def test_malformed_csv(content, message, tmp_path):
 def test_the_suffix_chooses_the_reader(tmp_path):
     for name, content in (("a.jsonl", '{"a": "1"}'), ("a.JSON", '[{"a": "1"}]'), ("a.csv", "a\n1"), ("a.tsv", "a\n1")):
         assert [row for _, row in read_rows(write(tmp_path, content, name))] == [{"a": "1"}]
-    with pytest.raises(SptError, match="a.parquet: no reader .* .jsonl, .json, .csv, .tsv"):
-        list(read_rows(write(tmp_path, "", "a.parquet")))
+    with pytest.raises(SptError, match="a.xlsx: no reader .* .jsonl, .json, .parquet, .csv, .tsv"):
+        list(read_rows(write(tmp_path, "", "a.xlsx")))
     sentence = {"tokens": ["a"], "tags": ["O"]}
     for name, content in (("a.jsonl", json.dumps(sentence)), ("a.tsv", "a\tO\n"), ("a.annotated", "a\tO\n")):
         assert [row for _, row in read_sentences(write(tmp_path, content, name))] == [sentence]

@@ -124,7 +124,7 @@ def test_record_answers_with_the_entity_of_the_largest_margin(tokenizer):
         ("multirc", MULTIRC | {"passage": {"text": "a"}}, "line 1: passage must be an object with text, questions"),
         ("multirc", {"passage": MULTIRC["passage"]}, "line 1: row must be an object with passage, idx"),
         ("multirc", {"paragraph": "a", "label": 1, "idx": 3}, "line 1: idx must be an object with paragraph, question"),
-        ("record", RECORD | {"qas": [{"query": "no place", "answers": [{"text": "a"}]}]}, "line 1: no @placeholder"),
+        ("record", RECORD | {"qas": [{"query": "no place", "answers": [{"text": "a"}]}]}, "rows.jsonl has no example"),
         ("record", RECORD | {"qas": [{"query": "@placeholder"}]}, "holds no label"),
         (
             "record",

@@ -13,8 +13,8 @@ from unittest.mock import patch
 
 import pytest
 
-from spt import train
 from spt.numerics_version import NUMERICS
+from spt.train import main as train_command
 from tests.conftest import REPO
 
 FIXTURE = REPO / "tests" / "fixtures" / "numerics.json"
@@ -51,7 +51,7 @@ def history(method: str, shape: str) -> list[dict]:
         folder = Path(name)
         command = ["spt.train", f"method={method}", *data_for(shape, folder), *SETTINGS, f"output_dir={folder}/runs"]
         with patch.object(sys, "argv", command):
-            train.main()
+            train_command()
         (path,) = folder.glob("runs/*/history.jsonl")
         rows = [json.loads(line) for line in path.read_text().splitlines()]
     return [{key: row[key] for key in ("train_loss", "penalty", "dev_loss")} for row in rows if row["epoch"] > 0]

@@ -1,0 +1,129 @@
+"""What the runs of all tables answer: for each question an answer from the paired tests, and the tests themselves."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+from pandas import DataFrame, Series
+
+from spt.report.number_format import listed, number
+from spt.report.paired_tests import corrected
+from spt.report.render_templates import notes
+from spt.report.table_model import Table
+from spt.report.tables import paired_tests_table
+
+LEVEL = 0.05  # a difference is shown if both tests have a smaller p after the correction
+
+DATA = "task.train_examples"
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question, what is compared to answer it, and which rows of `paired_tests` are those comparisons."""
+
+    question: str
+    compared: str
+    is_about: Callable[[DataFrame], "Series[bool]"]
+
+
+QUESTIONS = (
+    Question(
+        "Does the gate help, everything else equal?",
+        "spt − ungated: the same prefix, positions, dropouts and learning rates with and without the gate",
+        lambda tests: (tests["first"] == "spt") & (tests.second == "ungated") & (tests.setting != DATA),
+    ),
+    Question(
+        "Does the selective loss help at the published weight?",
+        "spt_sl − spt, λ = 0.0001 and 0",
+        lambda tests: (tests["first"] == "spt_sl") & (tests.second == "spt") & (tests.setting != DATA),
+    ),
+    Question(
+        "At which weight does the selective loss help?",
+        "each λ − 0",
+        lambda tests: tests.setting == "method.sl_weight",
+    ),
+    Question(
+        "Does the prefix length matter?",
+        "each length − 20, within a method",
+        lambda tests: (tests.setting == "method.prefix_length") & (tests["first"] == tests.second),
+    ),
+    Question(
+        "Does the temperature of the gate matter?",
+        "each α − 8",
+        lambda tests: tests.setting == "method.alpha",
+    ),
+    Question(
+        "Do the prefixes help with little data?",
+        "each method − fine_tuning, spt − ungated and spt_sl − spt, with equal training examples",
+        lambda tests: tests.setting == DATA,
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A question, the answer in a sentence, the numbers behind it in a paragraph, and the comparisons as a table.
+
+    Attributes:
+        question, compared: see `Question`.
+        answer: one sentence.
+        numbers: a few sentences; empty if there is no comparison yet.
+        table: the comparisons, with p corrected for those of this question; None if there are none.
+    """
+
+    question: str
+    compared: str
+    answer: str
+    numbers: str
+    table: Table | None
+
+    @property
+    def text(self) -> str:
+        """The verdict as one paragraph."""
+        return " ".join(filter(None, [f"{self.compared}.", self.answer, self.numbers]))
+
+
+def verdicts(tests: Iterable[DataFrame]) -> list[Verdict]:
+    """A verdict for each question that a table is about.
+
+    Only cells with all their runs count, and none of the demo. Holm's correction is over the comparisons of a question.
+
+    Args:
+        tests: the `paired_tests` of each table.
+    """
+    frames = [own for own in tests if len(own)]
+    if not frames:
+        return [_verdict(question, None) for question in QUESTIONS]
+    every = pd.concat(frames, ignore_index=True)
+    every = every[every.are_done.astype(bool) & (every.model != "demo")]
+    return [_verdict(question, corrected(every[question.is_about(every)])) for question in QUESTIONS]
+
+
+def _verdict(question: Question, tests: DataFrame | None) -> Verdict:
+    if tests is None or not len(tests):
+        answer, numbers, table = *notes("verdict", facts=None), "", None
+    else:
+        answer, numbers = notes("verdict", facts=_facts(tests))
+        table = paired_tests_table(tests)
+    return Verdict(question.question, question.compared, answer, numbers, table)
+
+
+def _facts(tests: DataFrame) -> dict[str, Any]:
+    p = tests[["seeds_p", "examples_p"]].astype(float)
+    is_shown = (p < LEVEL).all(axis=1)
+    differences = Series([test.difference for test in tests.seeds], tests.index)
+    labels = tests.task + ", " + tests.label + " (" + differences.map(lambda points: number(points, sign=True)) + ")"
+    return {
+        "count": len(tests),
+        "places": "; ".join(f"{listed(own)} on {model}" for model, own in tests.groupby("model", sort=False).task),
+        "above": list(labels[is_shown & (differences > 0)]),
+        "below": list(labels[is_shown & (differences < 0)]),
+        "differences": (differences.min(), differences.max()),
+        "detectable": (tests.detectable.min(), tests.detectable.max()),
+        "seeds": sorted({test.n for test in tests.seeds}),
+        "seeds_alone": int((p.seeds_p < LEVEL).sum()),
+        "examples_alone": int((p.examples_p < LEVEL).sum()),
+        "marks": "".join(dict.fromkeys("".join(tests.marks))),
+        "level": LEVEL,
+    }

@@ -1,0 +1,99 @@
+"""Sentences of CoNLL columns."""
+
+import re
+from collections.abc import Callable
+from itertools import chain, pairwise
+from pathlib import Path
+
+from spt.errors import SptError
+from spt.tasks.entity_tags import BRACKETS, check_tag, from_brackets
+from spt.tasks.table_files import QUOTED
+from spt.tasks.text_lines import BLANKS, Rows, read_lines
+
+WANTED = "columns, token first and tag last"
+
+
+def read_conll(
+    path: Path,
+    places: dict[str, int] | None = None,
+    comments: str | None = None,
+    quoting: str | None = None,
+    check: Callable[[str], object] = check_tag,
+) -> Rows:
+    """Sentences as {"tokens", "tags"} of columns separated by tabs or, in a line without a tab, by blanks.
+
+    A blank line ends a sentence, and -DOCSTART- lines are skipped.
+
+    Args:
+        path: the file.
+        places: the columns of "token" and "tag", counted from 0, negative ones from the end; None: first and last.
+        comments: how lines that are skipped begin; None: there are none.
+        quoting: "csv": quotes around a field are not part of it, and those inside are doubled.
+        check: called with each tag; raises an SptError that says what is wrong with it.
+    """
+    if path.is_file() and (other := _other_shape(path, places is not None)):
+        raise SptError(f"{path}, line 1: {other}")
+    token, tag = (places["token"], places["tag"]) if places else (0, -1)
+    words: list[list[str]] = []
+    start = columns = 0
+    for number, line in chain(read_lines(path), [(0, "")]):
+        where = f"{path}, line {number}"
+        if comments and line.startswith(comments):
+            continue
+        if not line.strip(BLANKS) or line.startswith("-DOCSTART-"):
+            if words:
+                tags = [fields[tag] for fields in words]
+                tags = from_brackets(tags) if any(each.startswith(("(", "*")) for each in tags) else tags
+                yield f"{path}, line {start}", {"tokens": [fields[token] for fields in words], "tags": tags}
+                words = []
+            continue
+        fields = _fields(line)
+        hint = (
+            "; if lines that begin with # are comments: task.comments=true" if line[0] == "#" and not comments else ""
+        )
+        if quoting == "csv":
+            fields = [field[1:-1].replace('""', '"') if QUOTED.fullmatch(field) else field for field in fields]
+        if places and len(fields) == 10 and re.fullmatch(r"\d+[-.]\d+", fields[0]):
+            continue  # in CoNLL-U a range of the words that follow, or a word that is not in the text
+        if places and not all(-len(fields) <= place < len(fields) for place in (token, tag)):
+            raise SptError(f"{where}: task.columns={places} needs more columns than {line.rstrip()!r} has{hint}")
+        columns = columns or len(fields)
+        if not places and (len(fields) < 2 or len(fields) != columns or not fields[0]):
+            raise SptError(f"{where}: expected {max(columns, 2)} {WANTED}, found {line.rstrip()!r}{hint}")
+        if not BRACKETS.fullmatch(fields[tag]):
+            try:
+                check(fields[tag])
+            except SptError as error:
+                raise SptError(f"{where}, {f'column {tag}' if places else 'last column'}: {error}{hint}") from error
+        start = start if words else number
+        words.append(fields)
+
+
+def _fields(line: str) -> list[str]:
+    """The columns of a line: between tabs, or if it has none between runs of blanks. Only ASCII blanks count."""
+    line = line.rstrip(BLANKS)
+    return [field.strip(BLANKS) for field in line.split("\t")] if "\t" in line else re.split(" +", line.lstrip(" "))
+
+
+def _other_shape(path: Path, has_places: bool) -> str | None:
+    """What a file is, by the looks of its beginning, if token first and tag last would misread it."""
+    with path.open("rb") as file:
+        head = file.read(2**16).decode("utf-8-sig", errors="replace").split("\n")[:500]
+    rows = [_fields(line) for line in head if line.strip(BLANKS) and line[0] != "#"]
+    counts, widths = ({line.count(",") for line in head[:10] if line.strip()}, {len(row) for row in rows[:10]})
+    has_commas = len(counts) == 1 and min(counts) > 0 and (len(widths) > 1 or widths == {1})
+    if has_commas or (path.suffix.lower() == ".csv" and "," in head[0] and "\t" not in head[0]):
+        return f"expected 2 {WANTED}, found CSV: write tabs between them, or .jsonl with lists of tokens and tags"
+    if has_places or not rows:
+        return None
+    firsts = [row[0] for row in rows]
+    counted = sum(a.isdecimal() and b.isdecimal() and int(b) == int(a) + 1 for a, b in pairwise(firsts))
+    if head[0].startswith("#begin document"):
+        found, example = "this is CoNLL-2012", "'task.columns={token: 3, tag: 10}' task.comments=true"
+    elif all(len(row) == 10 and row[0][:1].isdecimal() for row in rows):
+        found, example = "this is CoNLL-U", "'task.columns={token: 1, tag: 9}' task.comments=true"
+    elif 2 * counted > len(rows) - 1:
+        found, example = "the first column counts the words", "'task.columns={token: 1, tag: 2}'"
+    else:
+        return None
+    return f"{found}: choose columns by place, from 0, as in {example}"
