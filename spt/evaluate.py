@@ -79,12 +79,12 @@ def evaluate(predictor: "Predictor", examples: "list[Example]", batch_size: int 
     from spt.training.process_group import join
     from spt.training.recorded_settings import recorded_settings
 
-    predictor.activate()
     settings = recorded_settings(predictor.adapter, batch_size)
-    split = predictor.task.encode(examples, predictor.tokenizer, predictor.limit)
+    split = predictor.encode(examples)
     accelerator = join(settings)
-    model = predictor.model.to(accelerator.device)
-    return evaluate_split(model, predictor.task, split, predictor.tokenizer, settings, accelerator)
+    with predictor.active() as model:
+        model.to(accelerator.device)
+        return evaluate_split(model, predictor.task, split, predictor.tokenizer, settings, accelerator)
 
 
 if __name__ == "__main__":
