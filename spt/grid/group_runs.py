@@ -4,7 +4,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,6 @@ from pydantic import ValidationError
 from yaml import YAMLError
 
 from spt.errors import SptError, is_number
-from spt.files import parsed
 from spt.grid.cells import Cell
 from spt.grid.compose_configs import flat
 from spt.grid.match_records import Finished, Result, mark_usual_data
@@ -107,29 +106,24 @@ def group_runs(folder: Path) -> Grouped:
     swept_with: dict[tuple[str, str], set[str | None]] = {}
     for method in methods:
         swept_with.setdefault((method.task, method.model), set()).add(method.swept)
+    # What selects the epochs of a task, which its config may leave open.
     metrics = {run.place[0]: run.finished.record["metric"] for own in runs.values() for run in own if run.finished}
     tables = _short([TABLE, *(method.swept for method in methods if method.swept is not None)])
     labels = _short(name for method in methods for name in method.varied)
-    grouped, by_table = Grouped(), dict[str, list[Result]]()
-
-    def add(table: str, method: Method, row: str, point: tuple[str, Any] | None, own: Sequence[Run]) -> None:
-        result = _result(tables[table], method, row, point, own)
-        if not result.done and method.task in metrics:  # a config may leave the metrics to the task
-            result.task = own[0].config["task"] | {"metrics": [metrics[method.task]]}
-        by_table.setdefault(table, []).append(result)
-
+    by_table: dict[str, list[Result]] = {}
     for method in methods:
         is_alone = swept_with[method.task, method.model] == {method.swept}
         for key, own in method.rows.items():
+            task = own[0].config["task"] | ({"metrics": [metric]} if (metric := metrics.get(method.task)) else {})
             if method.swept is None or not is_alone:
                 words = [f"{labels[name]}={text}" for name, text in zip(method.varied, key, strict=True)]
-                row = ", ".join([method.name, *words])
-                add(TABLE, method, row, None, own)
-            if method.swept is not None:
-                point = (method.swept, own[0].settings[method.swept])
-                add(method.swept, method, method.name, point, own)
-        for own in method.rows.values():
-            grouped.repeated += _repeated(own)
+                cell = Cell(TABLE, "", method.task, method.model, ", ".join([method.name, *words]), None, (), (), ())
+                by_table.setdefault(TABLE, []).append(_result(cell, own, task))
+            if (name := method.swept) is not None:
+                point = (name, own[0].settings[name])
+                cell = Cell(tables[name], "", method.task, method.model, method.name, point, (), (), ())
+                by_table.setdefault(name, []).append(_result(cell, own, task))
+    grouped = Grouped(repeated=[name for method in methods for own in method.rows.values() for name in _repeated(own)])
     for name, results in sorted(by_table.items(), key=lambda item: item[0] != TABLE):
         grouped.titles[tables[name]] = "Runs" if name == TABLE else f"Sweep over {name}"
         grouped.results += results
@@ -137,16 +131,15 @@ def group_runs(folder: Path) -> Grouped:
     return grouped
 
 
-def _result(table: str, method: Method, row: str, point: tuple[str, Any] | None, runs: Sequence[Run]) -> Result:
-    """The cell of runs that differ in the seed."""
+def _result(cell: Cell, runs: Sequence[Run], task: dict[str, Any]) -> Result:
+    """A cell with its runs, which differ in the seed."""
     by_seed = _by_seed(runs)
-    cell = Cell(table, "", method.task, method.model, row, point, (), tuple(by_seed), ())
     return Result(
-        cell,
+        replace(cell, seeds=tuple(by_seed)),
         runs={seed: run.finished for seed, run in by_seed.items()},
         failures={(seed, None): run.failure for seed, run in by_seed.items() if run.failure is not None},
         unfinished={(seed, None): run.progress for seed, run in by_seed.items() if run.progress is not None},
-        task=runs[0].config["task"],
+        task=task,
     )
 
 
@@ -222,6 +215,6 @@ def _why_unfinished(folder: Path) -> tuple[str | None, str | None]:
     if parts[-2:-1] == ["ERROR"]:
         return parts[-1].strip(), None
     history = folder / HISTORY
-    lines = history.read_text(encoding="utf-8").splitlines() if history.exists() else []
-    epochs = max([parsed(line)["epoch"] for line in lines], default=0)
+    lines = history.read_text(encoding="utf-8") if history.exists() else ""  # the last may be half a line
+    epochs = max(map(int, re.findall(r'^{"epoch": (\d+)\b.*}$', lines, flags=re.MULTILINE)), default=0)
     return None, f"unfinished after {epochs} epochs: its command again resumes it"

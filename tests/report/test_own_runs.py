@@ -133,7 +133,8 @@ def test_failed_diverged_unfinished_and_repeated_runs_are_told(runs, report):
     twice = runs.run("lora", 12, 0.5)
     nothing = {"best_dev": None, "last_dev": None, "test": None}
     runs.run("spt", 11, 0.5, status="diverged", warnings=["it became nan"], metrics=nothing)
-    runs.unfinished("lora", "2026-01-01 00:00:00,000 INFO epoch 1\n", seed=13)
+    half = runs.unfinished("lora", "2026-01-01 00:00:00,000 INFO epoch 1\n", seed=13)
+    (half / "history.jsonl").write_text('{"epoch": 0}\n{"epoch": 2, "loss": 1}\n{"epoch": 3, "lo')
     runs.unfinished("bitfit", "2026-01-01 00:00:00,000 ERROR SptError: no memory\nfor this\n")
     runs.unfinished("spt_sl", "2026-01-01 00:00:00,000 ERROR SptError: no memory\n2026-01-01 00:00:01,0 INFO resumes\n")
     note = {key: value for key, value in runs.record.items() if key not in ("metrics", "scores")}
