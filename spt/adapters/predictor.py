@@ -34,6 +34,8 @@ TASKS: dict[str, type[Task]] = {
     f"spt.tasks.{name}": kind for name, kind in vars(tasks).items() if isinstance(kind, type) and issubclass(kind, Task)
 }
 
+AHEAD = 16  # batches that are read at a time where all inputs are there
+
 WORDS = Splitter(Regex(r"\w+(?:[-.'’&]\w+)*|[^\w\s]"), "isolated")  # words and punctuation marks
 
 Input = str | tuple[str, str] | list[str] | Row
@@ -119,12 +121,41 @@ class Predictor:
             self.limit = longest_input(encoder)
             self.model.predictor = encoder.__dict__["active_adapter"] = self
 
-    def predict(self, inputs: Iterable[Input], batch_size: int = 32) -> Iterator[dict[str, Any]]:
+    def __repr__(self) -> str:
+        return f"<Predictor of {self.adapter.folder}: {self.task.name} on {self.backbone_settings['name_or_path']}>"
+
+    @property
+    def labels(self) -> list[str]:
+        """The names of the classes, for entities of their types; empty for regression."""
+        return list(self.task.labels)
+
+    def to(self, device: str | torch.device) -> "Predictor":
+        """Move the model, and with it the backbone that others share, to a device; returns the predictor."""
+        with self.active() as model:
+            model.to(device)
+        return self
+
+    def __call__(
+        self, inputs: Input | list[Input], batch_size: int = 32, top_k: int | None = None
+    ) -> dict[str, Any] | list[dict[str, Any]]:
+        """The prediction of an input, or those of a list of inputs as a list; the arguments are those of `predict`."""
+        if isinstance(inputs, list):
+            return list(self.predict(inputs, batch_size, ahead=AHEAD, top_k=top_k))
+        (prediction,) = self.predict([inputs], top_k=top_k)
+        return prediction
+
+    def predict(
+        self, inputs: Iterable[Input], batch_size: int = 32, ahead: int = 1, top_k: int | None = None
+    ) -> Iterator[dict[str, Any]]:
         """Predict each input, in order; inputs are read batch by batch.
 
         Args:
             inputs: texts; pairs of texts; lists of words; or rows with the fields of the task's data.
             batch_size: examples per batch, padded to the longest of them.
+            ahead: how many batches of inputs are read at a time. Their examples are sorted by length, so that a batch
+                has little padding: much faster for texts of different lengths.
+            top_k: the number of classes to give the probabilities of, the highest first; None: all, in the order of
+                `labels`. Those of choices are always all there.
 
         Yields:
             {"label", "probabilities"}; for choices {"choice", "probabilities"}, choices counted from 0; for regression
@@ -139,11 +170,24 @@ class Predictor:
             raise SptError("inputs is one text: give a list of inputs, as in predict([text])")
         if not is_count(batch_size):
             raise SptError(f"batch_size must be a whole number of at least 1, not {batch_size!r}")
+        if top_k is not None and not is_count(top_k):
+            raise SptError(f"top_k must be a whole number of at least 1, not {top_k!r}")
         examples = self._all_examples(inputs)
-        while batch := list(islice(examples, batch_size)):
-            for example, prediction in zip(batch, self._predict_batch(batch), strict=True):
+        error: SptError | None = None
+        while error is None:
+            read: list[Example] = []
+            try:
+                for example in islice(examples, batch_size * ahead):
+                    read.append(example)
+            except SptError as unfit:
+                error = unfit  # after the predictions of the inputs before
+            if not read:
+                break
+            for example, prediction in zip(read, self._in_batches(read, batch_size), strict=True):
                 is_tagged = isinstance(self.task, TokenTask)
-                yield {"entities": _entities(example, prediction["words"])} if is_tagged else prediction
+                yield {"entities": _entities(example, prediction["words"])} if is_tagged else _top(prediction, top_k)
+        if error is not None:
+            raise error
 
     def examples(self, item: Input) -> list[Example]:
         """The task's examples for an input: one, or several for a row that nests them. SptError if it does not fit."""
@@ -166,6 +210,17 @@ class Predictor:
         """The model inputs of examples: one thread at a time, as a tokenizer keeps its truncation between calls."""
         with self._tokenizing:
             return self.task.encode(examples, self.tokenizer, self.limit)
+
+    def _in_batches(self, examples: list[Example], batch_size: int) -> Iterable[dict[str, Any]]:
+        """What the task describes of each example, in order, computed in batches of examples of similar length."""
+        if len(examples) <= batch_size:
+            return self._predict_batch(examples)
+        by_length = sorted(range(len(examples)), key=lambda number: len(str(examples[number])))
+        found: dict[int, dict[str, Any]] = {}
+        for start in range(0, len(examples), batch_size):
+            batch = by_length[start : start + batch_size]
+            found |= zip(batch, self._predict_batch([examples[number] for number in batch]), strict=True)
+        return (found[number] for number in range(len(examples)))
 
     def _predict_batch(self, examples: list[Example]) -> list[dict[str, Any]]:
         split = self.encode(examples)
@@ -241,6 +296,15 @@ class Predictor:
         for name, values in self._swapped.items():
             parameter = self._encoder.get_parameter(name)
             self._swapped[name], parameter.data = parameter.data, values
+
+
+def _top(prediction: dict[str, Any], top_k: int | None) -> dict[str, Any]:
+    """A prediction with the `top_k` highest of its probabilities."""
+    probabilities = prediction.get("probabilities")
+    if top_k is None or not isinstance(probabilities, dict):  # those of choices are a list, by the number of the choice
+        return prediction
+    ranked = sorted(probabilities, key=lambda name: probabilities[name], reverse=True)
+    return prediction | {"probabilities": {name: probabilities[name] for name in ranked[:top_k]}}
 
 
 def lock_of(encoder: PreTrainedModel) -> Lock:
