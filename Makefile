@@ -53,7 +53,7 @@ test-transformers: setup
 		packages=$(VENV)/transformers-$$version && \
 		$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps --no-compile --upgrade --target $$packages \
 			"$$(grep ^transformers== tests/versions/$$version.txt)" && \
-		PYTHONPATH=$$packages $(RUN) -m pytest -n auto --dist worksteal $(CORE_TESTS) -k "not compiled" || exit 1; \
+		OMP_NUM_THREADS=1 PYTHONPATH=$$packages $(RUN) -m pytest -n auto --dist worksteal $(CORE_TESTS) -k "not compiled" || exit 1; \
 	done
 
 soak: setup
