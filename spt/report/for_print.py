@@ -12,6 +12,7 @@ from spt.errors import SptError, nearest
 from spt.figure_style import COLUMN, PAGE, figure_files
 from spt.files import replacing, write_atomically, written
 from spt.grid.cells import cells
+from spt.grid.group_runs import group_runs
 from spt.grid.local_data import DataFingerprint
 from spt.report.display_names import Names
 from spt.report.figure_layout import Drawing
@@ -24,7 +25,7 @@ from spt.report.print_tables import Choice, PrintTable, Score, print_tables
 from spt.report.runs_frame import runs_frame
 from spt.report.seed_means import cells_frame
 from spt.report.table_model import Column, Table
-from spt.report.write_report import collected, results_folder
+from spt.report.write_report import collected, own_runs, results_folder
 
 WIDTHS = {"column": COLUMN, "page": PAGE}
 
@@ -64,10 +65,15 @@ def for_print(config: DictConfig, fingerprint: DataFingerprint) -> None:
             raise SptError(f"unknown {key} {config[key]!r}: {nearest(str(config[key]), known)}")
     if config.output is not None and (not isinstance(config.output, str) or not config.output):
         raise SptError(f"output must name a file for format, a folder for figures, not {config.output!r}")
-    results = collected(config, cells(config), results_folder(config), fingerprint)
+    titles = {str(name): str(table.title) for name, table in config.tables.items()}
+    if (source := own_runs(config)) is not None:
+        grouped = group_runs(source)
+        titles, results = grouped.titles, grouped.results
+    else:
+        results = collected(config, cells(config), results_folder(config), fingerprint)
     runs = runs_frame(results)
     every, names = cells_frame(results, runs), Names(config)
-    titles = {str(name): str(table.title) for name, table in config.tables.items() if (every.table == name).any()}
+    titles = {name: title for name, title in titles.items() if (every.table == name).any()}
     if config.figures is not None:
         width = WIDTHS[config.figures]
         found = drawings(titles, every, runs, names, width)

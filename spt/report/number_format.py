@@ -60,13 +60,16 @@ def listed(names: Iterable[Any]) -> str:
 
 def extents(cells: DataFrame) -> list[str]:
     """Cells of a table and model in few words: a text for the tasks that have the same rows and swept values."""
+    points: dict[str, dict[str, list[str]]] = {}
+    for task, row, value in zip(cells.task, cells.row, cells.value, strict=True):
+        points.setdefault(task, {}).setdefault(row, []).append(value)
     tasks: dict[str, list[str]] = {}
-    for task, own in cells.groupby("task", sort=False):
+    for task, by_row in points.items():
         rows: dict[str, list[str]] = {}
-        for row, points in own.groupby("row", sort=False):
-            rows.setdefault(listed(points.value[points.value != ""]), []).append(str(row))
+        for row, values in by_row.items():
+            rows.setdefault(listed(filter(None, values)), []).append(row)
         words = [listed(names) + (f" at {values}" if values else "") for values, names in rows.items()]
-        tasks.setdefault("; ".join(words), []).append(str(task))
+        tasks.setdefault("; ".join(words), []).append(task)
     return [f"{listed(names)}: {words}" for words, names in tasks.items()]
 
 

@@ -1,5 +1,6 @@
 """The tables of a page: scores, best and last epoch, paired tests, learning rates, costs."""
 
+from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
 
@@ -74,11 +75,11 @@ def _scores(quantity: str, cells: DataFrame) -> Table:
 
     The last rows are scores that need no model, where records have them.
     """
-    shown = cells[cells.quantity == quantity]
-    tasks = list(dict.fromkeys(shown.task))
-    known = set(shown.task[shown.published.notna()])
+    shown = each_row(cells[cells.quantity == quantity])
+    tasks = list(dict.fromkeys(cell.task for cell in shown))
+    known = {cell.task for cell in shown if cell.references}
     places = dict.fromkeys(zip(cells.row, cells.value, strict=True))
-    by_place = {(cell.row, cell.value, cell.task): cell for cell in each_row(shown)}
+    by_place = {(cell.row, cell.value, cell.task): cell for cell in shown}
     swept = list(cells.setting[cells.setting != ""])
     heads = columns("row", *swept[:1])
     for task in tasks:
@@ -95,11 +96,11 @@ def _scores(quantity: str, cells: DataFrame) -> Table:
                 texts.append(_ours(cell))
         rows.append(texts)
     for name, label in BASELINES.items():
-        by_task = shown.groupby("task")[name].first()
-        if by_task.notna().any():
+        by_task = {cell.task: number(score) for cell in reversed(shown) if not pd.isna(score := getattr(cell, name))}
+        if by_task:
             texts = [label, *([""] if swept else [])]
             for task in tasks:
-                score = NONE if pd.isna(by_task[task]) else number(by_task[task])
+                score = by_task.get(task, NONE)
                 texts += ["", score, ""] if task in known else [score]
             rows.append(texts)
     return Table(QUANTITIES.get(quantity, quantity), heads, rows, _score_notes(quantity, shown, footnotes))
@@ -131,23 +132,26 @@ def _delta(cell: Any) -> str:
     return f"{delta} ({'within' if cell.within else 'beyond'} ±{number(cell.tolerance)})"
 
 
-def _score_notes(quantity: str, cells: DataFrame, footnotes: dict[str, int]) -> list[str]:
-    by_task = cells.groupby("task", sort=False)
-    splits = {task: own[own.n > 0].iloc[-1] if own.n.any() else own.iloc[-1] for task, own in by_task}
-    published = by_task.published.count()
+def _score_notes(quantity: str, cells: Sequence[Any], footnotes: dict[str, int]) -> list[str]:
+    splits: dict[str, Any] = dict.fromkeys(cell.task for cell in cells)
+    splits |= {cell.task: cell for cell in sorted(cells, key=lambda cell: cell.n > 0)}  # a cell with runs, if any has
+    published = {cell.task for cell in cells if cell.references}
+    tasks_by_metric: dict[str, list[str]] = {}
+    for cell in cells:
+        tasks_by_metric.setdefault(cell.metric, []).append(cell.task)
     return notes(
         "scores",
         quantity=quantity,
-        tasks_by_metric={name: list(own.task) for name, own in cells.groupby("metric", sort=False)},
+        tasks_by_metric=tasks_by_metric,
         examples={
             task: None if pd.isna(cell.examples) else (int(cell.examples), cell.one_example)
             for task, cell in splits.items()
         },
-        has_runs=bool(cells.n.any()),
-        has_deltas=bool(cells.delta.notna().any()),
+        has_runs=any(cell.n for cell in cells),
+        has_deltas=any(not pd.isna(cell.delta) for cell in cells),
         footnotes=footnotes,
-        marks="".join(cells.marks),
-        unpublished=[task for task in splits if not published[task]],
+        marks="".join(cell.marks for cell in cells),
+        unpublished=[task for task in splits if task not in published],
     )
 
 

@@ -64,8 +64,8 @@ def report(config: DictConfig, fingerprint: DataFingerprint) -> None:
     Raises:
         SptError: if the folder has tables that this report would leave out.
     """
-    if config.runs is not None:
-        return _report_runs(config)
+    if (source := own_runs(config)) is not None:
+        return _report_runs(config, source)
     folder = results_folder(config)
     every = cells(config)
     _refuse_to_leave_out(config, folder)
@@ -79,18 +79,13 @@ def report(config: DictConfig, fingerprint: DataFingerprint) -> None:
     console.print(f"{len(files)} files: {folder / PAGE} and {folder / README} have them all")
 
 
-def _report_runs(config: DictConfig) -> None:
-    """Write the report of the runs in the folder `runs`, by what they are of and what varies, and print it.
+def _report_runs(config: DictConfig, source: Path) -> None:
+    """Write the report of the runs in a folder, by what they are of and what varies, and print it.
 
     Raises:
         SptError: if it would replace published results or files that are no report's.
     """
-    for key in ("cell", "data_dir"):
-        if config[key] is not None:
-            raise SptError(f"{key}= is for the tables of conf/table, not for runs=: leave it out")
-    source, folder = Path(str(config.runs)), results_folder(config)
-    if folder == Path(DEFAULT_RESULTS):
-        folder = source / REPORT
+    folder = results_folder(config)
     if (folder / RECORDS).is_dir() or folder.resolve().parent.name == RECORDS:
         raise SptError(f"{folder} belongs to published results: set results_dir to a folder for the report of {source}")
     for part in (TABLES, FIGURES):
@@ -114,16 +109,28 @@ def _report_runs(config: DictConfig) -> None:
 
 def tell(config: DictConfig, fingerprint: DataFingerprint) -> None:
     """Print where the numbers of the config's `cell` come from."""
+    folder = results_folder(config)
     chosen = select(cells(config), str(config.cell), config.profiles)
-    for result in collected(config, chosen, results_folder(config), fingerprint):
+    for result in collected(config, chosen, folder, fingerprint):
         console.print(trace(result), soft_wrap=True, markup=False, highlight=False, end="")
 
 
 def results_folder(config: DictConfig) -> Path:
-    """The folder with the records and the report."""
+    """The folder with the records and the report; of one's own runs that of the report, by default beside them."""
     if not isinstance(config.results_dir, str) or not config.results_dir:
         raise SptError(f"results_dir must be a folder, not {config.results_dir!r}")
-    return Path(config.results_dir)
+    source, folder = own_runs(config), Path(config.results_dir)
+    return source / REPORT if source is not None and folder == Path(DEFAULT_RESULTS) else folder
+
+
+def own_runs(config: DictConfig) -> Path | None:
+    """The folder of one's own runs that the config names, if it names one."""
+    if config.runs is None:
+        return None
+    for key in ("cell", "data_dir"):
+        if config[key] is not None:
+            raise SptError(f"{key}= is for the tables of conf/table, not for runs=: leave it out")
+    return Path(str(config.runs))
 
 
 def _refuse_to_leave_out(config: DictConfig, folder: Path) -> None:

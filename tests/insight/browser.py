@@ -16,12 +16,14 @@ FRAME = """<!DOCTYPE html><meta charset="utf-8"><body style="margin:0">
 <iframe id="page" style="border:0;display:block;width:{width}px;height:{height}px" srcdoc="{page}"></iframe>
 <pre></pre><script>
 const frame = document.getElementById("page"), out = document.querySelector("pre");
-frame.onload = () => {{
+frame.onload = async () => {{
   const page = frame.contentDocument;
+  const result = await (async () => {{ {script} }})();
   page.querySelectorAll("details").forEach((each) => each.open = true);
   const outside = [...page.querySelectorAll("body *")].filter(
     (each) => !each.parentElement.closest(".scroll") && each.getBoundingClientRect().right > {width} + 1);
   out.textContent = JSON.stringify({{
+    result,
     width: frame.contentWindow.innerWidth,
     scroll_width: page.documentElement.scrollWidth,
     height: page.documentElement.scrollHeight,
@@ -38,16 +40,16 @@ def chromium(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
 
 
-def framed(page: Path, width: int, folder: Path, height: int = 800) -> Path:
-    """A file with the page in a frame of a width in pixels."""
+def framed(page: Path, width: int, folder: Path, script: str = "", height: int = 800) -> Path:
+    """A file with the page in a frame of a width in pixels, and a script that uses the page as `page`."""
     path = folder / f"{page.stem}.{width}.html"
-    path.write_text(FRAME.format(width=width, height=height, page=html.escape(page.read_text())))
+    path.write_text(FRAME.format(width=width, height=height, script=script, page=html.escape(page.read_text())))
     return path
 
 
-def seen(page: Path, width: int, folder: Path) -> dict:
-    """Sizes in pixels, what reaches over the right edge, requests, and messages in the console."""
-    done = chromium(folder, "--virtual-time-budget=10000", "--dump-dom", framed(page, width, folder).as_uri())
+def seen(page: Path, width: int, folder: Path, script: str = "") -> dict:
+    """What the script returns, sizes in pixels, what reaches over the right edge, requests, messages in the console."""
+    done = chromium(folder, "--virtual-time-budget=10000", "--dump-dom", framed(page, width, folder, script).as_uri())
     (found,) = re.findall(r"<pre>(.*?)</pre><script>", done.stdout, re.DOTALL)
     console = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
     return json.loads(html.unescape(found)) | {"console": console}
