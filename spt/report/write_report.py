@@ -56,7 +56,7 @@ def report(config: DictConfig, fingerprint: DataFingerprint) -> None:
     """
     folder = results_folder(config)
     every = cells(config)
-    _refuse_to_leave_out(config, folder)
+    refuse_to_leave_out(config, folder)
     shipped = {path.stem for path in (CONF / "table").glob("*.yaml")}
     is_whole = set(config.tables) == shipped and list(config.profiles) in (DEFAULT_PROFILES, ["smoke"])
     results = collected(config, every, folder, fingerprint, is_whole)
@@ -81,14 +81,19 @@ def results_folder(config: DictConfig) -> Path:
     return Path(config.results_dir)
 
 
-def _refuse_to_leave_out(config: DictConfig, folder: Path) -> None:
-    """Refuse a report that has not all tables and profiles of the one in the folder."""
+def reported(folder: Path) -> dict[str, set[str]]:
+    """The names of the tables and of the profiles that the report in a folder has, as `table` and `profile`."""
     rows: list[dict[str, str]] = []
     for path in sorted((folder / TABLES).glob("*.csv")):
         with path.open(encoding="utf-8", newline="") as file:
             rows += csv.DictReader(file)
-    for group in ("table", "profile"):
-        if missing := sorted({row.get(group, "") for row in rows} - set(config[f"{group}s"])):
+    return {group: {row.get(group, "") for row in rows} for group in ("table", "profile")}
+
+
+def refuse_to_leave_out(config: DictConfig, folder: Path) -> None:
+    """Refuse a report that has not all tables and profiles of the one in the folder."""
+    for group, names in reported(folder).items():
+        if missing := sorted(names - set(config[f"{group}s"])):
             raise SptError(
                 f"{folder / TABLES} has the {group} {', '.join(missing)}, which this report would leave out: name all "
                 f"of them in {group}=, delete the folder, or set another results_dir"
