@@ -131,19 +131,21 @@ def data_fingerprint(task: dict[str, Any]) -> str:
 def show(plan: "Plan") -> None:
     """Print the plan as a table."""
     from rich import box
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console(soft_wrap=True, highlight=False)
-    table = Table(box=box.SIMPLE)
-    for column in ("table", "model", "tasks", "done", "stale", "to run", "examples to see"):
-        table.add_column(column, overflow="fold")
+    from spt.console import console
+    from spt.terminal_table import print_table
+
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
+    for column in ("table", "model", "tasks", "done", "stale", "to\nrun", "examples\nto see"):
+        is_text = column in ("table", "model", "tasks")
+        table.add_column(column, no_wrap=column != "tasks", justify="left" if is_text else "right")
     runs = plan.runs_frame()
     for (name, model), part in runs.groupby(["table", "model"], sort=False):
         counts = part[["done", "stale", "to_run"]].sum().astype(str)
-        seen = f"{part.examples.sum():,.0f}" + (f", of {n} runs unknown" if (n := part.unknown.sum()) else "")
+        seen = f"{part.examples.sum():,.0f}" + (f"\n+ {n} unknown" if (n := part.unknown.sum()) else "")
         table.add_row(name, model, ", ".join(part.task.unique()), *counts, seen)
-    console.print(table)
+    print_table(table)
     if runs.table.nunique() > 1:
         console.print("a run that several tables share counts in the first")
 

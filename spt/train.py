@@ -8,6 +8,7 @@ from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.utils import JobReturn
 from hydra.errors import HydraException
 from hydra.version import VersionBase
 from omegaconf import DictConfig, OmegaConf
@@ -25,7 +26,19 @@ from spt.training.preemption import SUBMITIT_SIGNAL, Preempted
 _TRAINING = Lock()
 
 
-@command("train")
+def show_sweep(jobs: Sequence[JobReturn]) -> None:
+    """Print what the runs of a sweep have come to: means over seeds, by what varies."""
+    from spt.grid.run_table import show_means
+    from spt.records.fingerprint import folder_of
+    from spt.records.schema import RECORD, read_record
+
+    configs: list[Any] = [OmegaConf.to_container(job.cfg, resolve=True) for job in jobs if job.cfg is not None]
+    paths = [path for config in configs if (path := folder_of(config) / RECORD).is_file()]
+    if paths:
+        show_means([read_record(path) for path in dict.fromkeys(paths)])
+
+
+@command("train", after_sweep=show_sweep)
 def main(config: DictConfig) -> float:
     """Train what the config describes, or show the result of the same run where it is finished.
 

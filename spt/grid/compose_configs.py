@@ -130,7 +130,7 @@ def comparable(config: dict[str, Any]) -> dict[str, Any]:
 
 def differences(config: dict[str, Any], earlier: dict[str, Any]) -> list[str]:
     """The settings that change a result in which an earlier config differs from the present one, as text."""
-    now, before = (_flat(comparable(each)) for each in (config, earlier))
+    now, before = (flat(comparable(each)) for each in (config, earlier))
     absent = "none"
     return [
         f"{name} was {before.get(name, absent)}, is {now.get(name, absent)}"
@@ -139,11 +139,11 @@ def differences(config: dict[str, Any], earlier: dict[str, Any]) -> list[str]:
     ]
 
 
-def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """The settings of nested groups by their dotted names."""
     values: dict[str, Any] = {}
     for key, value in config.items():
-        values |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+        values |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
     return values
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from omegaconf import DictConfig
 from pandas import DataFrame
 from rich import box
-from rich.console import Console
 from rich.table import Table as TerminalTable
 
 from spt.console import console
@@ -38,6 +37,7 @@ from spt.report.runs_frame import CELL, runs_frame
 from spt.report.seed_means import cells_frame, unselected
 from spt.report.table_model import Section, Table
 from spt.report.tables import sections
+from spt.terminal_table import print_table
 
 TABLES, FIGURES, README = "tables", "figures", "README.md"
 
@@ -187,16 +187,17 @@ def _write(folder: Path, files: dict[str, bytes]) -> None:
 
 def show(every: DataFrame) -> None:
     """Print the main numbers of all cells that have any, and the number of cells in each state."""
-    table = TerminalTable("cell", "of", "ours", "seeds", "published", box=box.SIMPLE)
+    table = TerminalTable(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
+    for name in ("cell", "of", "ours", "seeds", "published"):
+        table.add_column(name, no_wrap=True)
     for _, own in every[every.n > 0].groupby(CELL, sort=False):
         for name in dict.fromkeys(["best_dev", unselected(own.quantity)]):
             line = own[own.quantity == name].iloc[0]
             published = line.references[0]["value"] if line.references else "none"
             ours = f"{mean_and_std(line['mean'], line['std'])}{line.marks}"
             table.add_row(line.cell, name, ours, f"{line.n} of {line.planned}", published)
-    wide = Console(width=200)  # a narrow terminal may wrap the lines
     if table.row_count:
-        wide.print(table)
+        print_table(table, ["published"])
     states = every.drop_duplicates(CELL).cell_state
     counts = ", ".join(f"{n} {state}" for state, n in states.value_counts(sort=False).items())
-    wide.print(f"{len(states)} cells: {counts}", highlight=False)
+    console.print(f"{len(states)} cells: {counts}", highlight=False)

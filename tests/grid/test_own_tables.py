@@ -35,7 +35,7 @@ def project(tmp_path, monkeypatch):
 def states(folder):
     paths = Path(folder).glob("tables/*.csv")
     rows = [row for path in paths for row in csv.DictReader(path.open(encoding="utf-8"))]
-    return {(row["table"], row["profile"], row["cell_state"]) for row in rows}
+    return {(row["table"], row["profile"], row["state"]) for row in rows}
 
 
 def test_an_own_table_leaves_the_published_report_as_it_is(project, called):
@@ -44,7 +44,7 @@ def test_an_own_table_leaves_the_published_report_as_it_is(project, called):
     assert [path.name for path in Path("results").iterdir()] == ["README.md"]
     assert states("runs/results") == {("mine", "quick", "done")}
     written = Path("runs/results/README.md").read_bytes()
-    code, report, err = called("spt.report", *QUICK, "table=mine")
+    code, report, err = called("spt.report.__main__", *QUICK, "table=mine")
     assert code == 0 and "1 cells: 1 done" in out and "1 cells: 1 done" in report, err
     assert Path("runs/results/README.md").read_bytes() == written
 
@@ -66,7 +66,7 @@ def test_an_own_table_leaves_the_published_report_as_it_is(project, called):
 def test_where_records_and_report_are(project, called, monkeypatch, arguments, folder):
     read = []
     monkeypatch.setattr("spt.report.write_report.report", lambda config, fingerprint: read.append(config.results_dir))
-    code, _, err = called("spt.report", *arguments)
+    code, _, err = called("spt.report.__main__", *arguments)
     assert code == 0 and read == [folder], err
     is_default = folder in ("results", "there")
     assert ("not the project's" in err) != is_default
