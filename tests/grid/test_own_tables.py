@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from spt.grid.copy_records import without_local_paths
+
 TABLE = """# @package tables.{name}
 title: Mine
 rows: {{linear_probe: {{method: linear_probe}}}}
@@ -70,3 +72,16 @@ def test_where_records_and_report_are(project, called, monkeypatch, arguments, f
     assert code == 0 and read == [folder], err
     is_default = folder in ("results", "there")
     assert ("not the project's" in err) != is_default
+
+
+def test_published_records_name_no_folder_of_this_machine():
+    config = {
+        **{"task": {"name": "cb", "data_dir": "/home/me/my data/CB/", "hub": None}, "output_dir": "/scratch/runs"},
+        **{"model": {"name_or_path": "org/model", "revision": "main"}, "seed": 1},
+    }
+    command = "python -m spt.train task=cb 'task.data_dir='\"'\"'/home/me/my data/CB/'\"'\"'' output_dir=/scratch/runs"
+    shown = without_local_paths({"config": config, "command": command})
+    assert "/home" not in str(shown) and "/scratch" not in str(shown)
+    assert shown["config"]["task"]["data_dir"] == "CB" and shown["config"]["model"]["name_or_path"] == "org/model"
+    assert shown["command"].startswith("python -m spt.train task=cb ") and shown["command"].endswith(" output_dir=runs")
+    assert config["output_dir"] == "/scratch/runs"

@@ -54,9 +54,12 @@ def test_means_are_over_seeds_by_what_varies(monkeypatch, capsys):
     out = capsys.readouterr().out
     lines = [re.split(r"\s{2,}", line.strip()) for line in out.splitlines()]
     assert max(map(len, out.splitlines())) <= 80
-    assert [line[:4] for line in lines if line[0] == "conll04"] == [
-        ["conll04", "lora", "20", "1†"], ["conll04", "spt", "5", "3"], ["conll04", "spt", "100", "3"]
-    ]  # fmt: skip
+    rows = [line for line in lines if line[0] in ("lora", "spt")]
+    assert [(line[0], line[1], line[3]) for line in rows] == [
+        ("lora", "20", "1†"),
+        ("spt", "5", "3"),
+        ("spt", "100", "3"),
+    ]
     assert "77.00 ± 1.00" in out and "† with runs that collapsed" in out
 
 
