@@ -178,7 +178,7 @@ class Bar:
         self.metric, self.steps = metric, steps
         self.loss = self.dev = ""
         self.first_step: int | None = None
-        columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"))
+        columns = (BarColumn(20), MofNCompleteColumn(), TextColumn("{task.description}"))
         shown = console.is_terminal and distributed.is_main()
         self.progress = Progress(*columns, console=console, disable=not shown, transient=True)
         self.task = self.progress.add_task("", total=steps)
@@ -222,7 +222,7 @@ def advancing(
     total: int, what: str, shown: bool = True, done: int = 0, terminal: Console = errors
 ) -> Iterator[Callable[[], None]]:
     """A function to call after each of `total` steps, of which `done` are done; a bar in the terminal counts them."""
-    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
+    columns = (BarColumn(20), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
     disable = not shown or not terminal.is_terminal or not distributed.is_main()
     with Progress(*columns, console=terminal, disable=disable, transient=True) as progress:
         bar = progress.add_task(what, total=total, completed=done)

@@ -36,7 +36,14 @@ MAY_IMPORT_INSIDE_FUNCTIONS = {*COMMANDS, ""}
 EXCEPTIONS = {("modeling.lora", "peft")}
 
 HEAVY = {"torch", "transformers", "datasets"}
-LIGHT_MODULES = {"command", "records.schema", "records.fingerprint", "sweeps.multirun", *FOUNDATION}
+LIGHT_MODULES = {
+    "command",
+    "records.schema",
+    "records.fingerprint",
+    "sweeps.multirun",
+    "training.trainer_schema",
+    *FOUNDATION,
+}
 LIGHT_FOLDERS = ("report", "grid")
 NOT_LIGHT = {"grid.launch_runs", "grid.gpu_speed"}
 
