@@ -23,10 +23,11 @@ VALIDATION = "validation"  # the split, if none is named
 @command("inspect")
 def main(config: DictConfig) -> None:
     """Print how a run's prefixes look and act on a split or a text, and write all measures, figures and a page."""
-    from spt.console import console, logged
     from spt.console import log as messages
+    from spt.console import logged
     from spt.insight.result_files import RESULT
     from spt.insight.terminal_tables import tables
+    from spt.terminal_table import print_table
 
     if not isinstance(config.interventions, bool):
         raise SptError(f"interventions must be true or false, not {config.interventions!r}")
@@ -41,7 +42,7 @@ def main(config: DictConfig) -> None:
             return
         insight = inspected(config, config.run, folder)
         for table in tables(insight):
-            console.print(table)
+            print_table(table)
         messages.info("%s %s (%d examples): %s", insight.task, insight.split, insight.examples, folder / RESULT)
 
 
@@ -75,8 +76,6 @@ def compare(config: DictConfig, folder: Path) -> None:
 
     A run needs it without an insight.json, or where that is of another split or of an adapter that it no longer has.
     """
-    from rich.console import Console
-
     from spt.adapters.format import read_adapter
     from spt.adapters.hub import fetch
     from spt.console import log as messages
@@ -84,6 +83,7 @@ def compare(config: DictConfig, folder: Path) -> None:
     from spt.insight.compare_runs import comparison_frame, comparison_tables, group_names
     from spt.insight.result import Insight
     from spt.insight.result_files import COMPARISON, RESULT, write_comparison
+    from spt.terminal_table import print_table
 
     if not config.run:
         raise SptError("run=[] names no run")
@@ -102,9 +102,9 @@ def compare(config: DictConfig, folder: Path) -> None:
             messages.info("inspected: %s", place / RESULT)
         runs.append((run, adapter.run, insight))
     frame = comparison_frame(runs)
-    wide = Console(width=200)  # a narrow terminal may wrap the lines; Rich would cut them off
     for table in comparison_tables(frame):
-        wide.print(table, "")
+        print_table(table)
+        print()
     by_name = {name: insight for name, _, insight in runs}
     compared = {label: by_name[name] for name, label in group_names(frame).items()}
     path = folder / f"{COMPARISON}.csv"

@@ -42,7 +42,8 @@ from spt.training.loggers import RunFolderOnly
 from spt.training.loop import Diverged, Epoch, TrainingLoop
 from spt.training.process_group import from_main
 from spt.training.run_summary import describe_run
-from spt.training.settings import TrainerSettings, trainer_settings
+from spt.training.settings import trainer_settings
+from spt.training.trainer_schema import TrainerSettings
 
 log = logging.getLogger(__name__)
 Show = Callable[[dict[str, Any], str | None], None]
