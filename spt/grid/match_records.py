@@ -11,6 +11,7 @@ from spt.errors import SptError
 from spt.files import parsed
 from spt.grid.cells import Cell, Job
 from spt.grid.compose_configs import Composer, differences, identity
+from spt.paths import CONF
 from spt.records.insight_summary import INSIGHT, InsightSummary
 from spt.records.schema import FAILURE, HISTORY, OUTCOMES, RECORD, read_record
 
@@ -110,6 +111,7 @@ class Result:
         usual_data: the fingerprint of the data that most runs of the task and profile used, or, if the report is
             given data_dir, of the data in it.
         changed: runs whose settings no cell has any more, and which settings differ (see `find_changed`).
+        task: the settings of the task, if it is not one of `conf/task`.
     """
 
     cell: Cell
@@ -119,6 +121,7 @@ class Result:
     failures: dict[tuple[int, float | None], str] = field(default_factory=dict)
     usual_data: str | None = None
     changed: list[tuple[Finished, list[str]]] = field(default_factory=list)
+    task: dict[str, Any] | None = None
 
     @property
     def done(self) -> dict[int, Finished]:
@@ -182,6 +185,8 @@ def collect(cells: Iterable[Cell], records: Records, composer: Composer) -> list
 
 def _collect(cell: Cell, records: Records, composer: Composer) -> Result:
     result = Result(cell, runs=dict.fromkeys(cell.seeds), trials=dict.fromkeys(cell.learning_rates))
+    if not (CONF / "task" / f"{cell.task}.yaml").is_file():
+        result.task = composer.config(Job(cell, cell.seeds[0], None))["task"]
     if (cell.task, cell.model) not in records.seen:
         return result
 

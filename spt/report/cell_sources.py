@@ -8,7 +8,7 @@ from spt.grid.cells import Cell, Job
 from spt.grid.match_records import Result
 from spt.report.render_templates import ENVIRONMENT
 from spt.report.runs_frame import hardware
-from spt.report.seed_means import published_for
+from spt.report.seed_means import metric_of, published_for
 
 PARTS = ("table", "task", "model", "row", "the swept value")
 
@@ -27,7 +27,9 @@ def trace(result: Result) -> str:
         for (seed, rate), run in result.by_job.items()
     ]
     template = ENVIRONMENT.get_template("cell.txt.j2")
-    return template.render(result=result, cell=result.cell, published=published_for(result.cell), jobs=jobs)
+    return template.render(
+        result=result, cell=result.cell, published=published_for(result.cell, metric_of(result)), jobs=jobs
+    )
 
 
 def select(cells: Iterable[Cell], name: str, profiles: Iterable[str]) -> list[Cell]:

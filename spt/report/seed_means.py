@@ -11,7 +11,7 @@ from spt.grid.cells import Cell
 from spt.grid.match_records import Result
 from spt.recipes import recipe_setting
 from spt.records.paired_bootstrap import CONFIDENCE
-from spt.report.published_numbers import COMPARES_WITH, headline_metric, published, task_config
+from spt.report.published_numbers import COMPARES_WITH, published, task_config
 from spt.report.runs_frame import CELL, DEV, SCORE, SIGNS, place, with_plain_text
 
 FEWEST_POINTS = 2  # of a sweep, from which on it has a table and a figure
@@ -51,9 +51,9 @@ def cells_frame(results: Sequence[Result], runs: DataFrame) -> DataFrame:
 
 def _cell_rows(result: Result) -> Iterable[dict[str, Any]]:
     cell = result.cell
-    metric = headline_metric(cell.task)
+    metric = metric_of(result)
     references: dict[str, tuple[dict[str, str], ...]] = {}
-    for row in published_for(cell):
+    for row in published_for(cell, metric):
         quantity = COMPARES_WITH[row["split"], row["selection"]]
         references[quantity] = (*references.get(quantity, ()), row)
     for quantity in _quantities(result, references):
@@ -73,9 +73,21 @@ def _cell_rows(result: Result) -> Iterable[dict[str, Any]]:
         }
 
 
-def published_for(cell: Cell) -> list[dict[str, str]]:
-    """The published rows of a cell's headline metric. In a sweep, only the point that the published recipe uses."""
-    rows = [row for row in published(cell.task, cell.model, cell.row) if row["metric"] == headline_metric(cell.task)]
+def metric_of(result: Result) -> str:
+    """The metric that selects a cell's epochs: by its runs, else the first of its task."""
+    for run in result.done.values():
+        return str(run.record["metric"])
+    metrics = _task(result).get("metrics")
+    return str(metrics[0]) if metrics else "score"
+
+
+def _task(result: Result) -> dict[str, Any]:
+    return task_config(result.cell.task) if result.task is None else result.task
+
+
+def published_for(cell: Cell, metric: str) -> list[dict[str, str]]:
+    """The published rows of a cell and metric. In a sweep, only the point that the published recipe uses."""
+    rows = [row for row in published(cell.task, cell.model, cell.row) if row["metric"] == metric]
     if cell.point is not None:
         key, value = cell.point
         rows = [row for row in rows if recipe_setting(f"{row['method']}/{cell.task}/{cell.model}", key) == value]
@@ -84,9 +96,9 @@ def published_for(cell: Cell) -> list[dict[str, str]]:
 
 def _quantities(result: Result, published: Iterable[str]) -> list[str]:
     """The scores that the runs of a cell have, or would have: dev first, test last."""
-    task = task_config(result.cell.task)
-    further = [name for name in (*published, *task["sizes"]) if name not in (*DEV, "train", "validation")]
-    if task["_target_"].endswith(".TokenTask"):  # other tasks have no public test labels
+    task = _task(result)
+    further = [name for name in (*published, *(task.get("sizes") or ())) if name not in (*DEV, "train", "validation")]
+    if task.get("_target_", "").endswith(".TokenTask"):  # other tasks have no public test labels
         further.append("test")
     if any(override.startswith("task.held_out=") for override in result.cell.overrides):
         further.append("held_out")
@@ -99,7 +111,7 @@ def _examples(result: Result, split: str) -> int | None:
     """The number of examples in a split: as the runs had it, else as published."""
     for run in result.done.values():
         return run.record["data"]["splits"].get(split, {}).get("examples")
-    return task_config(result.cell.task)["sizes"].get(split)
+    return (_task(result).get("sizes") or {}).get(split)
 
 
 def _baselines(result: Result, split: str) -> dict[str, float]:
