@@ -12,7 +12,7 @@ from hydra.core.override_parser.types import Override, OverrideType
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from spt.errors import SptError, is_whole
+from spt.errors import is_whole
 from spt.grid.cells import Job
 from spt.paths import CONF
 from spt.records.fingerprint import settings
@@ -37,19 +37,12 @@ class Composer:
         self._base: DictConfig | None = None
 
     def config(self, job: Job) -> dict[str, Any]:
-        """The resolved config of `spt.train` with the job's overrides.
-
-        Raises:
-            SptError: if the task or the model has another name than its file, by which its records would be missed.
-        """
+        """The resolved config of `spt.train` with the job's overrides."""
         overrides = job.cell.overrides
         if overrides not in self._configs:
             resolved = OmegaConf.to_container(self._compose(overrides), resolve=True)
             self._configs[overrides] = resolved  # type: ignore[assignment]
         config = self._configs[overrides]
-        for group, chosen in (("task", job.cell.task), ("model", job.cell.model)):
-            if (name := config[group].get("name")) != chosen:
-                raise SptError(f"{group}/{chosen}.yaml: in a table its name must be that of the file, not {name!r}")
         rate = config["trainer"]["learning_rate"] if job.learning_rate is None else job.learning_rate
         return config | {"seed": job.seed, "trainer": config["trainer"] | {"learning_rate": rate}}
 

@@ -185,8 +185,12 @@ def collect(cells: Iterable[Cell], records: Records, composer: Composer) -> list
 
 def _collect(cell: Cell, records: Records, composer: Composer) -> Result:
     result = Result(cell, runs=dict.fromkeys(cell.seeds), trials=dict.fromkeys(cell.learning_rates))
-    if not (CONF / "task" / f"{cell.task}.yaml").is_file():
-        result.task = composer.config(Job(cell, cell.seeds[0], None))["task"]
+    for group, chosen in (("task", cell.task), ("model", cell.model)):
+        if not (CONF / group / f"{chosen}.yaml").is_file():  # of a config folder of the user's
+            settings = composer.config(Job(cell, cell.seeds[0], None))[group]
+            if (name := settings.get("name")) != chosen:  # records have this name, and would not be found
+                raise SptError(f"{group}/{chosen}.yaml: for a table its name must be {chosen!r}, not {name!r}")
+            result.task = settings if group == "task" else result.task
     if (cell.task, cell.model) not in records.seen:
         return result
 
