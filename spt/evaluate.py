@@ -27,7 +27,9 @@ def main(config: DictConfig) -> None:
 
     output = None if config.output is None else output_file(config.output)
     with logged():
-        predictor = load(config.run, base_model=config.base_model, revision=config.revision)
+        predictor = load(
+            config.run, base_model=config.base_model, revision=config.revision, method=named_function(config, "method")
+        )
         examples = examples_for(predictor, config.split, config.data_dir, config.file)
         fingerprint = data_fingerprint({config.split: examples})
         evaluation = evaluate(predictor, examples, config.batch_size)

@@ -1,10 +1,12 @@
 """Instantiate a config's `_target_`, also one that names a class by its path in an earlier version."""
 
+from collections.abc import Callable
 from typing import Any
 
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
+from spt.errors import SptError
 from spt.hydra_overrides import escaped
 
 MOVED = {  # old path in configs, adapters and records -> present path
@@ -15,6 +17,21 @@ MOVED = {  # old path in configs, adapters and records -> present path
     "spt.loggers.RunFolderOnly": "spt.training.loggers.RunFolderOnly",
     "spt.loggers.WandbLogger": "spt.training.wandb_logger.WandbLogger",
 }
+
+
+def named_function(config: DictConfig, group: str) -> Callable[..., Any] | None:
+    """The function that the file of a config group names, as the user chose it; None if none is chosen.
+
+    Raises:
+        SptError: if it cannot be imported.
+    """
+    target = OmegaConf.select(config, f"{group}._target_")
+    try:
+        return None if target is None else hydra.utils.get_method(target)
+    except (ImportError, ValueError) as error:
+        raise SptError(
+            f"{group}: cannot import {target} ({error}): its module must be in the current folder"
+        ) from error
 
 
 def instantiate(config: DictConfig, *arguments: Any, **options: Any) -> Any:

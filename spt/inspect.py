@@ -54,7 +54,9 @@ def inspected(config: DictConfig, run: str, folder: Path) -> "Insight":
     from spt.insight.result_files import RESULT, write_insight
 
     split = config.split or VALIDATION
-    predictor = load(run, base_model=config.base_model, revision=config.revision)
+    predictor = load(
+        run, base_model=config.base_model, revision=config.revision, method=named_function(config, "method")
+    )
     examples = examples_for(predictor, split, config.data_dir, config.file)
     insight = inspect(
         predictor,
@@ -161,7 +163,9 @@ def look_at_text(config: DictConfig, folder: Path) -> None:
     from spt.insight.text_tables import text_tables
     from spt.predict import input_of_line
 
-    predictor = load(config.run, base_model=config.base_model, revision=config.revision)
+    predictor = load(
+        config.run, base_model=config.base_model, revision=config.revision, method=named_function(config, "method")
+    )
     text, pair = config.text.strip(), config.text_pair
     is_tagged = predictor.task.task_type == "token"
     item = input_of_line(text, "text", is_tagged, may_be_row=True) if pair is None else (text, pair.strip())

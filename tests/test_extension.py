@@ -2,8 +2,15 @@
 
 import csv
 import json
+import sys
+from importlib import import_module
 
 import pytest
+from safetensors.torch import load_file
+
+import spt
+from spt.errors import SptError
+from tests.conftest import DEMO
 
 TASK = """
 defaults: [custom, _self_]
@@ -65,3 +72,95 @@ def test_a_task_with_another_name_than_its_file_is_refused_in_a_table(mine, call
     (mine / "mine/conf/task/reviews.yaml").write_text(TASK.lstrip().replace("name: reviews", "name: custom"))
     code, _, err = called("spt.reproduce", "--config-dir", "mine/conf", "table=mine", "profile=smoke", "--dry-run")
     assert code == 1 and "task/reviews.yaml" in err and "'custom'" in err
+
+
+IA3 = '''
+import peft
+
+
+def ia3(model, name, target_modules, feedforward_modules):
+    """Train scales of keys, values and feed-forward activations, and the head."""
+    model.encoder.requires_grad_(False)
+    config = peft.IA3Config(target_modules=list(target_modules), feedforward_modules=list(feedforward_modules))
+    peft.inject_adapter_in_model(config, model.encoder)
+
+
+def forgetful(model, name, scale):
+    """Train the head alone, on hidden states that are changed in a way that is drawn anew at each call."""
+    import torch
+
+    model.encoder.requires_grad_(False)
+    noise = scale * torch.randn(model.encoder.config.hidden_size)
+    model.encoder.embeddings.register_forward_hook(lambda module, inputs, output: output + noise)
+'''
+
+METHODS = {
+    "ia3": "{target_modules: [key, value, output.dense], feedforward_modules: [output.dense]}",
+    "forgetful": "{scale: 1.0}",
+}
+
+
+@pytest.fixture
+def methods(mine):
+    (mine / "ia3.py").write_text(IA3)
+    for name, settings in METHODS.items():
+        path = mine / f"mine/conf/method/{name}.yaml"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f"_target_: ia3.{name}\nname: {name}\n{settings[1:-1].replace('], ', ']' + chr(10))}\n")
+    yield mine
+    sys.modules.pop("ia3", None)
+
+
+def trained(called, method, *overrides):
+    arguments = ("--config-dir", "mine/conf", "task=demo_pair", f"method={method}", "trainer.max_steps=2", *DEMO)
+    return called("spt.train", *arguments, *overrides)
+
+
+def test_a_method_through_peft_trains_saves_loads_and_predicts(methods, called):
+    code, _, err = trained(called, "ia3")
+    assert code == 0, err
+    (run,) = methods.glob("runs/demo_pair.demo.ia3.*")
+    weights = load_file(run / "adapter/adapter.safetensors")
+    assert any("ia3_l" in name for name in weights) and not any("base_layer" in name for name in weights)
+    naming = ("--config-dir", "mine/conf", "method=ia3")
+    code, out, err = called("spt.evaluate", f"run={run}", *naming, "output=scores.json")
+    scores = json.loads((methods / "scores.json").read_text())
+    assert code == 0 and scores["scores"] == scores["recorded"], err
+    code, out, err = called("spt.predict", f"run={run}", *naming, "text=it rained", "text_pair=it got wet")
+    assert code == 0 and json.loads(out)["label"] in ("yes", "no"), err
+    code, _, err = called("spt.predict", f"run={run}", "text=it rained", "text_pair=it got wet")
+    assert code == 1 and "method=ia3 --config-dir" in err and "spt.load(..., method=function)" in err
+    predictor = spt.load(run, method=import_module("ia3").ia3)
+    (prediction,) = predictor.predict([("it rained", "it got wet")])
+    assert prediction["probabilities"] == pytest.approx(json.loads(out)["probabilities"])
+    with pytest.raises(SptError, match="cannot be shared"):
+        spt.load(run, method=import_module("ia3").ia3, share=predictor)
+
+
+def test_an_adapter_makes_spt_import_nothing(methods, called):
+    """Whatever it names: a function is called only where the user names it."""
+    assert trained(called, "ia3")[0] == 0
+    (run,) = methods.glob("runs/demo_pair.demo.ia3.*")
+    path = run / "adapter/adapter.json"
+    (methods / "trap.py").write_text("raise SystemExit('imported')\n")
+    for target in ("trap.trap", "os.system", "spt.methods.math.sqrt", "spt.methods.attach", "spt.methods.SptError"):
+        description = json.loads(path.read_text())
+        description["about"]["method"]["_target_"] = target
+        path.write_text(json.dumps(description))
+        with pytest.raises(SptError, match="name the function that you trust"):
+            spt.load(run)
+    assert "trap" not in sys.modules
+
+
+def test_a_method_that_cannot_be_loaded_is_told_before_it_trains(methods, called):
+    code, _, err = trained(called, "forgetful")
+    assert code == 1 and "method 'forgetful'" in err and "could not be loaded again" in err and "logits" in err
+    assert not list(methods.glob("runs/*/history.jsonl"))
+
+
+def test_a_method_without_parameters_of_its_own_needs_no_name(methods, called):
+    (methods / "ia3.py").write_text("def ia3(model, name, **settings):\n    model.encoder.requires_grad_(False)\n")
+    assert trained(called, "ia3")[0] == 0
+    (run,) = methods.glob("runs/demo_pair.demo.ia3.*")
+    assert "needs_method" not in json.loads((run / "adapter/adapter.json").read_text())["about"]
+    assert len(list(spt.load(run).predict([("it rained", "it got wet")]))) == 1

@@ -1,9 +1,8 @@
 """Whether an adapter of a method of the user's own can be loaded again: tried before a run trains it."""
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from collections.abc import Iterator
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -15,6 +14,12 @@ from spt.errors import SptError
 from spt.modeling.task_model import TaskModel
 
 Method = Callable[..., Any]  # of a TaskModel and the settings of a method, such as those in spt.methods
+
+# The methods whose adapters are loaded without calling them, as the tests show.
+RESTORED = {
+    f"spt.methods.{name}"
+    for name in ("fine_tuning", "linear_probe", "bitfit", "lora", "prefix_tuning", "selective_prefix_tuning")
+}
 
 NOISE = 0.02  # standard deviation of what is added to each trained value: at its start a method often changes nothing
 
@@ -40,7 +45,7 @@ def needs_method(model: TaskModel, base: TaskModel, method: Method, settings: Ma
             other = copy.deepcopy(base) if not is_called else base
             try:
                 if is_called:
-                    method(other, **settings)
+                    apply_method(method, other, settings)
                 load_adapter(other, folder)
             except SptError as error:
                 reasons.append(str(error).removeprefix(f"{folder} "))
@@ -53,6 +58,14 @@ def needs_method(model: TaskModel, base: TaskModel, method: Method, settings: Ma
         f"method {settings.get('name')!r}: an adapter of it could not be loaded again ({reasons[-1]}). Saved is what "
         "has requires_grad; all else must be the same whenever the function is called on the base model"
     )
+
+
+def apply_method(method: Method, model: TaskModel, settings: Mapping[str, Any]) -> None:
+    """Call a method's function on a model, with the settings of its config group; SptError if it does not take them."""
+    try:
+        method(model, **{name: value for name, value in settings.items() if name != "_target_"})
+    except TypeError as error:
+        raise SptError(f"method {settings.get('name')!r}: {error}") from error
 
 
 @contextmanager
