@@ -27,9 +27,7 @@ def main(config: DictConfig) -> None:
 
     output = None if config.output is None else output_file(config.output)
     with logged():
-        predictor = load(
-            config.run, base_model=config.base_model, revision=config.revision, method=named_function(config, "method")
-        )
+        predictor = load(config.run, **load_options(config))
         examples = examples_for(predictor, config.split, config.data_dir, config.file)
         fingerprint = data_fingerprint({config.split: examples})
         evaluation = evaluate(predictor, examples, config.batch_size)
@@ -81,12 +79,12 @@ def evaluate(predictor: "Predictor", examples: "list[Example]", batch_size: int 
     from spt.training.process_group import join
     from spt.training.recorded_settings import recorded_settings
 
-    predictor.activate()
     settings = recorded_settings(predictor.adapter, batch_size)
-    split = predictor.task.encode(examples, predictor.tokenizer, predictor.limit)
+    split = predictor.encode(examples)
     accelerator = join(settings)
-    model = predictor.model.to(accelerator.device)
-    return evaluate_split(model, predictor.task, split, predictor.tokenizer, settings, accelerator)
+    with predictor.active() as model:
+        model.to(accelerator.device)
+        return evaluate_split(model, predictor.task, split, predictor.tokenizer, settings, accelerator)
 
 
 if __name__ == "__main__":

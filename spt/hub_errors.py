@@ -13,7 +13,6 @@ from huggingface_hub.errors import (
     HFValidationError,
     LocalEntryNotFoundError,
     LocalTokenNotFoundError,
-    OfflineModeIsEnabled,
     RemoteEntryNotFoundError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
@@ -68,7 +67,7 @@ def hub_cause(error: BaseException, repository: str, settings: str) -> str | Non
         return f"There is no such revision: {page}/tree/main lists branches, tags and commits. Check {settings}"
     if (missing := types.get(RemoteEntryNotFoundError)) is not None:
         return f"There is no {missing.response.url.path.rpartition('/')[2]} at this revision. Check {settings}"
-    if OfflineModeIsEnabled in types or (LocalEntryNotFoundError in types and constants.HF_HUB_OFFLINE):
+    if constants.HF_HUB_OFFLINE and types.keys() & {LocalEntryNotFoundError, ConnectionError}:
         return "HF_HUB_OFFLINE is set, and this was not downloaded before: run once without it, with a network"
     if (refused := types.get(HfHubHTTPError)) is not None:
         return _cause_of_status(refused.response.status_code, page)

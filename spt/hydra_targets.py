@@ -29,9 +29,13 @@ def named_function(config: DictConfig, group: str) -> Callable[..., Any] | None:
     try:
         return None if target is None else hydra.utils.get_method(target)
     except (ImportError, ValueError) as error:
-        raise SptError(
-            f"{group}: cannot import {target} ({error}): its module must be in the current folder"
-        ) from error
+        raise SptError(f"{group}: cannot import {target}: is its module in the current folder? ({error})") from error
+
+
+def load_options(config: DictConfig) -> dict[str, Any]:
+    """What the options of a command say of how `spt.load` loads an adapter."""
+    options = {name: config[name] for name in ("base_model", "revision")}
+    return options | {"method": named_function(config, "method")}
 
 
 def instantiate(config: DictConfig, *arguments: Any, **options: Any) -> Any:

@@ -54,9 +54,7 @@ def inspected(config: DictConfig, run: str, folder: Path) -> "Insight":
     from spt.insight.result_files import RESULT, write_insight
 
     split = config.split or VALIDATION
-    predictor = load(
-        run, base_model=config.base_model, revision=config.revision, method=named_function(config, "method")
-    )
+    predictor = load(run, **load_options(config))
     examples = examples_for(predictor, split, config.data_dir, config.file)
     insight = inspect(
         predictor,
@@ -163,9 +161,7 @@ def look_at_text(config: DictConfig, folder: Path) -> None:
     from spt.insight.text_tables import text_tables
     from spt.predict import input_of_line
 
-    predictor = load(
-        config.run, base_model=config.base_model, revision=config.revision, method=named_function(config, "method")
-    )
+    predictor = load(config.run, **load_options(config))
     text, pair = config.text.strip(), config.text_pair
     is_tagged = predictor.task.task_type == "token"
     item = input_of_line(text, "text", is_tagged, may_be_row=True) if pair is None else (text, pair.strip())

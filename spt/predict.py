@@ -32,9 +32,7 @@ def main(config: DictConfig) -> None:
 
     check(config)
     with logged(terminal=errors):
-        predictor = load(
-            config.run, base_model=config.base_model, revision=config.revision, method=named_function(config, "method")
-        )
+        predictor = load(config.run, **load_options(config))
         ids: deque[dict[str, Any]] = deque()
         predictions = predictor.predict(checked_inputs(config, predictor, ids), config.batch_size)
         with writing(config.output) as write:

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,12 @@ def test_windows_is_refused_in_one_message():
     assert done.returncode == 1 and done.stderr.endswith(
         "ImportError: spt needs Linux or macOS; on Windows, use it in WSL (Windows Subsystem for Linux)\n"
     )
+
+
+def test_every_folder_of_the_package_is_installed():
+    listed = tomllib.loads((REPO / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    folders = {".".join(path.parent.relative_to(REPO).parts) for path in (REPO / "spt").rglob("__init__.py")}
+    assert set(listed) == folders | {"spt.conf", "spt.reference", "hydra_plugins"}
 
 
 # What bash does when the tab key is pressed after the words of $1.

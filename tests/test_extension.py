@@ -106,7 +106,8 @@ def methods(mine):
     for name, settings in METHODS.items():
         path = mine / f"mine/conf/method/{name}.yaml"
         path.parent.mkdir(exist_ok=True)
-        path.write_text(f"_target_: ia3.{name}\nname: {name}\n{settings[1:-1].replace('], ', ']' + chr(10))}\n")
+        group = f"_target_: ia3.{name}, name: {name}, {settings[1:-1]}"
+        path.write_text(f"# @package _global_\nmethod: {{{group}}}\ntrainer: {{learning_rate: 0.01}}\n")
     yield mine
     sys.modules.pop("ia3", None)
 

@@ -47,7 +47,6 @@ def message(error: Exception) -> str:
         (answered(HfHubHTTPError, 429), "Too many requests"),
         (answered(HfHubHTTPError, 503), "The hub itself fails (HTTP 503): try again later"),
         (answered(HfHubHTTPError, 418), "The hub refuses the request (HTTP 418)"),
-        (OfflineModeIsEnabled("offline"), "HF_HUB_OFFLINE is set, and this was not downloaded before"),
         (LocalTokenNotFoundError("no token"), "There is no token: log in with `hf auth login`"),
         (HFValidationError("a/b/c"), "A repository is named user/name"),
         (httpx.ProxyError("no"), "check HTTPS_PROXY"),
@@ -60,6 +59,13 @@ def message(error: Exception) -> str:
 )
 def test_the_cause_behind_the_error(error, expected):
     assert expected in message(error) and message(error).endswith(". Or use a folder")
+
+
+@pytest.mark.parametrize("error", [OfflineModeIsEnabled("offline"), ConnectionError("Couldn't reach it")])
+def test_nothing_is_downloaded_offline(error, monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    for each in (message(error), str(hub_error("cannot load it", "org/name", error, "model.revision"))):
+        assert "HF_HUB_OFFLINE is set, and this was not downloaded before" in each
 
 
 def test_a_certificate_behind_a_connection_error():

@@ -113,6 +113,7 @@ class RunDescription(Strict):
     task: dict[str, Any]  # see spt.tasks.base.describe_task
     input: Any = None  # an example of what predict takes
     model: dict[str, Any]  # the config group
+    tokenizer: str | None = None  # tokenizer_fingerprint of the base model's tokenizer; earlier adapters have none
     method: dict[str, Any] = Field(default_factory=dict)  # the config group
     needs_method: bool = False  # whether the method's function must be called before the weights are loaded
     training: Training | None = None  # early adapters of format 2 have none

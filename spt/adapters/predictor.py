@@ -1,6 +1,8 @@
 """A trained adapter, ready to predict: `spt.load("adapter").predict(["a text"])`."""
 
+import threading
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -9,6 +11,7 @@ import torch
 from huggingface_hub.dataclasses import type_validator
 from tokenizers import Regex
 from tokenizers.pre_tokenizers import Split as Splitter
+from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from spt import methods, tasks
@@ -21,9 +24,9 @@ from spt.modeling.attach_prefix import remove_prefixes, restore_prefixes
 from spt.modeling.lora import LoraAttachment, name_without_lora, remove_lora, restore_lora
 from spt.modeling.position_shift import longest_input
 from spt.modeling.prefix_parameters import Attachment
-from spt.modeling.pretrained_encoder import backbone_settings, load_backbone, load_tokenizer
+from spt.modeling.pretrained_encoder import backbone_settings, load_backbone, load_tokenizer, tokenizer_fingerprint
 from spt.modeling.task_model import TaskModel
-from spt.tasks.base import Example, Task
+from spt.tasks.base import Example, Split, Task
 from spt.tasks.text_classification import TextTask
 from spt.tasks.text_lines import Row
 from spt.tasks.token_classification import TokenTask
@@ -37,10 +40,45 @@ WORDS = Splitter(Regex(r"\w+(?:[-.'’&]\w+)*|[^\w\s]"), "isolated")  # words an
 Input = str | tuple[str, str] | list[str] | Row
 
 
-class Predictor:
-    """A model with an adapter. `spt.load` makes one.
+class Lock:
+    """A lock that its thread may take again. A copy of what it belongs to gets a new one."""
 
-    Predictors made with `share` have one frozen backbone: each call activates the adapter of its predictor.
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *error: object) -> None:
+        self._lock.release()
+
+    def __reduce__(self) -> tuple:
+        return Lock, ()
+
+
+class AdapterModel(TaskModel):
+    """The TaskModel of a predictor, which has the predictor's adapter on whenever it is called or `encoder` is read."""
+
+    predictor: "Predictor | None" = None  # None while the adapter is loaded
+
+    @property
+    def encoder(self) -> PreTrainedModel:  # type: ignore[override]
+        """The backbone, with the predictor's adapter on."""
+        if self.predictor is not None:
+            self.predictor.activate()
+        return self._modules["encoder"]  # type: ignore[return-value]
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        assert self.predictor is not None
+        with self.predictor.active():
+            return super().__call__(*args, **kwargs)
+
+
+class Predictor:
+    """A model with an adapter. `spt.load` makes one. Any number of threads may use it.
+
+    Predictors made with `share` have one frozen backbone. Each batch is computed with the adapter of its own predictor
+    on it; batches of different threads wait for each other.
 
     Attributes:
         adapter: the adapter that was loaded.
@@ -60,24 +98,30 @@ class Predictor:
         backbone_settings: dict[str, Any],
         method: Method | None = None,
     ):
+        if adapter.run.tokenizer not in (None, tokenizer_fingerprint(tokenizer)):
+            raise SptError(
+                f"{adapter.folder} was trained with another tokenizer than {backbone_settings['name_or_path']!r} has "
+                "now (vocabulary, special tokens, normalisation or settings): restore the tokenizer's files, or name "
+                "the base model that the adapter was trained on in base_model and revision, without share"
+            )
         self.adapter, self.task, self.tokenizer = adapter, task, tokenizer
         self.backbone_settings = backbone_settings
         self.truncated = 0
-        replaced = [] if adapter.replaces_backbone else [n.removeprefix("encoder.") for n in adapter.backbone_weights]
-        own = dict(encoder.named_parameters())
-        self._swapped = {
-            name: own[name_without_lora(name)].data.clone() for name in replaced if name_without_lora(name) in own
-        }
-        self._prefixes: Attachment | None = None
-        self._lora: LoraAttachment | None = None
+        self._encoder, self._tokenizing = encoder, Lock()
         pooling: Any = adapter.description.head.get("pooling")
-        self.model = TaskModel(encoder, task.task_type, len(task.classes), pooling)
-        if method is not None:
-            apply_method(method, self.model, adapter.run.method)
-        load_adapter(self.model, adapter.folder)
-        self.model.requires_grad_(False).eval()
-        self.limit = longest_input(encoder)
-        encoder.__dict__["active_adapter"] = self
+        with lock_of(encoder):
+            if (active := encoder.__dict__.get("active_adapter")) is not None:
+                active.deactivate()
+            self._swapped = self._replaced_values()
+            self._prefixes: Attachment | None = None
+            self._lora: LoraAttachment | None = None
+            self.model = AdapterModel(encoder, task.task_type, len(task.classes), pooling)
+            if method is not None:
+                apply_method(method, self.model, adapter.run.method)
+            load_adapter(self.model, adapter.folder)
+            self.model.requires_grad_(False).eval()
+            self.limit = longest_input(encoder)
+            self.model.predictor = encoder.__dict__["active_adapter"] = self
 
     def predict(self, inputs: Iterable[Input], batch_size: int = 32) -> Iterator[dict[str, Any]]:
         """Predict each input, in order; inputs are read batch by batch.
@@ -122,14 +166,19 @@ class Predictor:
                 raise SptError(f"input {number}: {error}") from error
             yield from examples
 
+    def encode(self, examples: list[Example]) -> Split:
+        """The model inputs of examples: one thread at a time, as a tokenizer keeps its truncation between calls."""
+        with self._tokenizing:
+            return self.task.encode(examples, self.tokenizer, self.limit)
+
     def _predict_batch(self, examples: list[Example]) -> list[dict[str, Any]]:
-        self.activate()
-        split = self.task.encode(examples, self.tokenizer, self.limit)
-        self.truncated += split.truncated
+        split = self.encode(examples)
+        with self._tokenizing:
+            self.truncated += split.truncated
         names = set(self.tokenizer.model_input_names) & set(split.inputs.column_names)
         batch = self.task.collator(self.tokenizer)(split.inputs.select_columns(sorted(names)).to_list())
         with torch.inference_mode():
-            logits = self.model(**{name: batch[name].to(self.model.encoder.device) for name in names}).logits
+            logits = self.model(**{name: batch[name].to(self._encoder.device) for name in names}).logits
         return self.task.describe(logits.float().cpu().numpy(), split)
 
     def _row(self, item: Input) -> Row:
@@ -151,34 +200,56 @@ class Predictor:
             raise SptError(f"{self.task.name} takes {wanted} ({', '.join(fields)}), not {len(texts)}")
         return dict(zip(fields, texts, strict=True))
 
+    @contextmanager
+    def active(self) -> Iterator[TaskModel]:
+        """The model with this predictor's adapter on, while other threads that want the backbone wait."""
+        with lock_of(self._encoder):
+            self.activate()
+            yield self.model
+
     def activate(self) -> None:
         """Put this predictor's adapter on the backbone, instead of the active one."""
-        encoder = self.model.encoder
-        active: Predictor | None = encoder.__dict__["active_adapter"]
-        if active is self:
-            return
-        if active is not None:
-            active.deactivate()
-        if self._prefixes is not None:
-            restore_prefixes(encoder, self._prefixes)
-        if self._lora is not None:
-            restore_lora(encoder, self._lora)
-        self._swap()
-        encoder.__dict__["active_adapter"] = self
+        encoder = self._encoder
+        with lock_of(encoder), torch.inference_mode(False):
+            active: Predictor | None = encoder.__dict__["active_adapter"]
+            if active is self:
+                return
+            if active is not None:
+                active.deactivate()
+            if self._prefixes is not None:
+                restore_prefixes(encoder, self._prefixes)
+            if self._lora is not None:
+                restore_lora(encoder, self._lora)
+            self._swap()
+            encoder.__dict__["active_adapter"] = self
 
     def deactivate(self) -> None:
-        """Restore the backbone to the base model, without an adapter."""
-        encoder = self.model.encoder
-        self._swap()
-        self._lora, self._prefixes = remove_lora(encoder), remove_prefixes(encoder)
-        encoder.__dict__.pop("changed_by_adapter", None)
-        encoder.__dict__["active_adapter"] = None
+        """Restore the backbone to the base model, if this predictor's adapter is on it."""
+        encoder = self._encoder
+        with lock_of(encoder), torch.inference_mode(False):
+            if encoder.__dict__["active_adapter"] is not self:
+                return
+            self._swap()
+            self._lora, self._prefixes = remove_lora(encoder), remove_prefixes(encoder)
+            encoder.__dict__.pop("changed_by_adapter", None)
+            encoder.__dict__["active_adapter"] = None
+
+    def _replaced_values(self) -> dict[str, Tensor]:
+        """The base model's values of the few parameters that the adapter replaces (biases of BitFit, a pooler)."""
+        adapter, own = self.adapter, dict(self._encoder.named_parameters())
+        replaced = [] if adapter.replaces_backbone else [n.removeprefix("encoder.") for n in adapter.backbone_weights]
+        return {name: own[name_without_lora(name)].data.clone() for name in replaced if name_without_lora(name) in own}
 
     def _swap(self) -> None:
-        """Exchange the values of the few backbone parameters that the adapter replaces (biases of BitFit)."""
+        """Exchange the values of the parameters that the adapter replaces."""
         for name, values in self._swapped.items():
-            parameter = self.model.encoder.get_parameter(name)
+            parameter = self._encoder.get_parameter(name)
             self._swapped[name], parameter.data = parameter.data, values
+
+
+def lock_of(encoder: PreTrainedModel) -> Lock:
+    """The lock of a backbone: held while an adapter is put on it, and while a batch is computed with it."""
+    return encoder.__dict__.setdefault("adapter_lock", Lock())
 
 
 def words_of(text: str) -> list[tuple[str, tuple[int, int]]]:
@@ -228,7 +299,7 @@ def load(
             computes. spt never imports a function that an adapter names.
 
     Raises:
-        SptError: the adapter is damaged, does not name its task, or does not fit the base model.
+        SptError: the adapter is damaged, does not name its task, or does not fit the base model or its tokenizer.
     """
     adapter = read_adapter(fetch(source))
     run = adapter.run
@@ -248,8 +319,6 @@ def load(
         tokenizer = load_tokenizer(
             settings["name_or_path"], settings["revision"], settings["tokenizer"], split_into_words=is_tagged
         )
-        share.activate()
-        share.deactivate()
         return Predictor(adapter, task, encoder, tokenizer, settings)
     if base_model is not None:
         settings |= {"name_or_path": base_model, "revision": revision or "main"}
@@ -278,8 +347,8 @@ def _method_of(adapter: Adapter, method: Method | None) -> Method | None:
     if callable(own) and getattr(own, "__module__", None) == methods.__name__:
         return own
     raise SptError(
-        f"{adapter.folder} was trained by method={name} ({target}), which spt does not have: name the function that you "
-        f"trust, as method={name} --config-dir <the folder of its YAML> on the command line, or in Python as "
+        f"{adapter.folder} was trained by method={name} ({target}), which spt does not have: name the function that "
+        f"you trust, as method={name} --config-dir <the folder of its YAML> on the command line, or in Python as "
         "spt.load(..., method=function)"
     )
 

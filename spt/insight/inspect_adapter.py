@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from spt.adapters.predictor import Predictor
+from spt.adapters.predictor import AdapterModel, Predictor
 from spt.console import advancing
 from spt.errors import SptError, is_count, is_whole
 from spt.insight.attention_measures import attention_measures, bootstrap_draws, with_permutations
@@ -59,17 +59,20 @@ def inspect(
         raise SptError(f"seed must be a whole number of at least 0, not {seed!r}")
     if batch_size is not None and not is_count(batch_size):
         raise SptError(f"batch_size must be a whole number of at least 1, not {batch_size!r}")
-    if isinstance(source, Predictor):
-        return _inspect_predictor(source, list(examples), interventions, batch_size, seed, split, show_progress)
-    if not isinstance(source, TaskModel):
+    if not isinstance(source, Predictor | TaskModel):
         raise SptError(f"give a Predictor (spt.load) or a TaskModel, not {type(source).__name__}")
-    if interventions:
-        raise SptError("interventions need the scores of a task: give the Predictor that spt.load returns")
-    check_inspectable(source)
-    texts = texts_of_batches(source, examples)
-    names = None if texts.labels is None else [str(number) for number in range(source.num_labels)]
-    with advancing(len(texts.batches), "batches", show_progress) as done:
-        return _measured(source, texts, names, None, seed, done, {"adapter": None, "task": None, "split": split})
+    inputs: list[Any] = list(examples)
+    predictor = source.predictor if isinstance(source, AdapterModel) else source
+    with predictor.active() if isinstance(predictor, Predictor) else nullcontext():
+        if isinstance(source, Predictor):
+            return _inspect_predictor(source, inputs, interventions, batch_size, seed, split, show_progress)
+        if interventions:
+            raise SptError("interventions need the scores of a task: give the Predictor that spt.load returns")
+        check_inspectable(source)
+        texts = texts_of_batches(source, inputs)
+        names = None if texts.labels is None else [str(number) for number in range(source.num_labels)]
+        with advancing(len(texts.batches), "batches", show_progress) as done:
+            return _measured(source, texts, names, None, seed, done, {"adapter": None, "task": None, "split": split})
 
 
 def _inspect_predictor(
@@ -81,7 +84,6 @@ def _inspect_predictor(
     split: str | None,
     show_progress: bool,
 ) -> Insight:
-    predictor.activate()
     check_inspectable(predictor.model, predictor.adapter.folder)
     task, tokenizer = predictor.task, predictor.tokenizer
     if not examples:
@@ -91,7 +93,7 @@ def _inspect_predictor(
     settings = recorded_settings(predictor.adapter, batch_size)
     accelerator = join(settings)
     model = predictor.model.to(accelerator.device)
-    encoded = task.encode(examples, tokenizer, predictor.limit)
+    encoded = predictor.encode(examples)
     texts = texts_of_split(model, task, encoded, tokenizer, settings.per_device_eval_batch_size)
     adapter = predictor.adapter
     about = {"adapter": str(adapter.folder), "task": task.name, "split": split}

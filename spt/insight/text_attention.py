@@ -11,6 +11,7 @@ from spt.errors import SptError
 from spt.insight.inspect_adapter import check_inspectable
 from spt.modeling.inspect_attention import LayerAttention, inspected_attention
 from spt.modeling.prefix_parameters import attached
+from spt.modeling.task_model import TaskModel
 from spt.tasks.base import Example, Task
 
 
@@ -64,22 +65,26 @@ def text_attention(predictor: Predictor, item: Input) -> TextAttention:
     Raises:
         SptError: the adapter has no prefixes, or the input does not fit the task or holds several examples.
     """
-    predictor.activate()
-    check_inspectable(predictor.model, predictor.adapter.folder)
+    with predictor.active() as model:
+        return _text_attention(predictor, model, item)
+
+
+def _text_attention(predictor: Predictor, model: TaskModel, item: Input) -> TextAttention:
+    check_inspectable(model, predictor.adapter.folder)
     examples = predictor.examples(item)
     if len(examples) != 1:
         raise SptError(f"the row holds {len(examples)} examples to predict: give one of them")
     task, tokenizer = predictor.task, predictor.tokenizer
-    split = task.encode(examples, tokenizer, predictor.limit)
+    split = predictor.encode(examples)
     ids = split.inputs["input_ids"]
     texts: list[list[int]] = ids[0] if task.task_type == "choice" else list(ids)
     if not any(map(len, texts)):
         raise SptError("the input has no token to look at")
     seen: list[LayerAttention] = []
-    with inspected_attention(predictor.model, seen.append):
+    with inspected_attention(model, seen.append):
         (prediction,) = predictor.predict([item])
     seen.sort(key=lambda layer: layer.layer)
-    config = attached(predictor.model)
+    config = attached(model)
     assert config is not None
     sequences = []
     for row, own in enumerate(texts):

@@ -28,13 +28,7 @@ from spt.modeling.prefix_parameters import (
     attached,
     encoder_of,
 )
-from spt.modeling.transformers_attention import (
-    INSPECTED_ATTENTION,
-    PREFIX_ATTENTIONS,
-    PROBE_ATTENTION,
-    requested_attention,
-    set_attention,
-)
+from spt.modeling.transformers_attention import PREFIX_ATTENTIONS, requested_attention, set_attention
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -155,9 +149,9 @@ def _before_forward(encoder: PreTrainedModel, args: tuple, kwargs: dict[str, Any
     """Start shared prefixes at the first layer, keep prefixes if another attention was set, and shift positions."""
     for module in encoder.modules():
         if isinstance(module, SharedPrefixes):
-            module.next_index = 0
+            module.turn.next_index = 0
     implementation = encoder.config._attn_implementation
-    if implementation not in (*PREFIX_ATTENTIONS.values(), PROBE_ATTENTION, INSPECTED_ATTENTION):
+    if implementation not in PREFIX_ATTENTIONS.values():
         if implementation not in PREFIX_ATTENTIONS:
             raise SptError(f"attention {implementation!r} does not support prefixes: use 'eager' or 'sdpa'")
         set_attention(encoder, PREFIX_ATTENTIONS[implementation])

@@ -7,12 +7,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from spt.errors import SptError
 from spt.modeling.deberta_mpnet_attention import replace_attentions, restore_attentions
 from spt.modeling.prefix_parameters import attached
-from spt.modeling.transformers_attention import PROBE_ATTENTION, attend, requested_attention, set_attention
+from spt.modeling.transformers_attention import (
+    PREFIX_ATTENTIONS,
+    attend,
+    observed,
+    requested_attention,
+    set_attention,
+)
 
 Layer = tuple[nn.Module, tuple[int, int], tuple[int, int]]
 
@@ -39,28 +44,27 @@ def self_attentions(encoder: PreTrainedModel) -> list[Layer]:
     ) -> tuple[Tensor, Tensor | None]:
         layers.append((module, (key.shape[1], key.shape[3]), (value.shape[1], value.shape[3])))
         unsupported.update(name for name in ("position_bias", "softcap") if kwargs.get(name) is not None)
-        return attend(module, query, key, value, *args, fused=fused, **kwargs)
+        return attend(module, query, key, value, *args, **kwargs)
 
-    implementation, fused = encoder.config._attn_implementation, requested_attention(encoder) == "sdpa"
+    implementation = encoder.config._attn_implementation
 
     def output_under(chosen: str) -> Tensor:
         set_attention(encoder, chosen)
         tokens = few_tokens(encoder)
         return encoder(input_ids=tokens, attention_mask=torch.ones_like(tokens)).last_hidden_state
 
-    ALL_ATTENTION_FUNCTIONS[PROBE_ATTENTION] = record
     try:
         with in_evaluation(encoder):
             expected = output_under(implementation)
             replace_attentions(encoder)
-            output = output_under(PROBE_ATTENTION)
+            with observed(record):
+                output = output_under(PREFIX_ATTENTIONS[requested_attention(encoder)])
             difference = (output - expected).abs().max().item()
     except (SptError, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:
         raise SptError(f"{name} does not run on plain input_ids ({error}): {_remedy(encoder)}") from error
     finally:
-        del ALL_ATTENTION_FUNCTIONS[PROBE_ATTENTION]
         set_attention(encoder, implementation)
         if attached(encoder) is None:
             restore_attentions(encoder)

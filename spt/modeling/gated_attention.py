@@ -92,8 +92,8 @@ def kernel_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | N
     backward pass. A large one is recomputed there instead; for a small one that would take longer than the attention
     (results/benchmarks). Under torch.compile the compiler decides what is kept.
     """
-    is_small = query.shape[:3].numel() * key.shape[2] <= KEPT_BIAS
-    if settings.alpha is None or is_small or torch.compiler.is_compiling() or not torch.is_grad_enabled():
+    keeps = settings.alpha is None or torch.compiler.is_compiling() or not torch.is_grad_enabled()
+    if keeps or query.shape[:3].numel() * key.shape[2] <= KEPT_BIAS:
         return _kernel(query, key, value, mask, settings)
     return _recomputed(query, key, value, mask, settings)
 
@@ -109,7 +109,7 @@ def join_prefix(prefix: Tensor, text: Tensor, heads: int) -> Tensor:
     Returns:
         [batch, heads, P + text length, d].
     """
-    joined = torch.cat([prefix.to(text.dtype).expand(len(text), -1, -1, -1), text], dim=2)
+    joined = torch.cat([prefix.to(text.dtype).expand(text.shape[0], -1, -1, -1), text], dim=2)
     groups = heads // text.shape[1]
     return joined if groups == 1 else joined.repeat_interleave(groups, dim=1)
 

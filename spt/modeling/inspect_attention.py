@@ -6,11 +6,10 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from spt.modeling.gated_attention import attention_output, attention_scores, log_gate
 from spt.modeling.prefix_parameters import encoder_of
-from spt.modeling.transformers_attention import INSPECTED_ATTENTION, attend, set_attention, with_prefix
+from spt.modeling.transformers_attention import attend, observed, with_prefix
 
 
 class LayerAttention(NamedTuple):
@@ -40,11 +39,10 @@ def inspected_attention(
 ) -> Iterator[None]:
     """Have the layers of `model` with a prefix call `visit`, and compute with changed gates, until the block ends.
 
-    The attention is computed step by step in float32 (float64 in a float64 model), also under autocast. It is meant for
-    evaluation mode, one block at a time.
+    Other threads compute as always. The attention is computed step by step in float32 (float64 in a float64 model),
+    also under autocast. It is meant for evaluation mode, one block at a time.
     """
-    encoder = encoder_of(model)
-    own = encoder.config._attn_implementation
+    layers = {module for module in encoder_of(model).modules() if getattr(module, "prefix", None) is not None}
 
     def attention(
         module: nn.Module,
@@ -56,9 +54,8 @@ def inspected_attention(
         dropout: float = 0.0,
         **kwargs: Any,
     ) -> tuple[Tensor, Tensor | None]:
-        if getattr(module, "prefix", None) is None:  # cross-attention
-            options = {"scaling": scaling, "dropout": dropout, **kwargs}
-            return attend(module, query, key, value, attention_mask, fused=False, **options)
+        if module not in layers:  # cross-attention, or another model
+            return attend(module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **kwargs)
         prefix, key, value, settings = with_prefix(module, query, key, value, scaling, dropout)
         assert prefix is not None
         dtype = query.dtype
@@ -75,10 +72,5 @@ def inspected_attention(
             visit(LayerAttention(prefix.index, scores, gate, weights))
         return output.to(dtype).transpose(1, 2).contiguous(), weights
 
-    ALL_ATTENTION_FUNCTIONS[INSPECTED_ATTENTION] = attention
-    try:
-        set_attention(encoder, INSPECTED_ATTENTION)
+    with observed(attention):
         yield
-    finally:
-        set_attention(encoder, own)
-        del ALL_ATTENTION_FUNCTIONS[INSPECTED_ATTENTION]

@@ -1,6 +1,7 @@
 """The prefixes: their settings, their parameters and dropouts, and which of them a model carries."""
 
 import math
+import threading
 from dataclasses import dataclass
 
 import torch
@@ -135,15 +136,26 @@ class Prefix(nn.Module):
         return key, value
 
 
-class SharedPrefixes(nn.ModuleList):
-    """The prefixes of an attention module that several layers share (ALBERT): each call takes the next one."""
+class _Turn(threading.local):
+    """The index of the next prefix, in each thread its own. A copy of the model starts at 0."""
 
     next_index = 0
 
+    def __reduce__(self) -> tuple:
+        return _Turn, ()
+
+
+class SharedPrefixes(nn.ModuleList):
+    """The prefixes of an attention module that several layers share (ALBERT): each call takes the next one."""
+
+    def __init__(self, layers: list[Prefix]):
+        super().__init__(layers)
+        self.turn = _Turn()
+
     def take_next(self) -> Prefix:
         """The prefix of the layer that is now computed."""
-        prefix = self[self.next_index]
-        self.next_index = (self.next_index + 1) % len(self)
+        prefix = self[self.turn.next_index]
+        self.turn.next_index = (self.turn.next_index + 1) % len(self)
         return prefix  # type: ignore[return-value]
 
 

@@ -1,7 +1,9 @@
 """A pretrained encoder and its tokenizer, from the hub or a local folder."""
 
 import hashlib
+import json
 import logging
+import threading
 from functools import cache
 from inspect import signature
 from itertools import pairwise
@@ -33,6 +35,21 @@ log = logging.getLogger(__name__)
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 HEAD_SETTINGS = ("name", "pooling", "missing_pooler")  # of conf/model, for others than `load_backbone`
+
+# Texts that tokenizers treat differently: case, accents (one character, or two), width, ligatures, spaces and control
+# characters, punctuation, numbers, scripts, words that are not in a vocabulary.
+PROBES = (
+    "The quick Brown fox doesn't jump over 13 lazy dogs; MIXED camelCase snake_case under-scored e-mail@host.org #1!",
+    "  Two  spaces,\ttab\nline\u00a0no-break\u200bzero-width\u0007bell\u00adsoft ",
+    "Élève naïve Ñandú Ångström cafe\u0301 straße İstanbul ﬁne Ｆｕｌｌ ½ ² № “quotes” ‘it’s’ – — … €5",
+    "3.14159 1,000,000 2024-01-31 12:30 10% $20 +49 (0) 123 http://www.example.org/a?b=c&d=1 <b>x</b> [x] {y} a/b\\c",
+    "Привет мир Ελλάδα שלום مرحبا नमस्ते สวัสดี 你好世界 こんにちは カタカナ 한국어 😀👍🏽 \ue000",
+    "antidisestablishmentarianism Donaudampfschifffahrt zxqvkjwpffgh unaffable tokenization internationalisation",
+    "",
+)
+CUT = 6  # tokens that probes are truncated to
+
+_loading = threading.Lock()  # transformers changes torch's default dtype and a method of its own while it loads a model
 
 
 def load_backbone(
@@ -108,9 +125,10 @@ def backbone_settings(model: dict[str, Any]) -> dict[str, Any]:
     """
     settings = {key: value for key, value in model.items() if key not in HEAD_SETTINGS}
     path = CONF / "model" / f"{model.get('name')}.yaml"
-    pinned: Any = OmegaConf.load(path) if path.is_file() else {}
-    if settings.get("revision") == pinned.get("revision") and settings["name_or_path"] != pinned.get("name_or_path"):
-        del settings["revision"]
+    shipped: Any = OmegaConf.load(path) if path.is_file() else {}
+    is_another = settings.get("name_or_path") != shipped.get("name_or_path")
+    if is_another and settings.get("revision") == shipped.get("revision"):
+        settings.pop("revision", None)
     return settings
 
 
@@ -155,16 +173,17 @@ def _load_encoder(
             raise SptError(f"model.config.{name}: {name_or_path!r} has no such entry: {nearest(name, entries)}")
         setattr(config, name, value)
     try:
-        encoder, info = AutoModel.from_pretrained(
-            source,
-            config=config,
-            revision=revision,
-            attn_implementation=attn_implementation,
-            dtype=dtype,
-            use_safetensors=True,
-            trust_remote_code=False,
-            output_loading_info=True,
-        )
+        with _loading:
+            encoder, info = AutoModel.from_pretrained(
+                source,
+                config=config,
+                revision=revision,
+                attn_implementation=attn_implementation,
+                dtype=dtype,
+                use_safetensors=True,
+                trust_remote_code=False,
+                output_loading_info=True,
+            )
     except Exception as error:
         if not _can_be_built(config, attn_implementation) and _can_be_built(config, "eager"):
             others = "eager" if attn_implementation == "sdpa" else "sdpa or eager"
@@ -239,6 +258,23 @@ def _mark_words(tokenizer: PreTrainedTokenizerBase) -> None:
         backend = tokenizer.backend_tokenizer
         space = normalizers.Prepend(" ")
         backend.normalizer = space if backend.normalizer is None else normalizers.Sequence([backend.normalizer, space])
+
+
+def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
+    """A hash of what a tokenizer makes of texts: its vocabulary, and the model inputs of PROBES, alone and in pairs.
+
+    Made of what tokenizers do and not of how they are stored, it is the same for every version of the libraries under
+    which token ids are.
+    """
+    texts = [*PROBES, *(f"a{token}b {token} c" for token in sorted(tokenizer.all_special_tokens))]
+    encoded = [
+        tokenizer(texts, verbose=False),
+        tokenizer(texts, texts[::-1], verbose=False),
+        tokenizer(texts, truncation=True, max_length=CUT),
+    ]
+    inputs = [{name: each[name] for name in tokenizer.model_input_names if name in each} for each in encoded]
+    whole = json.dumps([tokenizer.get_vocab(), inputs], sort_keys=True)
+    return hashlib.sha256(whole.encode()).hexdigest()[:16]
 
 
 def is_local(name_or_path: str) -> bool:

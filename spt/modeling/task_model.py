@@ -1,5 +1,6 @@
 """An encoder with a task head: the model that every method trains, in whole or in part."""
 
+import copy
 from inspect import signature
 from typing import Any, Literal, get_args
 
@@ -8,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
+from transformers.modeling_utils import ModuleUtilsMixin
 
 from spt.errors import SptError, is_count, nearest
 from spt.modeling.prefix_parameters import encoder_of
@@ -28,11 +30,14 @@ def is_head(parameter_name: str) -> bool:
     return parameter_name.startswith("classifier.")
 
 
-class TaskModel(nn.Module):
+class TaskModel(ModuleUtilsMixin, nn.Module):
     """An encoder with the head of one task type: dropout, then one Linear, `classifier`, initialised from N(0, 0.02).
 
     The encoder's parameters stay trainable or frozen as they are; `spt.attach` freezes them. `unused_parameters` names
     those that the head does not use (a pooler that it does not read).
+
+    For training loops of others, `config` is a copy of the encoder's with the head's number of labels, and `device`,
+    `dtype` and `num_parameters` are those of transformers' models.
 
     Args:
         encoder: any transformers PreTrainedModel that returns last_hidden_state (AutoModel).
@@ -48,6 +53,9 @@ class TaskModel(nn.Module):
     Raises:
         SptError: if an argument is not one of these, or the encoder has no pooler and pooling is "pooler".
     """
+
+    # transformers' Trainer reads this: its loss is a mean, which a loop divides by its number of accumulated batches.
+    accepts_loss_kwargs = False
 
     def __init__(
         self,
@@ -91,6 +99,9 @@ class TaskModel(nn.Module):
         self.classifier.to(encoder.device, torch.promote_types(encoder.dtype, torch.float32))
         nn.init.normal_(self.classifier.weight, std=0.02)
         nn.init.zeros_(self.classifier.bias)
+        self.config = copy.deepcopy(encoder.config)
+        self.config.num_labels = self.classifier.out_features
+        self.config.problem_type = "regression" if task_type == "regression" else None
 
     def forward(
         self,
@@ -98,8 +109,10 @@ class TaskModel(nn.Module):
         attention_mask: Tensor | None = None,
         token_type_ids: Tensor | None = None,
         labels: Tensor | None = None,
+        num_items_in_batch: Tensor | int | None = None,
+        return_dict: bool | None = None,
         **inputs: Any,
-    ) -> SequenceClassifierOutput:
+    ) -> SequenceClassifierOutput | tuple:
         """Compute logits, and if `labels` are given the mean cross-entropy, or for "regression" the mean squared error.
 
         Args:
@@ -107,6 +120,9 @@ class TaskModel(nn.Module):
                 left to the encoder. Padding may be on either side; the encoder gets it on the right.
             labels: class indices, [batch], for "token" [batch, length]; for "regression" numbers, [batch]. Padding and
                 labels of -100 do not count.
+            num_items_in_batch: what the loss is the mean over, if not over the labels of this batch that count: for
+                loops that accumulate gradients and give the number of labels of all accumulated batches.
+            return_dict: False: a tuple instead, of what is not None: the loss, if there is one, is first.
             inputs: anything else the encoder's forward takes (position_ids, inputs_embeds, output_attentions, ...).
 
         Returns:
@@ -120,7 +136,7 @@ class TaskModel(nn.Module):
             text = inputs["input_ids" if "input_ids" in inputs else "inputs_embeds"]
             if text.dim() < 3:
                 raise SptError(f"a choice task takes input_ids [batch, choices, length], not {list(text.shape)}")
-            choices = text.shape[1]
+            shape = text.shape[:2]
             inputs = {n: t.flatten(0, 1) if isinstance(t, Tensor) and t.dim() > 2 else t for n, t in inputs.items()}
         inputs, starts = padded_right(inputs)
         encoded = self.encoder(**self._encoder_options | inputs)
@@ -134,13 +150,14 @@ class TaskModel(nn.Module):
             vectors = vectors.to(weight.dtype)
         logits = self.classifier(self.dropout(vectors))
         if self.task_type == "choice":
-            logits = logits.view(-1, choices)
-        return SequenceClassifierOutput(
-            loss=None if labels is None else self.loss(logits, labels, attention_mask),
+            logits = logits.view(shape)
+        output = SequenceClassifierOutput(
+            loss=None if labels is None else self.loss(logits, labels, attention_mask, num_items_in_batch),
             logits=logits,
             hidden_states=encoded.get("hidden_states"),
             attentions=encoded.get("attentions"),
         )
+        return output.to_tuple() if return_dict is False else output
 
     def gradient_checkpointing_enable(self, gradient_checkpointing_kwargs: dict | None = None, **options: Any) -> None:
         """Recompute the encoder's layers in the backward pass instead of keeping their activations.
@@ -171,16 +188,25 @@ class TaskModel(nn.Module):
             return hidden[:, 0]
         positions = torch.arange(1, hidden.shape[1] + 1, device=hidden.device)
         last = (attention_mask.long() * positions).argmax(1)
-        return hidden[torch.arange(len(hidden), device=hidden.device), last]
+        return hidden[torch.arange(hidden.shape[0], device=hidden.device), last]
 
-    def loss(self, logits: Tensor, labels: Tensor, attention_mask: Tensor | None = None) -> Tensor:
-        """The task's mean loss of the logits that `forward` returned."""
+    def loss(
+        self,
+        logits: Tensor,
+        labels: Tensor,
+        attention_mask: Tensor | None = None,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Tensor:
+        """The task's mean loss of the logits that `forward` returned; `num_items_in_batch` is as there."""
         if self.task_type == "regression":
-            return F.mse_loss(logits.squeeze(-1), labels.to(logits.dtype))
+            predicted, labels = logits.squeeze(-1), labels.to(logits.dtype)
+            if num_items_in_batch is None:
+                return F.mse_loss(predicted, labels)
+            return F.mse_loss(predicted, labels, reduction="sum") / num_items_in_batch
         if self.task_type == "token" and attention_mask is not None:
             labels = labels.masked_fill(attention_mask == 0, IGNORED)
         total = F.cross_entropy(logits.flatten(0, -2), labels.flatten(), ignore_index=IGNORED, reduction="sum")
-        return total / (labels != IGNORED).sum().clamp(min=1)
+        return total / ((labels != IGNORED).sum().clamp(min=1) if num_items_in_batch is None else num_items_in_batch)
 
 
 def padded_right(inputs: dict[str, Any]) -> tuple[dict[str, Any], Tensor | None]:
@@ -198,5 +224,6 @@ def padded_right(inputs: dict[str, Any]) -> tuple[dict[str, Any], Tensor | None]
 def _rolled(tensor: Tensor, starts: Tensor) -> Tensor:
     """Each row of [batch, length, ...] rolled left by its own number of positions."""
     length = tensor.shape[1]
-    positions = (torch.arange(length, device=tensor.device) + starts.unsqueeze(1)) % length
-    return tensor[torch.arange(len(tensor), device=tensor.device).unsqueeze(1), positions]
+    positions = torch.arange(length, device=tensor.device) + starts.unsqueeze(1)
+    positions = torch.where(positions < length, positions, positions - length)  # those below 0 count from the end
+    return tensor[torch.arange(tensor.shape[0], device=tensor.device).unsqueeze(1), positions]

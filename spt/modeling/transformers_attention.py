@@ -1,5 +1,8 @@
 """Gated attention, registered with transformers' attention interface, which calls it in an encoder's layers."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import partial
 from typing import Any
 
@@ -14,8 +17,20 @@ from spt.modeling.prefix_parameters import Prefix, SharedPrefixes
 
 # transformers' name of an attention, and the name under which it is registered with prefixes.
 PREFIX_ATTENTIONS = {"eager": "spt_eager", "sdpa": "spt_fused"}
-PROBE_ATTENTION = "spt_probe"  # registered by find_self_attentions while it runs
-INSPECTED_ATTENTION = "spt_inspected"  # registered by inspect_attention while it runs
+
+Attention = Callable[..., tuple[Tensor, Tensor | None]]
+# What is called instead of `attend`: of this thread, so that other threads compute as always.
+_observer: ContextVar[Attention | None] = ContextVar("spt_observer", default=None)
+
+
+@contextmanager
+def observed(observer: Attention) -> Iterator[None]:
+    """Have encoders that run in this thread call `observer`, with the arguments of `attend`, until the block ends."""
+    token = _observer.set(observer)
+    try:
+        yield
+    finally:
+        _observer.reset(token)
 
 
 def attend(
@@ -55,7 +70,7 @@ def with_prefix(
     prefix = getattr(module, "prefix", None)
     if isinstance(prefix, SharedPrefixes):
         prefix = prefix.take_next()
-    key_prefix, value_prefix = (key[:, :, :0], value[:, :, :0]) if prefix is None else prefix(len(query))
+    key_prefix, value_prefix = (key[:, :, :0], value[:, :, :0]) if prefix is None else prefix(query.shape[0])
     settings = Settings(
         prefix_length=key_prefix.shape[2],
         scaling=query.shape[-1] ** -0.5 if scaling is None else scaling,
@@ -88,14 +103,17 @@ def set_attention(encoder: PreTrainedModel, implementation: str) -> None:
     encoder.config._attn_implementation = implementation
 
 
+def _attend_or_observe(*args: Any, **kwargs: Any) -> tuple[Tensor, Tensor | None]:
+    observer = None if torch.compiler.is_compiling() else _observer.get()
+    return (observer or attend)(*args, **kwargs)
+
+
 def _full_mask(*args: Any, **kwargs: Any) -> Tensor | None:
     """sdpa's mask, never left out for a causal kernel: the prefix columns stand before the causal ones."""
     return sdpa_mask(*args, **{**kwargs, "allow_is_causal_skip": False})
 
 
-AttentionInterface.register("spt_eager", partial(attend, fused=False))
+AttentionInterface.register("spt_eager", partial(_attend_or_observe, fused=False))
 AttentionMaskInterface.register("spt_eager", eager_mask)
-AttentionInterface.register("spt_fused", partial(attend, fused=True))
+AttentionInterface.register("spt_fused", partial(_attend_or_observe, fused=True))
 AttentionMaskInterface.register("spt_fused", _full_mask)
-for temporary in (PROBE_ATTENTION, INSPECTED_ATTENTION):
-    AttentionMaskInterface.register(temporary, _full_mask)

@@ -42,6 +42,7 @@ class Checkpoint(BaseModel):
     Attributes:
         fingerprint: of the run's config.
         data: each split's fingerprint.
+        tokenizer: its fingerprint; None in checkpoints of earlier versions.
         step, max_steps: optimizer steps taken, and those of the whole training.
         processes: how many processes train.
         within: None where the last epoch is complete.
@@ -58,6 +59,7 @@ class Checkpoint(BaseModel):
     format: int = FORMAT
     fingerprint: str
     data: dict[str, str]
+    tokenizer: str | None = None
     step: int
     max_steps: int
     processes: int

@@ -21,7 +21,13 @@ from spt.files import flush, written
 from spt.hydra_targets import instantiate, named_function
 from spt.modeling.freeze_parameters import backbone_size, missing_pooler, parameter_groups
 from spt.modeling.position_shift import longest_input
-from spt.modeling.pretrained_encoder import backbone_settings, commit_of, load_backbone, weights_hash
+from spt.modeling.pretrained_encoder import (
+    backbone_settings,
+    commit_of,
+    load_backbone,
+    tokenizer_fingerprint,
+    weights_hash,
+)
 from spt.modeling.slot_similarity import slot_similarity
 from spt.modeling.task_model import TaskModel
 from spt.records.finished_run import finished_record
@@ -173,6 +179,7 @@ class Experiment:
         self.at_start = [] if prefixes is None else [{"epoch": 0, "step": 0, "prefixes": prefixes}]
         model = backbone_settings(run.config["model"])
         self.revision = commit_of(model["name_or_path"], model.get("revision", "main"))
+        self.tokenizer = tokenizer_fingerprint(loop.tokenizer)
         self.fingerprints = {name: data_fingerprint({name: split.examples}) for name, split in self.splits.items()}
         self.checkpoint = checkpoint
         if checkpoint is not None:
@@ -292,6 +299,7 @@ class Experiment:
         checkpoint = Checkpoint(
             fingerprint=self.run.fingerprint,
             data=self.fingerprints,
+            tokenizer=self.tokenizer,
             step=loop.step,
             max_steps=loop.max_steps,
             processes=distributed.count(),
@@ -332,6 +340,8 @@ class Experiment:
         """Refuse a checkpoint that the run cannot resume from."""
         if checkpoint.data != self.fingerprints:
             raise SptError("the interrupted run had other data")
+        if checkpoint.tokenizer not in (None, self.tokenizer):
+            raise SptError("the interrupted run had another tokenizer")
         if not checkpoint.fits(self.model):
             raise SptError("the interrupted run trained other parameters")
         try:
@@ -369,6 +379,7 @@ class Experiment:
             "task": describe_task(self.task),
             "input": self.task.example_input(),
             "model": config["model"] | ({"revision": self.revision} if self.revision else {}),
+            "tokenizer": self.tokenizer,
             "method": config["method"],
             **({"needs_method": True} if self.needs_method else {}),
             "training": {

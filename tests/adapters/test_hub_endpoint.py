@@ -264,6 +264,7 @@ def test_neither_hub_nor_cache(world):
     assert time.perf_counter() - start < 30
     data, model, *_ = errors(done)
     assert data.startswith("cannot load 'aps/super_glue' from the hub") and "task.data_dir" in data
+    assert "HF_HUB_OFFLINE is set" in data and "HF_HUB_OFFLINE is set" in model
     assert model.startswith("cannot load the model 'org/tiny'") and "model.name_or_path to a folder" in model
 
 

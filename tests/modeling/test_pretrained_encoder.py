@@ -182,6 +182,7 @@ def test_models_without_safetensors_on_main_are_pinned_to_their_pull_request():
     for other in ("models/deberta-base", "org/deberta"):
         assert "revision" not in backbone_settings(model | {"name_or_path": other})
     assert backbone_settings(model | {"name_or_path": "org/deberta", "revision": "v2"})["revision"] == "v2"
+    assert backbone_settings({"name": "roberta-large"}) == {}  # of a damaged adapter
 
 
 def test_a_token_added_without_an_embedding_is_refused(decoder):
