@@ -9,6 +9,7 @@ from omegaconf import DictConfig
 
 from spt.command import command
 from spt.errors import SptError
+from spt.hydra_targets import load_options
 from spt.paths import local_path
 
 if TYPE_CHECKING:

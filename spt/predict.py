@@ -15,6 +15,7 @@ from spt.command import command
 from spt.console import refuse_closed_output, write_data
 from spt.errors import SptError
 from spt.files import output_file, parsed, written
+from spt.hydra_targets import load_options
 from spt.paths import local_path
 
 if TYPE_CHECKING:

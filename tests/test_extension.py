@@ -123,11 +123,12 @@ def test_a_method_through_peft_trains_saves_loads_and_predicts(methods, called):
     (run,) = methods.glob("runs/demo_pair.demo.ia3.*")
     weights = load_file(run / "adapter/adapter.safetensors")
     assert any("ia3_l" in name for name in weights) and not any("base_layer" in name for name in weights)
-    naming = ("--config-dir", "mine/conf", "method=ia3")
-    code, out, err = called("spt.evaluate", f"run={run}", *naming, "output=scores.json")
+    naming = ("method=ia3", "--config-dir", "mine/conf")
+    code, out, err = called("spt.evaluate", f"run={run}", "output=scores.json", *naming)
+    assert code == 0, err
     scores = json.loads((methods / "scores.json").read_text())
-    assert code == 0 and scores["scores"] == scores["recorded"], err
-    code, out, err = called("spt.predict", f"run={run}", *naming, "text=it rained", "text_pair=it got wet")
+    assert scores["scores"] == scores["recorded"]
+    code, out, err = called("spt.predict", f"run={run}", "text=it rained", "text_pair=it got wet", *naming)
     assert code == 0 and json.loads(out)["label"] in ("yes", "no"), err
     code, _, err = called("spt.predict", f"run={run}", "text=it rained", "text_pair=it got wet")
     assert code == 1 and "method=ia3 --config-dir" in err and "spt.load(..., method=function)" in err
