@@ -3,7 +3,8 @@
 import hashlib
 import json
 import re
-from functools import cache
+from copy import deepcopy
+from functools import cache, reduce
 from typing import Any
 
 from hydra import compose
@@ -26,22 +27,22 @@ LOCATIONS = {"task": ("data_dir", "hub"), "model": ("name_or_path", "revision")}
 class Composer:
     """Composes the config of each run once.
 
-    Hydra takes about 60 ms per config and a grid has hundreds of cells, so the files of `GROUPS` are read once and
-    merged here in Hydra's order. Overrides that do more than choose one of these files or replace a value are left to
-    Hydra.
+    Hydra takes about 60 ms per config and a grid has hundreds of cells, so the files of `GROUPS` are merged here once
+    for each choice of them, in Hydra's order. Overrides that do more than choose one of these files or replace a value,
+    and files with interpolations, are left to Hydra.
     """
 
     def __init__(self) -> None:
         self._configs: dict[tuple[str, ...], dict[str, Any]] = {}
         self._identities: dict[tuple[tuple[str, ...], int, float | None], str] = {}
+        self._merged: dict[tuple[str, ...], dict[str, Any]] = {}
         self._base: DictConfig | None = None
 
     def config(self, job: Job) -> dict[str, Any]:
         """The resolved config of `spt.train` with the job's overrides."""
         overrides = job.cell.overrides
         if overrides not in self._configs:
-            resolved = OmegaConf.to_container(self._compose(overrides), resolve=True)
-            self._configs[overrides] = resolved  # type: ignore[assignment]
+            self._configs[overrides] = self._compose(overrides)
         config = self._configs[overrides]
         rate = config["trainer"]["learning_rate"] if job.learning_rate is None else job.learning_rate
         return config | {"seed": job.seed, "trainer": config["trainer"] | {"learning_rate": rate}}
@@ -53,39 +54,50 @@ class Composer:
             self._identities[key] = identity(self.config(job))
         return self._identities[key]
 
-    def _compose(self, overrides: tuple[str, ...]) -> DictConfig:
+    def _compose(self, overrides: tuple[str, ...]) -> dict[str, Any]:
         try:
-            return self._merge([_parse(override) for override in overrides])
+            return self._changed([_parse(override) for override in overrides])
         except (LookupError, OSError, OmegaConfBaseException):
-            return compose("train", list(overrides))  # also for Hydra's message where an override is wrong
+            config = compose("train", list(overrides))  # also for Hydra's message where an override is wrong
+            return OmegaConf.to_container(config, resolve=True)  # type: ignore[return-value]
 
-    def _merge(self, overrides: list[Override]) -> DictConfig:
+    def _changed(self, overrides: list[Override]) -> dict[str, Any]:
         """The config that Hydra would compose.
 
         Raises:
             LookupError, OSError, OmegaConfBaseException: if only Hydra can compose it, or if it has an error.
         """
-        if self._base is None:
-            base = compose("train", ["~task", "~model", "~method", "recipe=none"])
-            self._base = DictConfig(OmegaConf.to_container(base))  # without the struct flag: parts add keys
         choices = {override.key_or_group: str(override.value()) for override in overrides if _is_group(override)}
         recipe = choices.pop("recipe", f"{choices['method']}/{choices['task']}/{choices['model']}")
-        parts = [_group_file(group, choices[group]) for group in GROUPS if group != "recipe"]
-        if (CONF / "recipe" / f"{recipe}.yaml").exists():
-            parts.append(_group_file("recipe", recipe))
-        config = OmegaConf.merge(self._base, *parts)
-        OmegaConf.set_struct(config, True)
+        config = deepcopy(self._merge(*(choices[group] for group in GROUPS if group != "recipe"), recipe))
         for override in overrides:
             if not _is_group(override):
-                OmegaConf.update(config, override.key_or_group, override.value(), merge=True)
-        assert isinstance(config, DictConfig)
+                *path, name = override.key_or_group.split(".")
+                group = reduce(dict.__getitem__, path, config)
+                if isinstance(group[name], dict):
+                    raise LookupError(f"{override.key_or_group} is a group of settings")
+                group[name] = override.value()
         return config
+
+    def _merge(self, *choices: str) -> dict[str, Any]:
+        """The config with a choice for each of `GROUPS`."""
+        if choices not in self._merged:
+            if self._base is None:
+                base = compose("train", ["~task", "~model", "~method", "recipe=none"])
+                self._base = DictConfig(OmegaConf.to_container(base))  # without the struct flag: parts add keys
+            parts = [_group_file(group, choice) for group, choice in zip(GROUPS, choices, strict=True)]
+            merged = OmegaConf.to_container(OmegaConf.merge(self._base, *parts))
+            if "${" in json.dumps(merged):
+                raise LookupError("interpolations")
+            self._merged[choices] = merged  # type: ignore[assignment]
+        return self._merged[choices]
 
 
 @cache
 def _parse(override: str) -> Override:
     (parsed,) = OverridesParser.create().parse_overrides([override])
     is_plain = parsed.type is OverrideType.CHANGE and parsed.package is None and not parsed.is_sweep_override()
+    is_plain = is_plain and "${" not in override
     if not is_plain or ((CONF / parsed.key_or_group).is_dir() and parsed.key_or_group not in GROUPS):
         raise LookupError(f"{override} does more than choose a file of {GROUPS} or replace a value")
     return parsed
@@ -101,9 +113,12 @@ def _group_file(group: str, name: str) -> DictConfig:
 
     Raises:
         LookupError: if it has a defaults list of its own, or a package other than its group's name or _global_.
-        OSError: if it cannot be read: Hydra may find it in another folder of its search path.
+        OSError: if it cannot be read: Hydra may find it in another folder of its search path. A recipe is optional.
     """
-    text = (CONF / group / f"{name}.yaml").read_text(encoding="utf-8")
+    path = CONF / group / f"{name}.yaml"
+    if group == "recipe" and not path.exists():
+        return OmegaConf.create({})
+    text = path.read_text(encoding="utf-8")
     content = OmegaConf.create(text)
     package = re.match(r"#\s*@package\s+(\S+)", text)
     if "defaults" in content or (package is not None and package[1] not in (group, "_global_")):
@@ -130,7 +145,7 @@ def comparable(config: dict[str, Any]) -> dict[str, Any]:
 
 def differences(config: dict[str, Any], earlier: dict[str, Any]) -> list[str]:
     """The settings that change a result in which an earlier config differs from the present one, as text."""
-    now, before = (_flat(comparable(each)) for each in (config, earlier))
+    now, before = (flat(comparable(each)) for each in (config, earlier))
     absent = "none"
     return [
         f"{name} was {before.get(name, absent)}, is {now.get(name, absent)}"
@@ -139,11 +154,11 @@ def differences(config: dict[str, Any], earlier: dict[str, Any]) -> list[str]:
     ]
 
 
-def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """The settings of nested groups by their dotted names."""
     values: dict[str, Any] = {}
     for key, value in config.items():
-        values |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+        values |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
     return values
 
 

@@ -5,12 +5,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from spt.errors import SptError
-from spt.files import parsed, write_atomically, written
+from spt.files import write_atomically, written
 from spt.grid.match_records import Finished
-from spt.insight.result import Insight
 from spt.records.insight_summary import INSIGHT
-from spt.records.schema import ADAPTER, FAILURE, HISTORY, OUTCOMES, RECORD
+from spt.records.schema import FAILURE, HISTORY, OUTCOMES, RECORD
 
 
 def publish(run: Finished, folder: Path, selection: dict[str, Any] | None = None) -> None:
@@ -27,8 +25,8 @@ def publish(run: Finished, folder: Path, selection: dict[str, Any] | None = None
     record = run.record | ({} if selection is None else {"selection": selection})
     beside = (HISTORY, OUTCOMES) if "metrics" in record else ()
     files = {name: run.text(name) for name in beside}
-    if beside and (summary := _summary(run.folder)) is not None:
-        files[INSIGHT] = summary
+    if beside and run.insight is not None:
+        files[INSIGHT] = run.insight.to_json()
     # Written last: a reader that finds the record finds the other files too.
     files[RECORD if beside else FAILURE] = json.dumps(record, indent=2) + "\n"
     with written(target, "or set results_dir"):
@@ -40,24 +38,6 @@ def publish(run: Finished, folder: Path, selection: dict[str, Any] | None = None
             (target / INSIGHT).unlink(missing_ok=True)
         if RECORD in files:
             (target / FAILURE).unlink(missing_ok=True)
-
-
-def _summary(folder: Path) -> str | None:
-    """The summary of what spt.inspect found in a run's adapter; None if it has not inspected this adapter.
-
-    Raises:
-        SptError: if what it found cannot be read.
-    """
-    if (folder / INSIGHT).is_file():  # a run that is published already
-        return (folder / INSIGHT).read_text(encoding="utf-8")
-    path, description = folder / "insight" / INSIGHT, folder / ADAPTER / "adapter.json"
-    if not path.is_file() or not description.is_file():
-        return None
-    try:
-        insight, adapter = Insight.from_json(path.read_text(encoding="utf-8")), parsed(description.read_bytes())
-    except (OSError, ValueError) as error:
-        raise SptError(f"{path} cannot be published ({error}): delete it, or inspect the run again") from error
-    return insight.summary().to_json() if insight.adapter_sha256 == adapter.get("sha256") else None
 
 
 def withdraw(folder: Path) -> None:

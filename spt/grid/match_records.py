@@ -11,9 +11,10 @@ from spt.errors import SptError
 from spt.files import parsed
 from spt.grid.cells import Cell, Job
 from spt.grid.compose_configs import Composer, differences, identity
+from spt.insight.result import Insight
 from spt.paths import CONF
 from spt.records.insight_summary import INSIGHT, InsightSummary
-from spt.records.schema import FAILURE, HISTORY, OUTCOMES, RECORD, read_record
+from spt.records.schema import ADAPTER, FAILURE, HISTORY, OUTCOMES, RECORD, read_record
 
 RECORDS = "records"  # the folder of the published records, inside results_dir
 
@@ -34,18 +35,31 @@ class Finished:
     @cached_property
     def history(self) -> list[dict[str, Any]]:
         """One row per epoch; of a run with prefixes also row 0, their similarity at initialisation."""
-        return [parsed(line) for line in self.text(HISTORY).splitlines()]
+        return self._read(HISTORY)[1]
 
     @cached_property
     def outcomes(self) -> dict[str, list | None]:
         """The outcome of each example, by the names of the record's metrics; see `spt.tasks.base.Task.outcomes`."""
-        return parsed(self.text(OUTCOMES))
+        (outcomes,) = self._read(OUTCOMES)[1]
+        return outcomes
 
     @cached_property
     def insight(self) -> InsightSummary | None:
-        """What spt.inspect found in a published run; None if it was not inspected."""
-        path = self.folder / INSIGHT
-        return InsightSummary.from_json(self.text(INSIGHT), path) if path.is_file() else None
+        """What spt.inspect found in the run's adapter; None if it has not inspected this adapter.
+
+        Raises:
+            SptError: if what it found cannot be read.
+        """
+        if (path := self.folder / INSIGHT).is_file():  # a published run
+            return InsightSummary.from_json(self.text(INSIGHT), path)
+        path, description = self.folder / "insight" / INSIGHT, self.folder / ADAPTER / "adapter.json"
+        if not path.is_file() or not description.is_file():
+            return None
+        try:
+            insight, adapter = Insight.from_json(path.read_text(encoding="utf-8")), parsed(description.read_bytes())
+        except (OSError, ValueError) as error:
+            raise SptError(f"{path} cannot be read ({error}): delete it, or inspect the run again") from error
+        return insight.summary() if insight.adapter_sha256 == adapter.get("sha256") else None
 
     def text(self, name: str) -> str:
         """The content of a JSON file beside the record.
@@ -53,17 +67,19 @@ class Finished:
         Raises:
             SptError: if the file is missing or damaged.
         """
+        return self._read(name)[0]
+
+    def _read(self, name: str) -> tuple[str, list[Any]]:
+        """The content of a JSON file beside the record, as text and as the value of each line."""
         path = self.folder / name
         try:
             text = path.read_text(encoding="utf-8")
-            for line in text.splitlines():
-                parsed(line)
+            return text, [parsed(line) for line in text.splitlines()]
         except (OSError, ValueError) as error:
             raise SptError(
                 f"{path} cannot be read ({error}). If its run is being repeated, wait; else delete the folder and "
                 "repeat the run"
             ) from error
-        return text
 
 
 class Records:
@@ -108,6 +124,7 @@ class Result:
         trials: the run of each candidate learning rate, None if it is missing.
         runs: the run of each seed with the chosen learning rate, None if it is missing.
         failures: error messages of failed runs, by seed and learning rate.
+        unfinished: how far runs without a record are, by seed and learning rate.
         usual_data: the fingerprint of the data that most runs of the task and profile used, or, if the report is
             given data_dir, of the data in it.
         changed: runs whose settings no cell has any more, and which settings differ (see `find_changed`).
@@ -119,6 +136,7 @@ class Result:
     trials: dict[float, Finished | None] = field(default_factory=dict)
     runs: dict[int, Finished | None] = field(default_factory=dict)
     failures: dict[tuple[int, float | None], str] = field(default_factory=dict)
+    unfinished: dict[tuple[int, float | None], str] = field(default_factory=dict)
     usual_data: str | None = None
     changed: list[tuple[Finished, list[str]]] = field(default_factory=list)
     task: dict[str, Any] | None = None
@@ -148,13 +166,15 @@ class Result:
 
     @property
     def state(self) -> str:
-        """One of `done`, `partly` (some runs are missing), `failed`, `config changed` (the only runs have other
-        settings) and `not run`."""
+        """One of `done`, `partly` (some runs are missing), `failed`, `unfinished`, `config changed` (the only runs have
+        other settings) and `not run`."""
         if self.runs and all(run is not None for run in self.runs.values()):
             return "done"
         if self.done:
             return "partly"
-        return "failed" if self.failures else "config changed" if self.changed else "not run"
+        if self.failures:
+            return "failed"
+        return "unfinished" if self.unfinished else "config changed" if self.changed else "not run"
 
     @property
     def selection(self) -> dict[str, Any] | None:
@@ -173,6 +193,12 @@ class Result:
 def collect(cells: Iterable[Cell], records: Records, composer: Composer) -> list[Result]:
     """Each cell with its records."""
     results = [_collect(cell, records, composer) for cell in cells]
+    mark_usual_data(results)
+    return results
+
+
+def mark_usual_data(results: Sequence[Result]) -> None:
+    """Set the `usual_data` of all results."""
     data: dict[tuple[str, str], Counter[str]] = {}
     for result in results:
         fingerprints = [run.record["data"].get("fingerprint") for run in result.done.values()]
@@ -180,7 +206,6 @@ def collect(cells: Iterable[Cell], records: Records, composer: Composer) -> list
     for result in results:
         usual = data[result.cell.profile, result.cell.task].most_common(1)
         result.usual_data = usual[0][0] if usual else None
-    return results
 
 
 def _collect(cell: Cell, records: Records, composer: Composer) -> Result:

@@ -1,4 +1,4 @@
-"""Write the report, `python -m spt.report`, or show where a number comes from: `cell=superglue/cb/minilm/spt`.
+"""Write a report, `python -m spt.report`, or show where a number comes from: `cell=superglue/cb/minilm/spt`.
 
 `format=latex` prints a table, and `figures=column` writes the figures, for a paper.
 """

@@ -27,6 +27,8 @@ from spt.report.published_numbers import curve
 from spt.report.runs_frame import DEV
 from spt.report.seed_means import FEWEST_POINTS, unselected
 
+MOST_ROWS = 18  # of a task and model in a figure: more cannot be told apart
+
 Rows = Mapping[str, tuple[str, Look]]  # the display name and the look of each row
 
 Points = list[tuple[float, float]]  # epochs and scores
@@ -37,7 +39,7 @@ Curves = dict[str, tuple[Points, list[list[float]]]]  # by row: what is publishe
 def drawings(
     titles: Mapping[str, str], cells: DataFrame, runs: DataFrame, names: Names, width: float = PAGE
 ) -> dict[str, Drawing]:
-    """All figures that show more than a point, by the name of their files.
+    """All figures that show more than a point, by the name of their files; none of more than `MOST_ROWS` rows.
 
     Args:
         titles: the titles of the tables, by name.
@@ -50,6 +52,7 @@ def drawings(
     rows = rows_of(cells, names)
     for table, title in titles.items():
         own, own_runs = cells[(cells.table == table) & (cells.n > 0)], finished[finished.table == table]
+        own = own[own.groupby(["task", "model"]).row.transform("nunique") <= MOST_ROWS]
         compared = dict[str, DataFrame]()
         for (task, model), group in own.groupby(["task", "model"]):
             place, name = f"{names.task(task)}, {names.model(model)}", f"{table}.{task}.{model}"

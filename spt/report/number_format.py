@@ -6,13 +6,24 @@ from typing import Any
 import pandas as pd
 from pandas import DataFrame
 
-METRICS = {
-    "accuracy": "accuracy",
-    "f1": "F1",
-    "f1a": "F1a",
-    "matthews": "Matthews correlation",
-    "spearman": "Spearman correlation",
-}
+
+class Names(dict[str, str]):
+    """What names are called in print; a name that is not among them as it is."""
+
+    def __missing__(self, name: str) -> str:
+        return name.replace("_", " ")
+
+
+METRICS = Names(
+    accuracy="accuracy",
+    macro_f1="macro F1",
+    f1="F1",
+    f1a="F1a",
+    em="exact match",
+    matthews="Matthews correlation",
+    spearman="Spearman correlation",
+    pearson="Pearson correlation",
+)
 
 QUANTITIES = {"best_dev": "Best dev", "last_dev": "Last epoch on dev", "held_out": "Held out", "test": "Test"}
 

@@ -10,7 +10,7 @@ from pandas import DataFrame
 from scipy.stats import binomtest, norm, t, ttest_rel
 
 from spt.records.paired_bootstrap import CONFIDENCE, EQUAL, ExampleTest, example_test, kind_of
-from spt.report.runs_frame import CELL
+from spt.report.runs_frame import CELL, each_row
 from spt.report.seed_means import unselected
 
 REFERENCE = "prefix_tuning"  # each row is compared with it; in a table without it, with the first row
@@ -21,8 +21,10 @@ PLACE = ("profile", "table", "model", "task", "metric", "setting", "value")  # c
 
 COLUMNS = (
     *(*PLACE, "first", "second", "second_value", "label", "quantity", "are_done", "seeds", "examples", "mcnemar"),
-    *("detectable", "marks"),
+    *("untested", "detectable", "marks"),
 )
+
+MOST_COMPARISONS = 100  # of a table that is tested over examples: each takes some 30 ms
 
 POWER = 0.8  # of the tests at a difference that is called detectable
 
@@ -51,8 +53,8 @@ def paired_tests(cells: DataFrame, runs: DataFrame) -> DataFrame:
     Columns: `profile`, `table`, `model`, `task`, `metric`, `first`, `second` (the rows of the two cells), `setting`,
     `value`, `second_value` (what is swept, and its values), `label` (what is subtracted from what), `quantity`,
     `are_done` (whether both cells have all their runs), `seeds` (a `SeedTest`, in points), `examples` (an
-    `ExampleTest`, or None if the runs used different data), `mcnemar` (its p per seed, empty unless outcomes are right
-    or wrong), `detectable` (see there), `marks` (of both
+    `ExampleTest`, or None for the reason `untested`: "other data", or "not tested" among more than `MOST_COMPARISONS`),
+    `mcnemar` (its p per seed, empty unless outcomes are right or wrong), `detectable` (see there), `marks` (of both
     cells), and the p-values corrected for the number of rows, `seeds_p` and `examples_p`.
 
     Args:
@@ -60,16 +62,17 @@ def paired_tests(cells: DataFrame, runs: DataFrame) -> DataFrame:
         runs: its `runs_frame`.
     """
     own = runs[(runs.role == "seed") & runs.run.notna()]
-    by_seed = {(row.profile, row.cell, row.seed): row.run for row in own.itertuples()}
-    scores = {(row.profile, row.cell, row.quantity): row.scores for row in cells[cells.n > 0].itertuples()}
-    rows = []
+    by_seed = {(row.profile, row.cell, row.seed): row.run for row in each_row(own)}
+    scores: dict[tuple[str, str], dict[str, dict[int, float]]] = {}
+    for row in each_row(cells[cells.n > 0]):
+        scores.setdefault((row.profile, row.cell), {})[row.quantity] = row.scores
+    rows, compared = [], []
     for first, second in _pairs(cells):
-        quantities = [name for *cell, name in scores if cell == [first.profile, first.cell]]
-        quantity = unselected(name for name in quantities if (second.profile, second.cell, name) in scores)
-        a, b = (scores.get((cell.profile, cell.cell, quantity), {}) for cell in (first, second))
+        of_first, of_second = (scores.get((cell.profile, cell.cell), {}) for cell in (first, second))
+        quantity = unselected(name for name in of_first if name in of_second)
+        a, b = of_first.get(quantity, {}), of_second.get(quantity, {})
         if seeds := [seed for seed in a if seed in b]:
-            pairs = [[by_seed[cell.profile, cell.cell, seed] for seed in seeds] for cell in (first, second)]
-            over_seeds, over_examples = seed_test(a, b), _tests_over_examples(pairs, quantity)
+            compared.append([[by_seed[cell.profile, cell.cell, seed] for seed in seeds] for cell in (first, second)])
             rows.append(
                 {
                     **{name: getattr(first, name) for name in PLACE},
@@ -79,12 +82,14 @@ def paired_tests(cells: DataFrame, runs: DataFrame) -> DataFrame:
                     "label": _label(first, second),
                     "quantity": quantity,
                     "are_done": first.cell_state == second.cell_state == "done",
-                    "seeds": over_seeds,
-                    **over_examples,
+                    "seeds": seed_test(a, b),
                     "marks": first.marks + second.marks,
-                    "detectable": detectable(over_seeds, over_examples["examples"]),
                 }
             )
+    are_tested = len(rows) <= MOST_COMPARISONS
+    for row, pairs in zip(rows, compared, strict=True):
+        row |= _tests_over_examples(pairs, row["quantity"]) if are_tested else _untested("not tested")
+        row["detectable"] = detectable(row["seeds"], row["examples"])
     return corrected(DataFrame(rows, columns=COLUMNS))
 
 
@@ -116,7 +121,7 @@ def _pairs(cells: DataFrame) -> Iterator[tuple[Any, Any]]:
     If the table names no reference, the points of a single row are compared with the first, those of several not.
     """
     place = ["profile", "model", "task"]
-    every = cells.drop_duplicates(CELL).sort_values(place, kind="stable").itertuples()
+    every = each_row(cells.drop_duplicates(CELL).sort_values(place, kind="stable"))
     for _, group in groupby(every, lambda cell: [getattr(cell, name) for name in place]):
         own = list(group)
         rows = list(dict.fromkeys(cell.row for cell in own))
@@ -142,10 +147,14 @@ def _label(first: Any, second: Any) -> str:
 
 def _tests_over_examples(pairs: Sequence[Sequence[Any]], quantity: str) -> dict[str, Any]:
     if len({run.record["data"]["fingerprint"] for runs in pairs for run in runs}) > 1:
-        return {"examples": None, "mcnemar": []}
+        return _untested("other data")
     first, second = ([run.outcomes[quantity] or [] for run in runs] for runs in pairs)
     p = [mcnemar(a, b) for a, b in zip(first, second, strict=True) if kind_of(a) == kind_of(b) == "accuracy"]
-    return {"examples": example_test(first, second), "mcnemar": p}
+    return {"examples": example_test(first, second), "untested": "", "mcnemar": p}
+
+
+def _untested(reason: str) -> dict[str, Any]:
+    return {"examples": None, "untested": reason, "mcnemar": []}
 
 
 def seed_test(first: Mapping[int, float], second: Mapping[int, float]) -> SeedTest:

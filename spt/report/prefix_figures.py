@@ -19,7 +19,7 @@ from spt.report.figure_layout import (
     set_scores,
     set_swept_values,
 )
-from spt.report.figures import Rows, rows_of
+from spt.report.figures import MOST_ROWS, Rows, rows_of
 from spt.report.number_format import METRICS, SPLITS
 from spt.report.prefix_frame import over_seeds
 from spt.report.prefix_tables import MATRICES, scored
@@ -45,7 +45,7 @@ def prefix_drawings(
     for table, title in titles.items():
         for (task, model), own in cosines[cosines.table == table].groupby(["task", "model"]):
             setting = own.setting.iloc[0]
-            if (own.value if setting else own.row).nunique() < FEWEST_POINTS:
+            if (own.value if setting else own.row).nunique() < FEWEST_POINTS or own.row.nunique() > MOST_ROWS:
                 continue
             shown = scored(cells[(cells.table == table) & (cells.task == task) & (cells.model == model)])
             shown = shown[shown.cell.isin(own.cell)]

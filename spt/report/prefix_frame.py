@@ -6,7 +6,7 @@ from typing import Any
 from pandas import DataFrame
 
 from spt.grid.match_records import Finished
-from spt.report.runs_frame import CELL, with_plain_text
+from spt.report.runs_frame import CELL, each_row, with_plain_text
 
 # Of the parameters alone, in the history of every run with prefixes, for keys and for values.
 SIMILARITY = {"mean_abs_cosine": "mean |cos|", "effective_rank": "effective rank"}
@@ -29,16 +29,16 @@ def prefix_frame(runs: DataFrame) -> DataFrame:
     """A row per run, measure, matrix and layer, with the columns `COLUMNS`.
 
     `measure` is a key of `SIMILARITY` or `ON_DATA`, `matrix` "key" or "value", empty for `ON_DATA`, and `number` a mean
-    over heads. Similarity is that of the best epoch, and is there for the ablation and for sweeps over a setting of
-    the method; measures on data for every run that was inspected on dev.
+    over heads. Similarity is that of the best epoch, and is there for the ablation, for sweeps over a setting of the
+    method and for runs of no profile, those of a folder; measures on data for every run that was inspected on dev.
 
     Args:
         runs: the `runs_frame` of all tables.
     """
     rows: list[dict[str, Any]] = []
-    for run in runs[(runs.role == "seed") & runs.run.notna()].itertuples():
+    for run in each_row(runs[(runs.role == "seed") & runs.run.notna()]):
         found = list(_on_data(run.run))
-        if run.table == ABLATION or run.setting.startswith("method."):
+        if not run.profile or run.table == ABLATION or run.setting.startswith("method."):
             found = [*_similarity(run.run), *found]
         place = {name: getattr(run, name) for name in (*PLACE, "seed")} | {"run": run.folder}
         rows += [

@@ -7,7 +7,7 @@ from pandas import DataFrame
 from spt.report.number_format import NONE, QUANTITIES, mean_and_std
 from spt.report.prefix_frame import ON_DATA, SIMILARITY, over_seeds
 from spt.report.render_templates import notes
-from spt.report.runs_frame import CELL
+from spt.report.runs_frame import CELL, each_row
 from spt.report.seed_means import unselected
 from spt.report.table_model import Column, Table, columns
 
@@ -22,7 +22,7 @@ def prefix_tables(cells: DataFrame, prefixes: DataFrame) -> list[Table]:
         cells: the `cells_frame` of a table.
         prefixes: its `prefix_frame`.
     """
-    tables = [_similarity(cells, prefixes), _on_data(cells, prefixes)]
+    tables = [_similarity(cells, prefixes), _on_data(cells, prefixes)] if len(prefixes) else []
     return [table for table in tables if table.rows]
 
 
@@ -30,7 +30,7 @@ def scored(cells: DataFrame) -> DataFrame:
     """The row of each cell that has the score to compare by: of a split that selected nothing, if the runs have one."""
     done = cells[cells.n > 0]
     chosen = {key: unselected(own.quantity) for key, own in done.groupby(["task", "model"])}
-    return done[[row.quantity == chosen[row.task, row.model] for row in done.itertuples()]]
+    return done[[row.quantity == chosen[row.task, row.model] for row in each_row(done)]]
 
 
 def _similarity(cells: DataFrame, prefixes: DataFrame) -> Table:
@@ -38,7 +38,7 @@ def _similarity(cells: DataFrame, prefixes: DataFrame) -> Table:
     numbers = over_seeds(prefixes[prefixes.measure.isin(list(SIMILARITY))])
     swept = list(cells.setting[cells.setting != ""])
     rows = []
-    for cell in scored(cells).itertuples():
+    for cell in each_row(scored(cells)):
         keys = [(cell.profile, cell.cell, measure, matrix) for measure in SIMILARITY for matrix in MATRICES]
         if keys[0] not in numbers.index:
             continue
@@ -59,7 +59,7 @@ def _on_data(cells: DataFrame, prefixes: DataFrame) -> Table:
     layers = sorted({*own.layer})
     swept = list(cells.setting[cells.setting != ""])
     rows = []
-    for cell in cells.drop_duplicates(CELL).itertuples():
+    for cell in each_row(cells.drop_duplicates(CELL)):
         for measure, label in ON_DATA.items():
             key = (cell.profile, cell.cell, measure, "")
             if key in overall.index:

@@ -11,7 +11,7 @@ from spt.errors import SptError, nearest
 from spt.report.display_names import Names
 from spt.report.number_format import BASELINES, METRICS, SPLITS, listed, number
 from spt.report.paired_tests import seed_test
-from spt.report.runs_frame import SIGNS
+from spt.report.runs_frame import SIGNS, each_row
 from spt.report.seed_means import unselected
 
 ALPHA = 0.05  # a row ties with the best if their paired t-test over seeds has a p above it
@@ -181,7 +181,7 @@ def _rows(
     usual: int,
 ) -> Iterator[Row]:
     """The rows of a model: ours, what is published for it, and baselines."""
-    by_place = {(cell.row, cell.value, cell.task, cell.quantity): cell for cell in cells.itertuples()}
+    by_place = {(cell.row, cell.value, cell.task, cell.quantity): cell for cell in each_row(cells)}
     best = {pair: _best(cells[(cells.task == pair[0]) & (cells.quantity == pair[1])]) for pair in columns}
     for row, value in order:
         own = [by_place.get((row, value, *pair)) for pair in columns]
@@ -202,7 +202,7 @@ def _rows(
 def _best(cells: DataFrame) -> Any:
     """The cell with the highest mean of ours; None if it has nothing to be compared with."""
     scored = cells[cells.n > 0]
-    return max(scored.itertuples(), key=lambda cell: cell.mean) if len(scored) > 1 else None
+    return max(each_row(scored), key=lambda cell: cell.mean) if len(scored) > 1 else None
 
 
 def _ours(cell: Any, best: Any, usual: int, marks: bool) -> Score:

@@ -129,7 +129,7 @@ def curve(task: str, model: str, method: str, metric: str) -> list[tuple[float, 
         SptError: if the columns `epoch` and `dev_<metric>` are missing or do not hold numbers.
     """
     path = CURVES / f"{task}_{model}_{SAME_AS.get(method, method)}.csv"
-    if not path.exists():
+    if not path.exists() or metric != headline_metric(task):  # which is what the released runs have
         return []
     points = []
     with _reading(path) as reader:

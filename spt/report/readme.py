@@ -18,7 +18,7 @@ from spt.report.verdicts import verdicts
 
 DEFAULT_PROFILES = ["cpu", "paper"]  # of conf/report.yaml
 
-STATES = ("done", "partly", "failed", "config changed", "not run")
+STATES = ("done", "partly", "failed", "unfinished", "config changed", "not run")
 
 RELEASED = frozenset({"authors-release@a7b9e97", "P-tuning-v2-README@b1520c9"})  # none of them is the printed paper
 
@@ -58,11 +58,11 @@ def readme(
         learned=_learned(titles, learned, figures),
         runs_by_table=_runs_by_table(titles, every, finished),
         run=_all_runs(finished),
-        not_run=_not_run(every[every.profile.isin(done.profile)], runs),
-        not_begun=_not_run(every[~every.profile.isin(done.profile)], runs),
+        not_run=not_run(every[every.profile.isin(done.profile)], runs),
+        not_begun=not_run(every[~every.profile.isin(done.profile)], runs),
         failures=runs[runs.status == "failed"].to_dict("records"),
         changed=runs[runs.role == "changed"].to_dict("records"),
-        command=_command(titles, profiles),
+        command=command(titles, profiles),
         example=example.cell.iloc[0] if len(example) else "",
         deviations=_deviations(cells) if published.is_published.any() else None,
     )
@@ -137,7 +137,7 @@ def _all_runs(finished: DataFrame) -> dict[str, Any] | None:
     }
 
 
-def _not_run(cells: DataFrame, runs: DataFrame) -> list[str]:
+def not_run(cells: DataFrame, runs: DataFrame) -> list[str]:
     """The cells that are not done, in few words, by state, table and model."""
     trials = runs[runs.trial.notna()].groupby(CELL).run.agg(["count", "size"]).to_dict("index")
     missing = cells[cells.cell_state != "done"]
@@ -154,7 +154,7 @@ def _missing(cell: Any, trials: dict[str, int] | None) -> str:
     return f"{cell.runs} of {cell.planned} seeds" if cell.cell_state == "partly" else cell.cell_state
 
 
-def _command(titles: Mapping[str, str], profiles: Sequence[str]) -> str:
+def command(titles: Mapping[str, str], profiles: Sequence[str]) -> str:
     """The command that writes this report."""
     choices = []
     if sorted(titles) != sorted(path.stem for path in (CONF / "table").glob("*.yaml")):

@@ -11,7 +11,7 @@ from spt.console import percent
 from spt.numerics_version import NUMERICS
 from spt.records.paired_bootstrap import RESAMPLES
 from spt.report.number_format import METRICS, listed, number
-from spt.report.paired_tests import ALSO_COMPARED, POWER, REFERENCE
+from spt.report.paired_tests import ALSO_COMPARED, MOST_COMPARISONS, POWER, REFERENCE
 from spt.report.runs_frame import SIGNS
 
 WIDTH = 120
@@ -27,6 +27,7 @@ ENVIRONMENT.filters |= {"number": number, "listed": listed, "percent": percent}
 ENVIRONMENT.globals |= {
     "also_compared": ALSO_COMPARED,
     "metrics": METRICS,
+    "most_comparisons": MOST_COMPARISONS,
     "numerics": NUMERICS,
     "power": POWER,
     "reference": REFERENCE,

@@ -5,7 +5,9 @@ Scores are in percent. A cell is identified by the columns `CELL`; `setting` and
 value as text, empty without a sweep.
 """
 
+from collections import namedtuple
 from collections.abc import Iterable
+from functools import cache
 from typing import Any
 
 from pandas import DataFrame
@@ -37,9 +39,9 @@ def runs_frame(results: Iterable[Result]) -> DataFrame:
     Columns, beside those that name the cell: `seed`; `learning_rate` (NaN: the config's own); `role` ("seed": a run of
     the cell, "trial": it only tried a learning rate, "changed": its settings are no cell's any more); `trial`
     (its place among the candidate learning rates, NaN if it tried none); `status` ("finished", "diverged", "failed",
-    "not run"); `error` of a failed run; `differences` of a changed one. The other columns are of finished and diverged
-    runs: `score_<quantity>`, the marks of `SIGNS`, costs, `hardware` and `commit` in words, and `run` itself, for its
-    history and outcomes.
+    "unfinished", "not run"); `error` of a failed run, or how far an unfinished one is; `differences` of a changed one.
+    The other columns are of finished and diverged runs: `score_<quantity>`, the marks of `SIGNS`, costs, `hardware` and
+    `commit` in words, and `run` itself, for its history and outcomes.
     """
     rows = [row for result in results for row in _run_rows(result)]
     scores = dict.fromkeys([f"{SCORE}{name}" for name in DEV])
@@ -55,13 +57,19 @@ def _run_rows(result: Result) -> list[dict[str, Any]]:
         if rate in result.trials and seed == result.cell.seeds[0]:
             row["trial"] = result.cell.learning_rates.index(rate)
         if run is None:
-            error = result.failures.get((seed, rate))
-            row |= {"status": "not run" if error is None else "failed", "error": error}
+            row |= _without_record(result, seed, rate)
         rows.append(row if run is None else row | _facts(run, result.usual_data))
     for run, differences in result.changed:
         row = place(result.cell) | {"seed": run.record["seed"], "role": "changed"}
         rows.append(row | _facts(run, result.usual_data) | {"differences": "; ".join(differences)})
     return rows
+
+
+def _without_record(result: Result, seed: int, rate: float | None) -> dict[str, Any]:
+    for status, reasons in (("failed", result.failures), ("unfinished", result.unfinished)):
+        if (seed, rate) in reasons:
+            return {"status": status, "error": reasons[seed, rate]}
+    return {"status": "not run", "error": None}
 
 
 def _facts(run: Finished, usual_data: str | None) -> dict[str, Any]:
@@ -103,6 +111,16 @@ def place(cell: Cell) -> dict[str, Any]:
     setting, value = ("", "") if cell.point is None else (cell.point[0], str(cell.point[1]))
     names = {"cell": cell.name, "table": cell.table, "profile": cell.profile, "model": cell.model, "task": cell.task}
     return names | {"row": cell.row, "setting": setting, "value": value}
+
+
+def each_row(frame: DataFrame) -> list[Any]:
+    """The rows as tuples with the names of the columns; `itertuples` takes many times as long for a short frame."""
+    return list(map(_row_type(tuple(frame.columns))._make, zip(*(frame[name].tolist() for name in frame), strict=True)))
+
+
+@cache
+def _row_type(names: tuple[str, ...]) -> Any:
+    return namedtuple("Row", names, rename=True)
 
 
 def with_plain_text(frame: DataFrame) -> DataFrame:

@@ -20,9 +20,11 @@ from spt.report.number_format import (
     p_value,
 )
 from spt.report.render_templates import notes
-from spt.report.runs_frame import CELL, DEV
+from spt.report.runs_frame import CELL, DEV, each_row
 from spt.report.seed_means import FEWEST_POINTS
 from spt.report.table_model import Column, Section, Table, columns
+
+FURTHER = ("What selecting on dev does", "Differences between rows", "Learning rates", "Cost")  # sections after scores
 
 PLACE = ("model", "task", "row")  # the first columns of the tables that have a row per cell
 
@@ -35,16 +37,11 @@ def sections(cells: DataFrame, runs: DataFrame, tests: DataFrame) -> list[Sectio
         tests: its `paired_tests`.
     """
     scores = [
-        _score_section(f"{model} (profile {profile})", own)
+        _score_section(f"{model} (profile {profile})" if profile else model, own)
         for (profile, model), own in cells.groupby(["profile", "model"], sort=False)
     ]
-    further = {
-        "What selecting on dev does": _best_and_last(cells, runs),
-        "Differences between rows": paired_tests_table(tests),
-        "Learning rates": _learning_rates(runs),
-        "Cost": _costs(cells),
-    }
-    others = [Section(heading, tables=[table]) for heading, table in further.items() if table.rows]
+    further = (_best_and_last(cells, runs), paired_tests_table(tests), _learning_rates(runs), _costs(cells))
+    others = [Section(name, tables=[table]) for name, table in zip(FURTHER, further, strict=True) if table.rows]
     collapsed = [section for section in scores if section.is_collapsed]
     return [*(section for section in scores if not section.is_collapsed), *others, *collapsed]
 
@@ -68,7 +65,7 @@ def _has_numbers(cells: DataFrame) -> "pd.Series[bool]":
     tasks = {task for task in dict.fromkeys(cells.task) if points.get(task, 0) >= fewest}
     known = known[known.task.isin(tasks)]
     places = set(zip(known.row, known.value, strict=True))
-    is_known = [cell.task in tasks and (cell.row, cell.value) in places for cell in cells.itertuples()]
+    is_known = [cell.task in tasks and (cell.row, cell.value) in places for cell in each_row(cells)]
     return pd.Series(is_known, cells.index, dtype=bool)
 
 
@@ -81,7 +78,7 @@ def _scores(quantity: str, cells: DataFrame) -> Table:
     tasks = list(dict.fromkeys(shown.task))
     known = set(shown.task[shown.published.notna()])
     places = dict.fromkeys(zip(cells.row, cells.value, strict=True))
-    by_place = {(cell.row, cell.value, cell.task): cell for cell in shown.itertuples()}
+    by_place = {(cell.row, cell.value, cell.task): cell for cell in each_row(shown)}
     swept = list(cells.setting[cells.setting != ""])
     heads = columns("row", *swept[:1])
     for task in tasks:
@@ -160,7 +157,7 @@ def _best_and_last(cells: DataFrame, runs: DataFrame) -> Table:
     gaps = own.assign(gap=own.score_best_dev - own.score_last_dev) if "score_last_dev" in own else own.assign(gap=0.0)
     gap = gaps.groupby(CELL).gap.agg(["mean", "std"])
     rows = []
-    for key, lines in groupby(cells.itertuples(), lambda line: (line.profile, line.cell)):
+    for key, lines in groupby(each_row(cells), lambda line: (line.profile, line.cell)):
         by_name = {line.quantity: line for line in lines}
         best, last = (by_name[name] for name in DEV)
         released = [
@@ -187,12 +184,12 @@ def _best_and_last(cells: DataFrame, runs: DataFrame) -> Table:
 def paired_tests_table(tests: DataFrame) -> Table:
     """The rows of `paired_tests`: a test over seeds, one over examples, and what they could have found."""
     rows = []
-    for test in tests.itertuples():
+    for test in each_row(tests):
         seeds, examples = test.seeds, test.examples
         row = [test.model, test.task, test.label, test.quantity, str(seeds.n), number(seeds.difference, sign=True)]
         row += ["identical"] * 2 if seeds.identical else [p_value(seeds.p), p_value(test.seeds_p)]
         if examples is None:
-            row += ["other data"] * 3
+            row += [test.untested] * 3
         elif examples.identical:
             row += ["identical"] * 3
         else:
@@ -218,7 +215,7 @@ def _learning_rates(runs: DataFrame) -> Table:
         if own.run.notna().any():
             decided = own.learning_rate[own.role == "seed"]
             chosen = f"{decided.iloc[0]:g}" if len(decided) else "not all tried"
-            scores = [f"{run.learning_rate:g}: {_trial(run)}" for run in own.itertuples()]
+            scores = [f"{run.learning_rate:g}: {_trial(run)}" for run in each_row(own)]
             rows.append([*_place(own.iloc[0]), chosen, ", ".join(scores)])
     return Table(
         "Chosen of the candidates", columns(*PLACE, "chosen", "best dev of each"), rows, notes("learning_rates")
@@ -243,7 +240,7 @@ def _costs(cells: DataFrame) -> Table:
             "none" if pd.isna(cell.adapter_bytes) else f"{cell.adapter_bytes / 2**20:,.2f}",
             f"[{machines[cell.hardware]}]{cell.marks}",
         ]
-        for cell in done.itertuples()
+        for cell in each_row(done)
     ]
     labels = ("trainable parameters", "seconds", "peak memory, MiB", "adapter, MiB", "on")
     about = notes("costs", machines=machines, marks="".join(done.marks))

@@ -1,9 +1,12 @@
 """Write the report: read the records, compute the frames, and write tables, figures and README."""
 
 import csv
-from collections.abc import Iterable
+import shlex
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -18,6 +21,7 @@ from spt.figure_style import figure_files
 from spt.files import replacing, written
 from spt.grid.cells import Cell, cells
 from spt.grid.compose_configs import Composer
+from spt.grid.group_runs import group_runs
 from spt.grid.local_data import DataFingerprint, LocalSources
 from spt.grid.match_records import RECORDS, Records, Result, collect, find_changed
 from spt.paths import CONF
@@ -28,24 +32,30 @@ from spt.report.figures import drawings
 from spt.report.latex import latex
 from spt.report.markdown import markdown
 from spt.report.number_format import mean_and_std
+from spt.report.page import PAGE, Heading, page
 from spt.report.paired_tests import paired_tests
 from spt.report.prefix_figures import prefix_drawings
 from spt.report.prefix_frame import prefix_csv, prefix_frame
 from spt.report.prefix_tables import HEADING, prefix_tables
 from spt.report.print_tables import Choice, print_tables
-from spt.report.readme import DEFAULT_PROFILES, readme
-from spt.report.runs_frame import CELL, runs_frame
+from spt.report.readme import DEFAULT_PROFILES, command, not_run, readme
+from spt.report.runs_frame import CELL, each_row, runs_frame
 from spt.report.seed_means import cells_frame, unselected
 from spt.report.table_model import Section, Table
 from spt.report.tables import sections
+from spt.report.verdicts import verdicts
 
 TABLES, FIGURES, README = "tables", "figures", "README.md"
+
+DEFAULT_RESULTS = "results"  # results_dir in conf/report.yaml
+
+REPORT = "report"  # the folder of the report of one's own runs, beside them
 
 PROCESSES = 2  # that draw figures, which takes as long as everything else
 
 
 def report(config: DictConfig, fingerprint: DataFingerprint) -> None:
-    """Write the report of the records in `results_dir`, and print the main numbers.
+    """Write the report of the records in `results_dir`, or of a folder of runs, and print the main numbers.
 
     Args:
         config: of `spt.report`.
@@ -54,6 +64,8 @@ def report(config: DictConfig, fingerprint: DataFingerprint) -> None:
     Raises:
         SptError: if the folder has tables that this report would leave out.
     """
+    if config.runs is not None:
+        return _report_runs(config)
     folder = results_folder(config)
     every = cells(config)
     _refuse_to_leave_out(config, folder)
@@ -64,7 +76,40 @@ def report(config: DictConfig, fingerprint: DataFingerprint) -> None:
     frame = cells_frame(results, runs)
     files = write_report(config, frame, runs, folder)
     show(frame)
-    console.print(f"{len(files)} files: {folder / README} has them all", highlight=False, soft_wrap=True)
+    console.print(f"{len(files)} files: {folder / PAGE} and {folder / README} have them all")
+
+
+def _report_runs(config: DictConfig) -> None:
+    """Write the report of the runs in the folder `runs`, by what they are of and what varies, and print it.
+
+    Raises:
+        SptError: if it would replace published results or files that are no report's.
+    """
+    for key in ("cell", "data_dir"):
+        if config[key] is not None:
+            raise SptError(f"{key}= is for the tables of conf/table, not for runs=: leave it out")
+    source, folder = Path(str(config.runs)), results_folder(config)
+    if folder == Path(DEFAULT_RESULTS):
+        folder = source / REPORT
+    if (folder / RECORDS).is_dir() or folder.resolve().parent.name == RECORDS:
+        raise SptError(f"{folder} belongs to published results: set results_dir to a folder for the report of {source}")
+    for part in (TABLES, FIGURES):
+        if (folder / part).is_dir() and not (folder / PAGE).is_file():
+            raise SptError(f"{folder / part} is not of a report, which would replace it: set another results_dir")
+    grouped = group_runs(source)
+    runs = runs_frame(grouped.results)
+    frame = cells_frame(grouped.results, runs)
+    parts = _parts(config, grouped.titles, frame, runs)
+    lines = not_run(frame.drop_duplicates(CELL), runs)
+    lines += [f"{name} has settings and seed of another run, which counts in its place" for name in grouped.repeated]
+    html = page(
+        Heading(f"Runs in {source}", shlex.join(["python", "-m", "spt.report", f"runs={source}"])),
+        *(grouped.titles, frame, runs, parts.prefixes, parts.sections, lines),
+        [verdict for verdict in verdicts(parts.tests.values()) if verdict.table is not None],
+    )
+    files = _write_all(folder, {PAGE: html}, parts)
+    show(frame)
+    console.print(f"{len(files)} files: {folder / PAGE} shows them all")
 
 
 def tell(config: DictConfig, fingerprint: DataFingerprint) -> None:
@@ -111,8 +156,21 @@ def collected(
     return results
 
 
+@dataclass
+class Parts:
+    """The parts of a report: what page and README tell of, by table, and the files of tables and figures by name."""
+
+    prefixes: DataFrame
+    tests: dict[str, DataFrame] = field(default_factory=dict)
+    sections: dict[str, list[Section]] = field(default_factory=dict)
+    learned: dict[str, list[Table]] = field(default_factory=dict)
+    captions: dict[str, str] = field(default_factory=dict)
+    tables: dict[str, bytes] = field(default_factory=dict)
+    figures: dict[str, bytes] = field(default_factory=dict)
+
+
 def write_report(config: DictConfig, every: DataFrame, runs: DataFrame, folder: Path) -> list[Path]:
-    """Write the tables, figures and README.
+    """Write the tables, figures, page and README.
 
     Files of an earlier report that this one does not have are deleted; a file that would not change is not written.
 
@@ -120,45 +178,56 @@ def write_report(config: DictConfig, every: DataFrame, runs: DataFrame, folder: 
         config: of `spt.report`, for titles of tables and names of profiles.
         every: the `cells_frame` of all tables.
         runs: their `runs_frame`.
-        folder: where `tables/`, `figures/` and `README.md` are written.
+        folder: where `tables/`, `figures/`, `index.html` and `README.md` are written.
 
     Returns:
         The report's files.
     """
     titles = {str(name): str(table.title) for name, table in config.tables.items() if (every.table == name).any()}
-    tests: dict[str, DataFrame] = {}
-    tables: dict[str, bytes] = {}
-    drawn: dict[str, bytes] = {}
-    prefixes, names = prefix_frame(runs), Names(config)
-    learned: dict[str, list[Table]] = {}
+    parts, profiles = _parts(config, titles, every, runs), list(config.profiles)
+    text = readme(titles, profiles, every, runs, parts.tests, parts.captions, parts.learned)
+    html = page(
+        Heading("Selective Prefix Tuning: results", command(titles, profiles)),
+        *(titles, every, runs, parts.prefixes, parts.sections),
+        not_run(every.drop_duplicates(CELL), runs),
+        verdicts(parts.tests.values()),
+    )
+    return _write_all(folder, {PAGE: html, README: text}, parts)
+
+
+def _parts(config: DictConfig, titles: Mapping[str, str], every: DataFrame, runs: DataFrame) -> Parts:
+    parts, names = Parts(prefix_frame(runs)), Names(config)
     with ProcessPoolExecutor(PROCESSES) as pool:
-        figures = drawings(titles, every, runs, names) | prefix_drawings(titles, every, prefixes, names)
+        figures = drawings(titles, every, runs, names) | prefix_drawings(titles, every, parts.prefixes, names)
         pending = pool.map(partial(figure_files, kinds=("svg",)), figures, [each.draw for each in figures.values()])
         for name, title in titles.items():
             own, own_runs = every[every.table == name], runs[runs.table == name]
-            tests[name] = paired_tests(own, own_runs)
-            page = sections(own, own_runs, tests[name])
-            if found := prefix_tables(own, own_prefixes := prefixes[prefixes.table == name]):
-                learned[name] = found
-                page.append(Section(HEADING, tables=found))
-                tables[f"{name}.prefixes.csv"] = prefix_csv(own_prefixes).encode()
+            own_prefixes = parts.prefixes[parts.prefixes.table == name]
+            parts.tests[name] = paired_tests(own, own_runs)
+            parts.sections[name] = sections(own, own_runs, parts.tests[name])
+            if found := prefix_tables(own, own_prefixes):
+                parts.learned[name] = found
+                parts.sections[name].append(Section(HEADING, tables=found))
+                parts.tables[f"{name}.prefixes.csv"] = prefix_csv(own_prefixes).encode()
             prints = print_tables(title, own, names, Choice(marks=config.marks))
-            tables[f"{name}.md"] = markdown(title, page).encode()
-            tables[f"{name}.tex"] = latex(name, title, prints, page, names, config.marks).encode()
-            tables[f"{name}.csv"] = csv_text(own).encode()
+            parts.tables[f"{name}.md"] = markdown(title, parts.sections[name]).encode()
+            latex_text = latex(name, title, prints, parts.sections[name], names, config.marks)
+            parts.tables[f"{name}.tex"] = latex_text.encode()
+            parts.tables[f"{name}.csv"] = csv_text(own).encode()
         for files in pending:
-            drawn |= files
-    captions = {f"{name}.svg": figures[name].caption for name in sorted(figures)}
-    text = readme(titles, list(config.profiles), every, runs, tests, captions, learned)
+            parts.figures |= files
+    parts.captions = {f"{name}.svg": figures[name].caption for name in sorted(figures)}
+    return parts
+
+
+def _write_all(folder: Path, texts: Mapping[str, str], parts: Parts) -> list[Path]:
+    files = {"": {name: text.encode() for name, text in texts.items()}, TABLES: parts.tables, FIGURES: parts.figures}
     with written(folder, "or set results_dir"):
         folder.mkdir(parents=True, exist_ok=True)
-        _write(folder, {README: text.encode()})
-        for part, files in ((TABLES, tables), (FIGURES, drawn)):
-            _replace_all(folder / part, files)
-    return [
-        folder / README,
-        *(folder / part / name for part, files in ((TABLES, tables), (FIGURES, drawn)) for name in sorted(files)),
-    ]
+        _write(folder, files[""])
+        for part in (TABLES, FIGURES):
+            _replace_all(folder / part, files[part])
+    return [folder / part / name for part, own in files.items() for name in sorted(own)]
 
 
 def _replace_all(folder: Path, files: dict[str, bytes]) -> None:
@@ -183,12 +252,12 @@ def _write(folder: Path, files: dict[str, bytes]) -> None:
 def show(every: DataFrame) -> None:
     """Print the main numbers of all cells that have any, and the number of cells in each state."""
     table = TerminalTable("cell", "of", "ours", "seeds", "published", box=box.SIMPLE)
-    for _, own in every[every.n > 0].groupby(CELL, sort=False):
-        for name in dict.fromkeys(["best_dev", unselected(own.quantity)]):
-            line = own[own.quantity == name].iloc[0]
+    for _, lines in groupby(each_row(every[every.n > 0]), lambda line: (line.profile, line.cell)):
+        by_quantity = {line.quantity: line for line in lines}
+        for line in (by_quantity[name] for name in dict.fromkeys(["best_dev", unselected(by_quantity)])):
             published = line.references[0]["value"] if line.references else "none"
-            ours = f"{mean_and_std(line['mean'], line['std'])}{line.marks}"
-            table.add_row(line.cell, name, ours, f"{line.n} of {line.planned}", published)
+            ours = f"{mean_and_std(line.mean, line.std)}{line.marks}"
+            table.add_row(line.cell, line.quantity, ours, f"{line.n} of {line.planned}", published)
     wide = Console(width=200)  # a narrow terminal may wrap the lines
     if table.row_count:
         wide.print(table)

@@ -1,5 +1,9 @@
-"""A multirun names its failed runs at its end and finishes the others; Hydra's own would stop at the first."""
+"""A multirun names its failed runs at its end and finishes the others; Hydra's own would stop at the first.
 
+A sweep of `spt.train` also names the command that compares its runs.
+"""
+
+import shlex
 import sys
 from typing import Any
 
@@ -7,6 +11,7 @@ from hydra.core.utils import JobReturn
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, open_dict, read_write
 
+from spt.console import console
 from spt.hydra_overrides import plain
 
 # The jobs of the command's multirun that have ended. A job that failed returns the reason, a string, instead of a
@@ -25,6 +30,9 @@ class NameFailures(Callback):
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         if not returns:
             sys.exit("error: the sweep has no run: one of its lists, ranges or globs is empty")
+        if config.hydra.job.config_name == "train":
+            report = shlex.join(["python", "-m", "spt.report", f"runs={config.output_dir}"])
+            console.print(f"compare the runs: {report}", markup=False)
 
 
 def failed_runs() -> str:

@@ -182,7 +182,7 @@ def test_publishing_copies_the_summary_of_the_run_s_own_adapter(demo, tmp_path, 
     assert publish_it() and published.read_text() == own.summary().to_json()
     assert publish_it(records / demo.name)  # a published run stays as it is
     (run / "insight/insight.json").write_text("{")
-    with pytest.raises(SptError, match="insight.json cannot be published .*: delete it, or inspect the run again"):
+    with pytest.raises(SptError, match="insight.json cannot be read .*: delete it, or inspect the run again"):
         publish_it()
     (run / "insight/insight.json").unlink()
     assert not publish_it()

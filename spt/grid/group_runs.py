@@ -1,0 +1,227 @@
+"""The runs in a folder as cells of tables that no YAML describes: by task, model and method, and by what varies."""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import ValidationError
+from yaml import YAMLError
+
+from spt.errors import SptError, is_number
+from spt.files import parsed
+from spt.grid.cells import Cell
+from spt.grid.compose_configs import flat
+from spt.grid.match_records import Finished, Result, mark_usual_data
+from spt.records.fingerprint import settings
+from spt.records.schema import CONFIG, FAILURE, HISTORY, LOG, RECORD, Groups, read_record
+
+TABLE = "runs"  # of the cells that are no point of a sweep
+
+Place = tuple[str, str, str]  # task, model, method
+
+
+@dataclass
+class Grouped:
+    """The runs of a folder as the cells of a report.
+
+    Attributes:
+        titles: the titles of the tables, by name.
+        results: the cells with their runs.
+        repeated: the folders of runs with settings and seed of another one, which counts in their place.
+    """
+
+    titles: dict[str, str] = field(default_factory=dict)
+    results: list[Result] = field(default_factory=list)
+    repeated: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Run:
+    """The folder of a run with its config and its record or, without one, with the reason for that."""
+
+    folder: Path
+    config: dict[str, Any]
+    finished: Finished | None = None
+    failure: str | None = None
+    progress: str | None = None
+
+    @property
+    def place(self) -> Place:
+        """Its task, model and method."""
+        task, model, method = (self.config[group]["name"] for group in ("task", "model", "method"))
+        return task, model, method
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """The settings that can change a result and are not null, by dotted names, without the seed."""
+        several = {"processes": n} if self.finished and (n := self.finished.record["processes"]) > 1 else {}
+        kept = flat(settings(self.config | several))
+        return {name: value for name, value in kept.items() if name != "seed" and value is not None}
+
+
+class Method:
+    """The runs of a method on a task with a model, by the settings in which they differ.
+
+    Attributes:
+        varied: the dotted names of these settings.
+        rows: the runs with the same values of them, by the values as text; numbers in ascending order.
+        swept: the setting, if it is a single one and its values are numbers.
+    """
+
+    def __init__(self, place: Place, runs: Sequence[Run]):
+        self.task, self.model, self.name = place
+        texts = [{name: _text(value) for name, value in run.settings.items()} for run in runs]
+        names = dict.fromkeys(name for own in texts for name in own)
+        self.varied = [name for name in names if len({own.get(name) for own in texts}) > 1]
+        rows: dict[tuple[str, ...], list[Run]] = {}
+        for run, own in zip(runs, texts, strict=True):
+            rows.setdefault(tuple(own.get(name, "none") for name in self.varied), []).append(run)
+        self.rows = {key: rows[key] for key in sorted(rows, key=lambda key: list(map(_numbers_first, key)))}
+        is_swept = len(self.varied) == 1 and all(is_number(run.settings.get(self.varied[0])) for run in runs)
+        self.swept = self.varied[0] if is_swept else None
+
+
+def group_runs(folder: Path) -> Grouped:
+    """The runs of a folder by task, model, method, and the settings in which the runs of these differ.
+
+    Where the runs of a method differ in a single setting and its values are numbers, they are the points of a sweep,
+    and the setting has a table. Otherwise each combination of values is a row of the table `TABLE`. That table has the
+    points of a sweep as rows, too, if there are other runs of their task and model to compare them with.
+
+    Raises:
+        SptError: if the folder has no run, or the files of a run are damaged.
+    """
+    runs: dict[Place, list[Run]] = {}
+    for run in _read(folder):
+        runs.setdefault(run.place, []).append(run)
+    if not runs:
+        raise SptError(f"{folder} holds no run: python -m spt.train output_dir={folder} makes one")
+    methods = [Method(place, runs[place]) for place in sorted(runs)]
+    swept_with: dict[tuple[str, str], set[str | None]] = {}
+    for method in methods:
+        swept_with.setdefault((method.task, method.model), set()).add(method.swept)
+    metrics = {run.place[0]: run.finished.record["metric"] for own in runs.values() for run in own if run.finished}
+    tables = _short([TABLE, *(method.swept for method in methods if method.swept is not None)])
+    labels = _short(name for method in methods for name in method.varied)
+    grouped, by_table = Grouped(), dict[str, list[Result]]()
+
+    def add(table: str, method: Method, row: str, point: tuple[str, Any] | None, own: Sequence[Run]) -> None:
+        result = _result(tables[table], method, row, point, own)
+        if not result.done and method.task in metrics:  # a config may leave the metrics to the task
+            result.task = own[0].config["task"] | {"metrics": [metrics[method.task]]}
+        by_table.setdefault(table, []).append(result)
+
+    for method in methods:
+        is_alone = swept_with[method.task, method.model] == {method.swept}
+        for key, own in method.rows.items():
+            if method.swept is None or not is_alone:
+                words = [f"{labels[name]}={text}" for name, text in zip(method.varied, key, strict=True)]
+                row = ", ".join([method.name, *words])
+                add(TABLE, method, row, None, own)
+            if method.swept is not None:
+                point = (method.swept, own[0].settings[method.swept])
+                add(method.swept, method, method.name, point, own)
+        for own in method.rows.values():
+            grouped.repeated += _repeated(own)
+    for name, results in sorted(by_table.items(), key=lambda item: item[0] != TABLE):
+        grouped.titles[tables[name]] = "Runs" if name == TABLE else f"Sweep over {name}"
+        grouped.results += results
+    mark_usual_data(grouped.results)
+    return grouped
+
+
+def _result(table: str, method: Method, row: str, point: tuple[str, Any] | None, runs: Sequence[Run]) -> Result:
+    """The cell of runs that differ in the seed."""
+    by_seed = _by_seed(runs)
+    cell = Cell(table, "", method.task, method.model, row, point, (), tuple(by_seed), ())
+    return Result(
+        cell,
+        runs={seed: run.finished for seed, run in by_seed.items()},
+        failures={(seed, None): run.failure for seed, run in by_seed.items() if run.failure is not None},
+        unfinished={(seed, None): run.progress for seed, run in by_seed.items() if run.progress is not None},
+        task=runs[0].config["task"],
+    )
+
+
+def _by_seed(runs: Iterable[Run]) -> dict[int, Run]:
+    """The run of each seed, in ascending order: of several the first that is finished."""
+    by_seed: dict[int, Run] = {}
+    for run in sorted(runs, key=lambda run: (run.config["seed"], run.finished is None)):
+        by_seed.setdefault(run.config["seed"], run)
+    return by_seed
+
+
+def _repeated(runs: Sequence[Run]) -> list[str]:
+    kept = {run.folder for run in _by_seed(runs).values()}
+    return [run.folder.name for run in runs if run.folder not in kept]
+
+
+def _text(value: Any) -> str:
+    """A setting's value as text, the same for a whole number and its float."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _numbers_first(text: str) -> tuple[float, str]:
+    try:
+        return float(text), text
+    except ValueError:
+        return float("inf"), text
+
+
+def _short(names: Iterable[str]) -> dict[str, str]:
+    """The last part of each dotted name, or the name itself where others have the same last part."""
+    distinct = dict.fromkeys(names)
+    counts = Counter(name.rpartition(".")[2] for name in distinct)
+    return {name: last if counts[last := name.rpartition(".")[2]] == 1 else name for name in distinct}
+
+
+def _read(folder: Path) -> Iterator[Run]:
+    """The runs in a folder: finished, failed and unfinished ones."""
+    if not folder.is_dir():
+        raise SptError(f"no folder {str(folder)!r}: runs= names the output_dir of runs")
+    for path in sorted(folder.iterdir()):
+        if (path / RECORD).exists():
+            finished = Finished(read_record(path / RECORD), path)
+            yield Run(path, finished.record["config"] | {"seed": finished.record["seed"]}, finished)
+        elif (path / FAILURE).exists():
+            note = read_record(path / FAILURE)
+            yield Run(path, note["config"] | {"seed": note["seed"]}, failure=note["error"])
+        elif (path / CONFIG).is_file() and (path / LOG).is_file():
+            failure, progress = _why_unfinished(path)
+            yield Run(path, _config(path / CONFIG), failure=failure, progress=progress)
+
+
+def _config(path: Path) -> dict[str, Any]:
+    """The config of a run without a record.
+
+    Raises:
+        SptError: if it is damaged.
+    """
+    try:
+        config: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+        Groups.model_validate(config)
+        assert all(isinstance(config[group]["name"], str) for group in ("task", "model", "method"))
+        assert isinstance(config["seed"], int)
+    except (OSError, YAMLError, OmegaConfBaseException, ValidationError, KeyError, AssertionError) as error:
+        raise SptError(f"{path} is not the config of a run: it is damaged; delete its folder") from error
+    return config
+
+
+def _why_unfinished(folder: Path) -> tuple[str | None, str | None]:
+    """The error that the log ends with; without one, how far the run is."""
+    parts = re.split(r"^\S+ \S+ (INFO|WARNING|ERROR) ", (folder / LOG).read_text(encoding="utf-8"), flags=re.MULTILINE)
+    if parts[-2:-1] == ["ERROR"]:
+        return parts[-1].strip(), None
+    history = folder / HISTORY
+    lines = history.read_text(encoding="utf-8").splitlines() if history.exists() else []
+    epochs = max([parsed(line)["epoch"] for line in lines], default=0)
+    return None, f"unfinished after {epochs} epochs: its command again resumes it"
