@@ -38,7 +38,7 @@ def needs_method(model: TaskModel, base: TaskModel, method: Method, settings: Ma
     Raises:
         SptError: if the logits differ either way: what the run would train could not be used.
     """
-    with torch.random.fork_rng(), TemporaryDirectory() as folder, _changed(model):
+    with torch.random.fork_rng(devices=[]), TemporaryDirectory() as folder, _changed(model):
         save_adapter(model, folder, {"method": dict(settings)})
         expected, reasons = _logits(model, batch), []
         for is_called in (False, True):
