@@ -1,4 +1,4 @@
-"""Extending from a folder of one's own: its tasks take part in tables."""
+"""Extending from a folder of one's own: its tasks take part in tables, its methods train, save, load and predict."""
 
 import csv
 import json
@@ -108,6 +108,7 @@ def methods(mine):
         path.parent.mkdir(exist_ok=True)
         group = f"_target_: ia3.{name}, name: {name}, {settings[1:-1]}"
         path.write_text(f"# @package _global_\nmethod: {{{group}}}\ntrainer: {{learning_rate: 0.01}}\n")
+    sys.modules.pop("ia3", None)
     yield mine
     sys.modules.pop("ia3", None)
 

@@ -85,7 +85,7 @@ def _are_temperatures(alpha: object, depth: int = 0) -> bool:
     """Whether alpha is a finite number above 0, or such numbers by layer, or by layer and head."""
     if isinstance(alpha, list):
         return depth < 2 and len(alpha) > 0 and all(_are_temperatures(each, depth + 1) for each in alpha)
-    return is_number(alpha) and 0 < alpha < math.inf  # type: ignore[operator]
+    return is_number(alpha) and 0 < alpha < math.inf
 
 
 class PrefixProjection(nn.Module):
