@@ -124,6 +124,8 @@ def test_a_method_through_peft_trains_saves_loads_and_predicts(methods, called):
     (run,) = methods.glob("runs/demo_pair.demo.ia3.*")
     weights = load_file(run / "adapter/adapter.safetensors")
     assert any("ia3_l" in name for name in weights) and not any("base_layer" in name for name in weights)
+    command = json.loads((run / "record.json").read_text())["command"]
+    assert command.startswith("python -m spt.train --config-dir mine/conf task=demo_pair method=ia3")
     card = (run / "adapter/README.md").read_text()
     assert "method=ia3)" in card and "`ia3.ia3`, which is not part of `spt`" in card
     naming = ("method=ia3", "--config-dir", "mine/conf")
