@@ -310,7 +310,7 @@ def load(
     if share is not None:
         if method is not None:
             raise SptError(
-                f"{adapter.folder}: its method changes the base model, which cannot be shared: leave out share"
+                f"{adapter.folder}: its method changes the backbone, which cannot be shared: leave out share"
             )
         if (base_model, revision, device) != (None, None, None):
             raise SptError("with share, base_model, revision and device are those of the other predictor")
@@ -386,8 +386,10 @@ def _call(function: Callable[..., Any], settings: dict[str, Any], name: str) -> 
 def _shared_backbone(adapter: Adapter, settings: dict[str, Any], share: Predictor) -> PreTrainedModel:
     """The backbone of a predictor; SptError if the adapter was not trained on the same one or replaces it."""
     for each in (adapter, share.adapter):
-        if each.replaces_backbone or each.run.needs_method:
-            raise SptError(f"{each.folder} replaces the backbone, which cannot be shared: load it without share")
+        if each.run.needs_method:
+            raise SptError(f"{each.folder}: its method changes the backbone, which cannot be shared: leave out share")
+        if each.replaces_backbone:
+            raise SptError(f"{each.folder} replaces the whole backbone, which cannot be shared: load it without share")
     for name, default in (("dtype", "float32"), ("config", {})):
         wanted, loaded = (_without_dropout(each.get(name) or default) for each in (settings, share.backbone_settings))
         if wanted != loaded:
