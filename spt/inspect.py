@@ -11,6 +11,7 @@ from omegaconf import DictConfig, ListConfig
 
 from spt.command import command
 from spt.errors import SptError
+from spt.hydra_targets import load_options
 from spt.paths import local_path
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def inspected(config: DictConfig, run: str, folder: Path) -> "Insight":
     from spt.insight.result_files import RESULT, write_insight
 
     split = config.split or VALIDATION
-    predictor = load(run, base_model=config.base_model, revision=config.revision)
+    predictor = load(run, **load_options(config))
     examples = examples_for(predictor, split, config.data_dir, config.file)
     insight = inspect(
         predictor,
@@ -161,7 +162,7 @@ def look_at_text(config: DictConfig, folder: Path) -> None:
     from spt.insight.text_tables import text_tables
     from spt.predict import input_of_line
 
-    predictor = load(config.run, base_model=config.base_model, revision=config.revision)
+    predictor = load(config.run, **load_options(config))
     text, pair = config.text.strip(), config.text_pair
     is_tagged = predictor.task.task_type == "token"
     item = input_of_line(text, "text", is_tagged, may_be_row=True) if pair is None else (text, pair.strip())

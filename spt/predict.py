@@ -19,6 +19,7 @@ from spt.command import command
 from spt.console import refuse_closed_output, write_data
 from spt.errors import SptError, is_count
 from spt.files import output_file, parsed, written
+from spt.hydra_targets import load_options
 from spt.paths import local_path
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def main(config: DictConfig) -> None:
 
     check(config)
     with logged(terminal=errors):
-        predictor = load(config.run, base_model=config.base_model, revision=config.revision)
+        predictor = load(config.run, **load_options(config))
         ids: deque[dict[str, Any]] = deque()
         inputs = checked_inputs(config, predictor, ids)
         settings = {"batch_size": config.batch_size, "top_k": config.top_k}

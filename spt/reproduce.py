@@ -78,8 +78,8 @@ def run(plan: "Plan", costs: "Costs", runs_per_gpu: int) -> None:
         while jobs := plan.pending():
             for job in jobs.values():
                 config = plan.config(job)
-                epochs, metric = config["trainer"]["num_train_epochs"], config["task"]["metrics"][0]
-                watch.add(Watched(job.name, folder_of(config), metric, epochs, costs.of(config)))
+                epochs = config["trainer"]["num_train_epochs"]
+                watch.add(Watched(job.name, folder_of(config), epochs, costs.of(config)))
             plan.tried |= jobs.keys()
             messages = launch({key: plan.command(key, job) for key, job in jobs.items()}, plan.output_dir, runs_per_gpu)
             left = {key for key, message in messages.items() if message == LEFT}

@@ -14,9 +14,10 @@ from tokenizers.pre_tokenizers import Split as Splitter
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from spt import tasks
+from spt import methods, tasks
 from spt.adapters.format import DESCRIPTION, Adapter, damaged, load_adapter, read_adapter
 from spt.adapters.hub import fetch
+from spt.adapters.round_trip import Method, apply_method
 from spt.errors import SptError, is_count, nearest
 from spt.hydra_targets import MOVED
 from spt.modeling.attach_prefix import remove_prefixes, restore_prefixes
@@ -97,6 +98,7 @@ class Predictor:
         encoder: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
         backbone_settings: dict[str, Any],
+        method: Method | None = None,
     ):
         if adapter.run.tokenizer not in (None, tokenizer_fingerprint(tokenizer)):
             raise SptError(
@@ -116,6 +118,8 @@ class Predictor:
             self._prefixes: Attachment | None = None
             self._lora: LoraAttachment | None = None
             self.model = AdapterModel(encoder, task.task_type, len(task.classes), pooling)
+            if method is not None:
+                apply_method(method, self.model, adapter.run.method)
             load_adapter(self.model, adapter.folder)
             self.model.requires_grad_(False).eval()
             self.limit = longest_input(encoder)
@@ -345,6 +349,7 @@ def load(
     revision: str | None = None,
     share: Predictor | None = None,
     device: str | None = None,
+    method: Method | None = None,
 ) -> Predictor:
     """Load an adapter with its base model, its tokenizer and its task.
 
@@ -354,6 +359,8 @@ def load(
         revision: of the base model; None: the one the adapter was trained on.
         share: a predictor whose backbone is used instead of loading another one.
         device: None: the accelerator if there is one, else the CPU.
+        method: the function of the method, for an adapter of a method of your own that changes what the base model
+            computes. spt never imports a function that an adapter names.
 
     Raises:
         SptError: the adapter is damaged, does not name its task, or does not fit the base model or its tokenizer.
@@ -361,9 +368,14 @@ def load(
     adapter = read_adapter(fetch(source))
     run = adapter.run
     task = _task_of(adapter)
+    method = _method_of(adapter, method)
     settings = backbone_settings(run.model)
     is_tagged = task.task_type == "token"
     if share is not None:
+        if method is not None:
+            raise SptError(
+                f"{adapter.folder}: its method changes the backbone, which cannot be shared: leave out share"
+            )
         if (base_model, revision, device) != (None, None, None):
             raise SptError("with share, base_model, revision and device are those of the other predictor")
         encoder = _shared_backbone(adapter, settings, share)
@@ -382,7 +394,27 @@ def load(
         raise SptError(f"{adapter.folder}: {error}. If the base model is elsewhere, name it in base_model") from error
     if device is None:
         device = str(torch.accelerator.current_accelerator()) if torch.accelerator.is_available() else "cpu"
-    return Predictor(adapter, task, encoder.to(device), tokenizer, {"revision": "main"} | settings)
+    return Predictor(adapter, task, encoder.to(device), tokenizer, {"revision": "main"} | settings, method)
+
+
+def _method_of(adapter: Adapter, method: Method | None) -> Method | None:
+    """The function to call before an adapter is loaded: the user's, or one of spt.methods; None if none is needed.
+
+    Raises:
+        SptError: if the user must name it: what an adapter names is not imported, as it may come from anywhere.
+    """
+    run = adapter.run
+    if method is not None or not run.needs_method:
+        return method
+    name, target = run.method.get("name"), str(run.method.get("_target_"))
+    own = vars(methods).get(target.removeprefix("spt.methods.")) if target.startswith("spt.methods.") else None
+    if callable(own) and getattr(own, "__module__", None) == methods.__name__:
+        return own
+    raise SptError(
+        f"{adapter.folder} was trained by method={name} ({target}), which spt does not have: name the function that "
+        f"you trust, as method={name} --config-dir <the folder of its YAML> on the command line, or in Python as "
+        "spt.load(..., method=function)"
+    )
 
 
 def _task_of(adapter: Adapter) -> Task:
@@ -418,6 +450,8 @@ def _call(function: Callable[..., Any], settings: dict[str, Any], name: str) -> 
 def _shared_backbone(adapter: Adapter, settings: dict[str, Any], share: Predictor) -> PreTrainedModel:
     """The backbone of a predictor; SptError if the adapter was not trained on the same one or replaces it."""
     for each in (adapter, share.adapter):
+        if each.run.needs_method:
+            raise SptError(f"{each.folder}: its method changes the backbone, which cannot be shared: leave out share")
         if each.replaces_backbone:
             raise SptError(f"{each.folder} replaces the whole backbone, which cannot be shared: load it without share")
     for name, default in (("dtype", "float32"), ("config", {})):
