@@ -59,16 +59,9 @@ class Lock:
 
 
 class AdapterModel(TaskModel):
-    """The TaskModel of a predictor, which has the predictor's adapter on whenever it is called or `encoder` is read."""
+    """The TaskModel of a predictor: calls, and functions of spt that take a model, put the predictor's adapter on."""
 
     predictor: "Predictor | None" = None  # None while the adapter is loaded
-
-    @property
-    def encoder(self) -> PreTrainedModel:  # type: ignore[override]
-        """The backbone, with the predictor's adapter on."""
-        if self.predictor is not None:
-            self.predictor.activate()
-        return self._modules["encoder"]  # type: ignore[return-value]
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         assert self.predictor is not None

@@ -213,7 +213,14 @@ def encoder_of(model: nn.Module) -> PreTrainedModel:
         )
     if encoder.base_model is not encoder:
         raise SptError(f"{type(encoder).__name__} has a head of its own: pass its encoder, model.base_model")
+    _activate(model)
     return encoder
+
+
+def _activate(model: nn.Module) -> None:
+    """Put the adapter of a predictor's model on its encoder, which may carry that of another predictor."""
+    if (predictor := model.__dict__.get("predictor")) is not None:
+        predictor.activate()
 
 
 def attached(model: nn.Module) -> PrefixConfig | None:
@@ -224,6 +231,7 @@ def attached(model: nn.Module) -> PrefixConfig | None:
 
 def prefixes(model: nn.Module) -> list[Prefix]:
     """The prefixes on `model`, in layer order."""
+    _activate(model)
     return sorted((m for m in model.modules() if isinstance(m, Prefix)), key=lambda prefix: prefix.index)
 
 
