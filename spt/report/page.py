@@ -32,6 +32,8 @@ TEMPLATES, VENDOR = Path(__file__).parent / "templates", Path(__file__).parent /
 # The libraries of the page, each with its licence beside it: charts and sorting.
 LIBRARIES = ("uplot-1.6.32/uPlot.iife.min.js", "tablesort-5.7.1/tablesort.min.js")
 
+STYLES = ("uplot-1.6.32/uPlot.min.css",)
+
 HTML = ENVIRONMENT.overlay(autoescape=True)
 HTML.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "ensure_ascii": False, "allow_nan": False}
 
@@ -123,7 +125,7 @@ def page(
         problems=runs[runs.status.isin(["failed", "unfinished"])].to_dict("records"),
         changed=runs[runs.role == "changed"].to_dict("records"),
         data={"runs": run_data(runs), "cells": opened, "splits": QUANTITIES},
-        styles=[_file("../vendor/uplot-1.6.32/uPlot.min.css"), _file("page.css")],
+        styles=[*map(_library, STYLES), _file("page.css")],
         scripts=scripts,
         hashes=" ".join(f"'sha256-{_sha256(text)}'" for text in scripts),
         **{"numeric": numeric, "groups": groups},
@@ -137,7 +139,7 @@ def _file(name: str) -> Markup:
 
 @cache
 def _library(name: str) -> Markup:
-    """A script of `vendor/`, after its licence."""
+    """A script or style of `vendor/`, after its licence."""
     path = VENDOR / name
     licence = (path.parent / "LICENSE").read_text(encoding="utf-8")
     return Markup(f"/*! {path.parent.name}\n{licence}*/\n{path.read_text(encoding='utf-8')}")

@@ -49,7 +49,7 @@ def framed(page: Path, width: int, folder: Path, script: str = "", height: int =
 
 def seen(page: Path, width: int, folder: Path, script: str = "") -> dict:
     """What the script returns, sizes in pixels, what reaches over the right edge, requests, messages in the console."""
-    done = chromium(folder, "--virtual-time-budget=10000", "--dump-dom", framed(page, width, folder, script).as_uri())
+    done = chromium(folder, "--virtual-time-budget=60000", "--dump-dom", framed(page, width, folder, script).as_uri())
     (found,) = re.findall(r"<pre>(.*?)</pre><script>", done.stdout, re.DOTALL)
     console = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
     return json.loads(html.unescape(found)) | {"console": console}

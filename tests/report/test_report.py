@@ -527,14 +527,14 @@ def test_the_committed_report_is_what_the_command_writes(tmp_path, command):
     shutil.copytree(results / "records", there / "records") if (results / "records").exists() else there.mkdir()
     code, out = command(f"results_dir={there}")
     assert code is None and "files" in out
-    kinds = (".md", ".tex", ".csv", ".svg")
+    kinds = (".md", ".tex", ".csv", ".svg", ".html")
     made = {
         path.relative_to(there): path for path in there.rglob("*") if "records" not in path.relative_to(there).parts
     }
     kept = {
         path.relative_to(results): path
         for part in ("tables", "figures")
-        for path in [*(results / part).rglob("*"), results / "README.md"]
+        for path in [*(results / part).rglob("*"), results / "README.md", results / "index.html"]
     }
     assert {name for name, path in made.items() if path.is_file()} == {n for n, path in kept.items() if path.is_file()}
     for name, path in kept.items():
