@@ -35,7 +35,7 @@ test: setup
 	$(RUN) -m pytest -n auto --dist loadfile
 
 test-slow: setup
-	$(RUN) -m pytest -n auto --dist loadfile -m slow
+	$(RUN) -m pytest -n auto --dist loadfile -m "slow and not soak"
 
 CORE_TESTS := tests/modeling/test_golden.py tests/modeling/test_fixtures.py tests/modeling/test_encoder_families.py \
 	tests/modeling/test_prefix.py
