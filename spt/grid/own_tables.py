@@ -23,7 +23,7 @@ def settle_results_dir(config: DictConfig, overrides: Iterable[str]) -> None:
         overrides: those that made it.
     """
     given = {override.partition("=")[0].lstrip("+") for override in overrides}
-    if "results_dir" in given or "smoke" in config.profiles or _is_the_projects(config):
+    if "results_dir" in given or "smoke" in config.get("profiles", ()) or _is_the_projects(config):
         return
     with open_dict(config):
         config.results_dir = str(Path(str(config.output_dir)) / RESULTS)
@@ -37,7 +37,7 @@ def _is_the_projects(config: DictConfig) -> bool:
     return config.output_dir == OmegaConf.load(CONF / "reproduce.yaml").output_dir and all(
         _is_shipped(group, str(name), part)
         for group in ("table", "profile")
-        for name, part in OmegaConf.to_container(config[f"{group}s"]).items()  # type: ignore[union-attr]
+        for name, part in OmegaConf.to_container(config.get(f"{group}s", OmegaConf.create({}))).items()  # type: ignore[union-attr]
     )
 
 

@@ -18,7 +18,7 @@ FRAME = """<!DOCTYPE html><meta charset="utf-8"><body style="margin:0">
 const frame = document.getElementById("page"), out = document.querySelector("pre");
 frame.onload = async () => {{
   const page = frame.contentDocument;
-  const result = await (async () => {{ {script} }})();
+  const result = await (async () => {{ {script} }})().catch((error) => out.textContent = String(error.stack));
   page.querySelectorAll("details").forEach((each) => each.open = true);
   const outside = [...page.querySelectorAll("body *")].filter(
     (each) => !each.parentElement.closest(".scroll") && each.getBoundingClientRect().right > {width} + 1);
@@ -52,4 +52,5 @@ def seen(page: Path, width: int, folder: Path, script: str = "") -> dict:
     done = chromium(folder, "--virtual-time-budget=60000", "--dump-dom", framed(page, width, folder, script).as_uri())
     (found,) = re.findall(r"<pre>(.*?)</pre><script>", done.stdout, re.DOTALL)
     console = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+    assert found.startswith("{"), (found, console, done.stderr[-2000:])
     return json.loads(html.unescape(found)) | {"console": console}
