@@ -63,7 +63,9 @@ def test_a_custom_task_takes_part_in_a_table_with_a_sweep(mine, called):
         rows = [row for row in csv.DictReader(file) if row["quantity"] == "best_dev"]
     assert {int(row["value"]): float(row["ours_mean"]) for row in rows} == scores and scores.keys() == {8, 16}
     assert {(row["task"], row["metric"]) for row in rows} == {("reviews", "accuracy")}
-    code, out, err = called("spt.report", *grid[1:], "cell=mine/reviews/demo/linear_probe/8", "results_dir=runs/smoke")
+    code, out, err = called(
+        "spt.report.__main__", *grid[1:], "cell=mine/reviews/demo/linear_probe/8", "results_dir=runs/smoke"
+    )
     assert code == 0 and "accuracy" in out, err
     assert "nothing to run" in called(*grid, "--dry-run")[1]
 
