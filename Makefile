@@ -1,7 +1,7 @@
 # make quickstart: install into .venv, train the four methods on the embedded demo, print their table
 # make test:       install into .venv, run the fast tests (make test-slow: the slow ones; CI runs both)
-# make test-versions: run the tests of the model, data and report with the lowest and the newest versions, in .venv/lowest and
-#                  .venv/newest (several GB); make test-transformers: the core of it, with those of transformers alone
+# make test-versions: run most fast tests with the lowest and the newest versions, in .venv/lowest and .venv/newest
+#                  (14 GB); make test-transformers: the core of it, with those of transformers alone
 # make soak:       install into .venv, kill runs at 60 random moments, start 16 processes on one grid (15 minutes)
 # make audit:      check the pinned packages for known vulnerabilities (pip-audit)
 # make benchmark:  install into .venv, time a training step of each method, its lower bound and other libraries
@@ -14,7 +14,8 @@ VENV ?= .venv
 RUN := $(VENV)/bin/python
 PROFILE ?= smoke
 
-.PHONY: setup quickstart test test-slow test-versions test-lowest test-newest test-transformers soak audit benchmark gpu-check reproduce
+.PHONY: setup quickstart test test-slow test-versions test-lowest test-newest test-transformers soak audit benchmark \
+	gpu-check reproduce
 
 setup: $(VENV)/.installed
 
@@ -34,7 +35,7 @@ test: setup
 	$(RUN) -m pytest -n auto --dist loadfile
 
 test-slow: setup
-	$(RUN) -m pytest -n auto --dist loadfile -m slow
+	$(RUN) -m pytest -n auto --dist loadfile -m "slow and not soak"
 
 CORE_TESTS := tests/modeling/test_golden.py tests/modeling/test_fixtures.py tests/modeling/test_encoder_families.py \
 	tests/modeling/test_prefix.py
@@ -43,16 +44,16 @@ test-versions: test-lowest test-newest
 
 test-lowest test-newest: test-%: tests/versions/%.txt
 	$(PYTHON) -m venv $(VENV)/$*
-	$(VENV)/$*/bin/python -m pip install --quiet --disable-pip-version-check -r $< pytest hypothesis psutil
-	$(VENV)/$*/bin/python -m pytest tests/modeling tests/adapters tests/tasks tests/report tests/test_console.py \
-		tests/training/test_numerics.py tests/training/test_resume.py tests/training/test_loop.py
+	$(VENV)/$*/bin/python -m pip install --quiet --disable-pip-version-check -r $< pytest pytest-xdist hypothesis psutil
+	$(VENV)/$*/bin/python -m pytest -n auto --dist loadfile tests/modeling tests/adapters tests/tasks tests/report \
+		tests/test_console.py tests/training/test_numerics.py tests/training/test_resume.py tests/training/test_loop.py
 
 test-transformers: setup
 	for version in lowest newest; do \
 		packages=$(VENV)/transformers-$$version && \
 		$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps --no-compile --upgrade --target $$packages \
 			"$$(grep ^transformers== tests/versions/$$version.txt)" && \
-		PYTHONPATH=$$packages $(RUN) -m pytest -n auto --dist worksteal $(CORE_TESTS) -k "not compiled" || exit 1; \
+		OMP_NUM_THREADS=1 PYTHONPATH=$$packages $(RUN) -m pytest -n auto --dist worksteal $(CORE_TESTS) -k "not compiled" || exit 1; \
 	done
 
 soak: setup

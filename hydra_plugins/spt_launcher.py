@@ -29,11 +29,16 @@ class TolerantLauncher(Launcher):
         with read_write(config.hydra), open_dict(config.hydra):
             config.hydra.launcher = self.chosen
         check(config)
+        self.trials = config.hydra.sweeper.get("n_trials") or 0
         self.launcher = Plugins.instance().instantiate_launcher(hydra_context, task_function, config)
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        from spt.console import advancing, console
         from spt.sweeps.hydra_launchers import run_jobs
 
-        returns = run_jobs(self.launcher, job_overrides, initial_job_idx)
+        total = max(self.trials, initial_job_idx + len(job_overrides))
+        # On the console of the runs' bars, which stand below this one.
+        with advancing(total, "runs of the sweep", done=initial_job_idx, terminal=console) as ended:
+            returns = run_jobs(self.launcher, job_overrides, initial_job_idx, ended)
         multirun.returns.extend(returns)
         return returns

@@ -13,7 +13,7 @@ from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.utils import env_override
+from hydra.core.utils import JobReturn, env_override
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
@@ -32,7 +32,9 @@ FULL_ERROR = "HYDRA_FULL_ERROR"  # with this variable set, Hydra raises errors i
 
 
 def command(
-    config_name: str, flags: Mapping[str, str] = MappingProxyType({})
+    config_name: str,
+    flags: Mapping[str, str] = MappingProxyType({}),
+    after_sweep: Callable[[Sequence[JobReturn]], None] = lambda jobs: None,
 ) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
     """Make a function of a config a command: `python -m spt.<module> key=value ...`.
 
@@ -42,6 +44,7 @@ def command(
     Args:
         config_name: the file in `conf` with the command's config.
         flags: options, such as --dry-run, and the overrides that they stand for.
+        after_sweep: called at the end of a multirun with its jobs.
     """
 
     def decorate(main: Callable[[DictConfig], Any]) -> Callable[[], None]:
@@ -59,6 +62,7 @@ def command(
                 call = hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)
                 multirun.returns.clear()
                 call(as_job(main, config_name, verbose))()
+                after_sweep(multirun.returns)
                 if failures := multirun.failed_runs():
                     sys.exit(f"error: {failures}")
 

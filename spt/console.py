@@ -178,7 +178,7 @@ class Bar:
         self.metric, self.steps = metric, steps
         self.loss = self.dev = ""
         self.first_step: int | None = None
-        columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"))
+        columns = (BarColumn(20), MofNCompleteColumn(), TextColumn("{task.description}"))
         shown = console.is_terminal and distributed.is_main()
         self.progress = Progress(*columns, console=console, disable=not shown, transient=True)
         self.task = self.progress.add_task("", total=steps)
@@ -218,12 +218,14 @@ def counted(items: Iterable[Item], shown: bool = True) -> Iterator[Item]:
 
 
 @contextmanager
-def advancing(total: int, what: str, shown: bool = True) -> Iterator[Callable[[], None]]:
-    """A function to call after each of `total` steps; a bar in the terminal of standard error counts them."""
-    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
-    disable = not shown or not errors.is_terminal or not distributed.is_main()
-    with Progress(*columns, console=errors, disable=disable, transient=True) as progress:
-        bar = progress.add_task(what, total=total)
+def advancing(
+    total: int, what: str, shown: bool = True, done: int = 0, terminal: Console = errors
+) -> Iterator[Callable[[], None]]:
+    """A function to call after each of `total` steps, of which `done` are done; a bar in the terminal counts them."""
+    columns = (BarColumn(20), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
+    disable = not shown or not terminal.is_terminal or not distributed.is_main()
+    with Progress(*columns, console=terminal, disable=disable, transient=True) as progress:
+        bar = progress.add_task(what, total=total, completed=done)
         yield lambda: progress.advance(bar)
 
 

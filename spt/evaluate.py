@@ -9,6 +9,7 @@ from omegaconf import DictConfig
 
 from spt.command import command
 from spt.errors import SptError
+from spt.hydra_targets import load_options
 from spt.paths import local_path
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def main(config: DictConfig) -> None:
 
     output = None if config.output is None else output_file(config.output)
     with logged():
-        predictor = load(config.run, base_model=config.base_model, revision=config.revision)
+        predictor = load(config.run, **load_options(config))
         examples = examples_for(predictor, config.split, config.data_dir, config.file)
         fingerprint = data_fingerprint({config.split: examples})
         evaluation = evaluate(predictor, examples, config.batch_size)

@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Mapping
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
@@ -79,6 +79,13 @@ def plain(override: str) -> str:
 def job_overrides() -> list[str]:
     """The overrides of the command or the job that Hydra runs in this process."""
     return OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)  # type: ignore[return-value]
+
+
+def own_config_dir() -> list[str]:
+    """The option that names the command's own config folder, seen from the current folder; empty if it has none."""
+    sources = HydraConfig.get().runtime.config_sources if HydraConfig.initialized() else []
+    folders = [source.path for source in sources if source.provider == "command-line"]
+    return [word for folder in folders for word in ("--config-dir", Path(os.path.relpath(folder)).as_posix())]
 
 
 def quoted(value: str) -> str:

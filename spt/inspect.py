@@ -11,6 +11,7 @@ from omegaconf import DictConfig, ListConfig
 
 from spt.command import command
 from spt.errors import SptError
+from spt.hydra_targets import load_options
 from spt.paths import local_path
 
 if TYPE_CHECKING:
@@ -23,10 +24,11 @@ VALIDATION = "validation"  # the split, if none is named
 @command("inspect")
 def main(config: DictConfig) -> None:
     """Print how a run's prefixes look and act on a split or a text, and write all measures, figures and a page."""
-    from spt.console import console, logged
     from spt.console import log as messages
+    from spt.console import logged
     from spt.insight.result_files import RESULT
     from spt.insight.terminal_tables import tables
+    from spt.terminal_table import print_table
 
     if not isinstance(config.interventions, bool):
         raise SptError(f"interventions must be true or false, not {config.interventions!r}")
@@ -41,7 +43,7 @@ def main(config: DictConfig) -> None:
             return
         insight = inspected(config, config.run, folder)
         for table in tables(insight):
-            console.print(table)
+            print_table(table)
         messages.info("%s %s (%d examples): %s", insight.task, insight.split, insight.examples, folder / RESULT)
 
 
@@ -54,7 +56,7 @@ def inspected(config: DictConfig, run: str, folder: Path) -> "Insight":
     from spt.insight.result_files import RESULT, write_insight
 
     split = config.split or VALIDATION
-    predictor = load(run, base_model=config.base_model, revision=config.revision)
+    predictor = load(run, **load_options(config))
     examples = examples_for(predictor, split, config.data_dir, config.file)
     insight = inspect(
         predictor,
@@ -75,8 +77,6 @@ def compare(config: DictConfig, folder: Path) -> None:
 
     A run needs it without an insight.json, or where that is of another split or of an adapter that it no longer has.
     """
-    from rich.console import Console
-
     from spt.adapters.format import read_adapter
     from spt.adapters.hub import fetch
     from spt.console import log as messages
@@ -84,6 +84,7 @@ def compare(config: DictConfig, folder: Path) -> None:
     from spt.insight.compare_runs import comparison_frame, comparison_tables, group_names
     from spt.insight.result import Insight
     from spt.insight.result_files import COMPARISON, RESULT, write_comparison
+    from spt.terminal_table import print_table
 
     if not config.run:
         raise SptError("run=[] names no run")
@@ -102,9 +103,9 @@ def compare(config: DictConfig, folder: Path) -> None:
             messages.info("inspected: %s", place / RESULT)
         runs.append((run, adapter.run, insight))
     frame = comparison_frame(runs)
-    wide = Console(width=200)  # a narrow terminal may wrap the lines; Rich would cut them off
     for table in comparison_tables(frame):
-        wide.print(table, "")
+        print_table(table)
+        print()
     by_name = {name: insight for name, _, insight in runs}
     compared = {label: by_name[name] for name, label in group_names(frame).items()}
     path = folder / f"{COMPARISON}.csv"
@@ -161,7 +162,7 @@ def look_at_text(config: DictConfig, folder: Path) -> None:
     from spt.insight.text_tables import text_tables
     from spt.predict import input_of_line
 
-    predictor = load(config.run, base_model=config.base_model, revision=config.revision)
+    predictor = load(config.run, **load_options(config))
     text, pair = config.text.strip(), config.text_pair
     is_tagged = predictor.task.task_type == "token"
     item = input_of_line(text, "text", is_tagged, may_be_row=True) if pair is None else (text, pair.strip())

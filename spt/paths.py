@@ -3,6 +3,8 @@
 from importlib.resources import files
 from pathlib import Path
 
+from spt.errors import SptError
+
 PACKAGE = Path(__file__).resolve().parent
 
 CHECKOUT = None if (PACKAGE / "conf").is_dir() else PACKAGE.parent  # the repository; None in an installed package
@@ -18,3 +20,21 @@ def local_path(text: str) -> Path:
         package, _, rest = text.removeprefix("pkg://").partition("/")
         return Path(str(files(package))) / rest
     return Path(text).expanduser()
+
+
+def split_file(split: str, name: str | None) -> Path:
+    """The file that `task.train`, `task.validation` or `task.test` names; SptError if there is none."""
+    if not name:
+        raise SptError(f"task=custom needs a file in task.{split}")
+    path = local_path(str(name)).absolute()
+    if not path.is_file():
+        raise SptError(f"no file {name!r}: task.{split} names the file of the {split} split")
+    return path
+
+
+def data_folder(data_dir: str, held: str) -> Path:
+    """The folder that `task.data_dir` names, with the file `held` in it; SptError if there is none."""
+    folder = local_path(data_dir)
+    if not folder.is_dir():
+        raise SptError(f"no data folder {data_dir!r}: set task.data_dir to the folder that holds {held}")
+    return folder

@@ -1,20 +1,25 @@
 """Predict with a trained adapter, JSON lines out: `python -m spt.predict run=<run or adapter> input=file.jsonl`."""
 
+import csv
 import io
 import json
 import logging
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from itertools import chain
+from queue import Queue
+from threading import Thread
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 from omegaconf import DictConfig
 
 from spt.command import command
 from spt.console import refuse_closed_output, write_data
-from spt.errors import SptError
+from spt.errors import SptError, is_count
 from spt.files import output_file, parsed, written
+from spt.hydra_targets import load_options
 from spt.paths import local_path
 
 if TYPE_CHECKING:
@@ -23,21 +28,30 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+Item = TypeVar("Item")
+
 
 @command("predict")
 def main(config: DictConfig) -> None:
     """Write a line of JSON for each prediction, batch by batch."""
-    from spt.adapters.predictor import load
+    from spt.adapters.predictor import AHEAD, load
     from spt.console import counted, errors, logged
 
     check(config)
     with logged(terminal=errors):
-        predictor = load(config.run, base_model=config.base_model, revision=config.revision)
+        predictor = load(config.run, **load_options(config))
         ids: deque[dict[str, Any]] = deque()
-        predictions = predictor.predict(checked_inputs(config, predictor, ids), config.batch_size)
-        with writing(config.output) as write:
+        inputs = checked_inputs(config, predictor, ids)
+        settings = {"batch_size": config.batch_size, "top_k": config.top_k}
+        if config.input == "-":
+            batches = as_they_come(inputs, config.batch_size)
+            answers = (predictor.predict(batch, **settings) for batch in batches)
+            predictions: Iterable[dict[str, Any]] = chain.from_iterable(answers)
+        else:
+            predictions = predictor.predict(inputs, ahead=AHEAD, **settings)
+        with writing(config.output, predictor.labels) as write:
             for prediction in counted(predictions, config.output is not None or not sys.stdout.isatty()):
-                write(json.dumps(ids.popleft() | prediction, ensure_ascii=False) + "\n")
+                write(ids.popleft() | prediction)
         if predictor.truncated:
             log.warning("%d inputs were truncated to the maximum length of the model or the task", predictor.truncated)
 
@@ -47,6 +61,8 @@ def check(config: DictConfig) -> None:
     if (config.text is None) == (config.input is None) or (config.text is None and config.text_pair is not None):
         raise SptError('give one of text="..." (with text_pair="...") and input=<file>')
     check_texts(config, "predict")
+    if not is_count(config.batch_size):
+        raise SptError(f"batch_size must be a whole number of at least 1, not {config.batch_size!r}")
     if config.output is None:
         refuse_closed_output()
     if config.input == "-" and sys.stdin is None:
@@ -139,19 +155,81 @@ def ids_of(number: int, item: "Input", task: "Task") -> list[dict[str, Any]]:
     return ids
 
 
+def as_they_come(inputs: Iterable[Item], most: int) -> Iterator[list[Item]]:
+    """Lists of at most `most` inputs: those that are there, so that no answer waits for further inputs.
+
+    The inputs are read in a thread of their own.
+    """
+    ready: Queue[Item | BaseException | None] = Queue(2 * most)
+
+    def read() -> None:
+        end = None
+        try:
+            for item in inputs:
+                ready.put(item)
+        except BaseException as error:
+            end = error
+        ready.put(end)
+
+    Thread(target=read, daemon=True).start()
+    end: BaseException | None = None
+    is_open = True
+    while is_open:
+        batch: list[Item] = []
+        while is_open and len(batch) < most and (not batch or not ready.empty()):
+            item = ready.get()
+            if item is None or isinstance(item, BaseException):
+                is_open, end = False, item
+            else:
+                batch.append(item)
+        if batch:
+            yield batch
+    if end is not None:
+        raise end
+
+
+def line_of(prediction: dict[str, Any]) -> str:
+    """A prediction as a line of JSON."""
+    return json.dumps(prediction, ensure_ascii=False) + "\n"
+
+
+def csv_writer(file: TextIO, labels: list[str]) -> Callable[[dict[str, Any]], Any]:
+    """What writes predictions as CSV: a column for each class's probability; other lists and dictionaries as JSON."""
+    writer: csv.DictWriter | None = None
+
+    def write(fields: dict[str, Any]) -> None:
+        nonlocal writer
+        cells = dict.fromkeys(("input", "id", "idx")) | fields
+        probabilities = cells.get("probabilities")
+        if isinstance(probabilities, dict) and probabilities.keys() <= {*labels}:
+            del cells["probabilities"]
+            cells |= {f"probability of {label}": probabilities.get(label) for label in labels}
+        if writer is None:
+            writer = csv.DictWriter(file, list(cells))
+            writer.writeheader()
+        is_nested = {name: isinstance(value, dict | list) for name, value in cells.items()}
+        writer.writerow({n: json.dumps(v, ensure_ascii=False) if is_nested[n] else v for n, v in cells.items()})
+
+    return write
+
+
 @contextmanager
-def writing(output: str | None) -> Iterator[Callable[[str], Any]]:
-    """What writes to standard output, or to a file that gets its name once it is complete."""
+def writing(output: str | None, labels: list[str]) -> Iterator[Callable[[dict[str, Any]], Any]]:
+    """What writes a prediction to standard output, or to a file that gets its name once it is complete.
+
+    A file that ends in .csv is CSV, others are lines of JSON.
+    """
     if output is None:
-        yield write_data
+        yield lambda fields: write_data(line_of(fields))
         return
     path = output_file(output)
     partial = path.with_name(f"{path.name}.partial")
     with written(path, "or have output name another file"):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("w", encoding="utf-8", buffering=1) as file:
+        with partial.open("w", encoding="utf-8", buffering=1, newline="") as file:
             try:
-                yield file.write
+                is_csv = path.suffix.lower() == ".csv"
+                yield csv_writer(file, labels) if is_csv else lambda fields: file.write(line_of(fields))
             except SptError as error:
                 raise SptError(f"{error} (the predictions before it are in {partial})") from error
         partial.replace(path)

@@ -7,6 +7,7 @@ from omegaconf import DictConfig
 
 from spt.command import command
 from spt.errors import SptError, is_count
+from spt.hydra_targets import load_options
 from spt.paths import local_path
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def main(config: DictConfig) -> None:
         raise SptError(f"keep must be a whole number of slots, at least 1, not {config.keep!r}")
     folder = new_folder(config)
     with logged():
-        predictor = load(config.run, base_model=config.base_model, revision=config.revision)
+        predictor = load(config.run, **load_options(config))
         full = predictor.adapter
         if full.description.prefix is None:
             raise SptError(f"{full.folder} has no prefixes to prune")

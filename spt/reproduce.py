@@ -8,7 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from spt.command import command, sweep_name
 from spt.errors import SptError, is_number
-from spt.hydra_overrides import escaped
+from spt.hydra_overrides import escaped, job_overrides
 
 if TYPE_CHECKING:
     from spt.grid.missing_runs import Plan
@@ -20,6 +20,7 @@ def main(config: DictConfig) -> None:
     """Show the plan and its cost, run what is missing or stale, publish the records, write the report."""
     from spt.files import written
     from spt.grid.missing_runs import Plan
+    from spt.grid.own_tables import settle_results_dir
     from spt.grid.run_costs import Costs
     from spt.records.folder_lock import locked
 
@@ -35,12 +36,16 @@ def main(config: DictConfig) -> None:
     for key in ("output_dir", "results_dir"):
         if not isinstance(config[key], str) or not config[key]:
             raise SptError(f"{key} must be a folder, not {config[key]!r}")
+    settle_results_dir(config, job_overrides())
     plan = Plan(config, data_fingerprint)
     costs = Costs(plan.records.finished.values())
     show(plan)
     show_costs(plan, costs, config)
     if config.dry_run:
         return
+    from spt.report.write_report import report as write_report
+
+    whole = report_config(config)
     try:
         run(plan, costs, config.runs_per_gpu)
     finally:
@@ -50,7 +55,7 @@ def main(config: DictConfig) -> None:
             with locked(folder, wait=True):
                 plan.read_records()
                 plan.publish()
-                report(config)
+                write_report(whole, data_fingerprint)
     failures = plan.failures()
     if failures:
         raise SptError(f"{len(failures)} runs failed, the others are done:\n  " + "\n  ".join(failures))
@@ -73,8 +78,8 @@ def run(plan: "Plan", costs: "Costs", runs_per_gpu: int) -> None:
         while jobs := plan.pending():
             for job in jobs.values():
                 config = plan.config(job)
-                epochs, metric = config["trainer"]["num_train_epochs"], config["task"]["metrics"][0]
-                watch.add(Watched(job.name, folder_of(config), metric, epochs, costs.of(config)))
+                epochs = config["trainer"]["num_train_epochs"]
+                watch.add(Watched(job.name, folder_of(config), epochs, costs.of(config)))
             plan.tried |= jobs.keys()
             messages = launch({key: plan.command(key, job) for key, job in jobs.items()}, plan.output_dir, runs_per_gpu)
             left = {key for key, message in messages.items() if message == LEFT}
@@ -86,19 +91,33 @@ def run(plan: "Plan", costs: "Costs", runs_per_gpu: int) -> None:
                 plan.read_records()
 
 
-def report(config: DictConfig) -> None:
-    """Write the report of all records in results_dir: of real runs, or of the demo's."""
+def report_config(config: DictConfig) -> DictConfig:
+    """The config of the report in results_dir: of the tables and profiles that run and of those it has already.
+
+    Raises:
+        SptError: if it has others, whose configs are not found.
+    """
     from hydra import compose
+    from hydra.core.global_hydra import GlobalHydra
     from omegaconf import open_dict
 
-    from spt.report.write_report import report as write_report
+    from spt.report.write_report import refuse_to_leave_out, reported
 
-    whole = compose("report", ["profile=smoke"] if "smoke" in config.profiles else [])
+    hydra = GlobalHydra.instance().hydra
+    assert hydra is not None
+    here = reported(Path(config.results_dir))
+    choices = []
+    for group, names in here.items():
+        options = hydra.config_loader.get_group_options(group)
+        chosen = [name for name in options if name in names | set(config[f"{group}s"])]
+        choices.append(f"{group}=[{','.join(chosen)}]")
+    whole = compose("report", choices)
     with open_dict(whole):
-        whole.results_dir = config.results_dir
+        whole.results_dir, whole.output_dir = config.results_dir, config.output_dir
         for group in ("tables", "profiles"):
-            whole[group] = OmegaConf.merge(whole[group], config[group])
-    write_report(whole, data_fingerprint)
+            whole[group] = OmegaConf.merge(whole.get(group) or {}, config[group])
+    refuse_to_leave_out(whole, Path(config.results_dir))
+    return whole
 
 
 def data_fingerprint(task: dict[str, Any]) -> str:
@@ -112,19 +131,21 @@ def data_fingerprint(task: dict[str, Any]) -> str:
 def show(plan: "Plan") -> None:
     """Print the plan as a table."""
     from rich import box
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console(soft_wrap=True, highlight=False)
-    table = Table(box=box.SIMPLE)
-    for column in ("table", "model", "tasks", "done", "stale", "to run", "examples to see"):
-        table.add_column(column, overflow="fold")
+    from spt.console import console
+    from spt.terminal_table import print_table
+
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
+    for column in ("table", "model", "tasks", "done", "stale", "to\nrun", "examples\nto see"):
+        is_text = column in ("table", "model", "tasks")
+        table.add_column(column, no_wrap=column != "tasks", justify="left" if is_text else "right")
     runs = plan.runs_frame()
     for (name, model), part in runs.groupby(["table", "model"], sort=False):
         counts = part[["done", "stale", "to_run"]].sum().astype(str)
-        seen = f"{part.examples.sum():,.0f}" + (f", of {n} runs unknown" if (n := part.unknown.sum()) else "")
+        seen = f"{part.examples.sum():,.0f}" + (f"\n+ {n} unknown" if (n := part.unknown.sum()) else "")
         table.add_row(name, model, ", ".join(part.task.unique()), *counts, seen)
-    console.print(table)
+    print_table(table)
     if runs.table.nunique() > 1:
         console.print("a run that several tables share counts in the first")
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.utils import JobReturn
 from hydra.errors import HydraException
 from hydra.version import VersionBase
 from omegaconf import DictConfig, OmegaConf
@@ -25,7 +26,19 @@ from spt.training.preemption import SUBMITIT_SIGNAL, Preempted
 _TRAINING = Lock()
 
 
-@command("train")
+def show_sweep(jobs: Sequence[JobReturn]) -> None:
+    """Print what the runs of a sweep have come to: means over seeds, by what varies."""
+    from spt.grid.run_table import show_means
+    from spt.records.fingerprint import folder_of
+    from spt.records.schema import RECORD, read_record
+
+    configs: list[Any] = [OmegaConf.to_container(job.cfg, resolve=True) for job in jobs if job.cfg is not None]
+    paths = [path for config in configs if (path := folder_of(config) / RECORD).is_file()]
+    if paths:
+        show_means([read_record(path) for path in dict.fromkeys(paths)])
+
+
+@command("train", after_sweep=show_sweep)
 def main(config: DictConfig) -> float:
     """Train what the config describes, or show the result of the same run where it is finished.
 
@@ -76,6 +89,8 @@ def train(config: DictConfig | Sequence[str] = (), /, **settings: Any) -> dict[s
 
 def _run(config: DictConfig, overrides: Sequence[str] | None, group: str | None = None) -> dict[str, Any]:
     from spt.console import show_result
+
+    check_early(config)
     from spt.report.published_numbers import published
     from spt.training.run_experiment import run_experiment
 
@@ -85,6 +100,32 @@ def _run(config: DictConfig, overrides: Sequence[str] | None, group: str | None 
         show_result(record, references, note)
 
     return run_experiment(config, overrides, show, group)
+
+
+def check_early(config: DictConfig) -> None:
+    """Refuse wrong settings and files that do not exist before torch is imported, which takes seconds.
+
+    Raises:
+        SptError: with the message of the part that would meet the error later.
+    """
+    from spt.paths import data_folder, split_file
+    from spt.records.fingerprint import folder_of
+    from spt.records.schema import RECORD
+    from spt.training.trainer_schema import checked_settings
+
+    content: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    checked_settings(content["trainer"])
+    task, names = (
+        content["task"],
+        [content["output_dir"], *(content[group]["name"] for group in ("task", "model", "method"))],
+    )
+    if not all(isinstance(name, str) for name in names) or (folder_of(content) / RECORD).exists():
+        return
+    if str(task.get("_target_")).endswith(".custom_task"):
+        for split in ("train", "validation", *(["test"] if task.get("test") is not None else [])):
+            split_file(split, task.get(split))
+    elif isinstance(task.get("data_dir"), str) and isinstance(files := task.get("files"), dict) and files.get("train"):
+        data_folder(task["data_dir"], files["train"][0])
 
 
 def _composed(overrides: list[str]) -> DictConfig:

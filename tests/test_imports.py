@@ -12,6 +12,7 @@ from tests.conftest import REPO
 FOUNDATION = [
     *("command_help", "console", "distributed", "errors", "explain_error", "figure_style", "files"),
     *("hub_errors", "hydra_overrides", "hydra_targets", "numerics_version", "paths", "recipes"),
+    "terminal_table",
 ]
 COMMANDS = "command evaluate inspect predict prune push reproduce runs train report.__main__ __main__".split()
 
@@ -35,7 +36,14 @@ MAY_IMPORT_INSIDE_FUNCTIONS = {*COMMANDS, ""}
 EXCEPTIONS = {("modeling.lora", "peft")}
 
 HEAVY = {"torch", "transformers", "datasets"}
-LIGHT_MODULES = {"command", "records.schema", "records.fingerprint", "sweeps.multirun", *FOUNDATION}
+LIGHT_MODULES = {
+    "command",
+    "records.schema",
+    "records.fingerprint",
+    "sweeps.multirun",
+    "training.trainer_schema",
+    *FOUNDATION,
+}
 LIGHT_FOLDERS = ("report", "grid")
 NOT_LIGHT = {"grid.launch_runs", "grid.gpu_speed"}
 

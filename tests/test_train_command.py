@@ -14,7 +14,6 @@ from safetensors.torch import load_file
 
 from spt.command_help import usage
 from spt.paths import CONF
-from spt.runs import differences
 from tests import families
 from tests.conftest import DEMO, REPO, run
 
@@ -323,12 +322,3 @@ def test_help_shows_groups_and_settings(name):
 def test_an_empty_list_of_runs_is_an_error():
     done = run("-m", "spt.runs", "output_dir=/no/such/folder")
     assert done.returncode == 1 and "holds no finished run" in done.stderr and "Traceback" not in done.stderr
-
-
-def test_the_list_of_runs_shows_differing_settings():
-    def record(name, method="spt", seed=1, **settings):
-        groups = {"task": {"name": "t"}, "model": {"name": "m"}, "method": settings, "trainer": {"learning_rate": 1}}
-        return {"task": "t", "model": "m", "method": method, "seed": seed, "fingerprint": name, "config": groups}
-
-    runs = [record("a", prefix_length=4), record("b", prefix_length=8, seed=2), record("c", "lora", r=8)]
-    assert differences(runs) == {"a": "prefix_length=4", "b": "prefix_length=8", "c": ""}

@@ -115,6 +115,7 @@ class RunDescription(Strict):
     model: dict[str, Any]  # the config group
     tokenizer: str | None = None  # tokenizer_fingerprint of the base model's tokenizer; earlier adapters have none
     method: dict[str, Any] = Field(default_factory=dict)  # the config group
+    needs_method: bool = False  # whether the method's function must be called before the weights are loaded
     training: Training | None = None  # early adapters of format 2 have none
     pruned: Pruning | None = None
 
@@ -180,7 +181,8 @@ def save_adapter(model: nn.Module, folder: str | Path, about: Mapping[str, Any] 
         SptError: if `model` is neither, has weights on the meta device, or LoRA that PEFT itself put on it.
     """
     encoder, prefix, weights = encoder_of(model), attached(model), _trained(model)
-    refuse_peft(encoder)
+    if not (about or {}).get("method"):  # a run's method is called again before its adapter is loaded
+        refuse_peft(encoder)
     if on_meta := [name for name, parameter in model.named_parameters() if parameter.is_meta]:
         raise SptError(f"{on_meta[0]} is on the meta device, without numbers to save: load the weights first")
     lora = attached_lora(encoder)

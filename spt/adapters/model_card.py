@@ -26,13 +26,16 @@ def card_of(adapter: Adapter, source: str) -> ModelCard:
     run, training, head = adapter.run, adapter.training, adapter.description.head
     hub = (run.task.get("hub") or {}) if training.from_hub else {}
     on_hub = not is_local(run.model["name_or_path"])
+    replaces_backbone = adapter.replaces_backbone and not run.needs_method
     pipeline = PIPELINES.get(head["task_type"])
     title = f"{run.method['name']} on {run.task['name']}"
     data = ModelCardData(
         library_name="spt",
         tags=["selective-prefix-tuning", "prefix-tuning", "adapter", run.method["name"]],
         base_model=run.model["name_or_path"] if on_hub else None,
-        base_model_relation=("finetune" if adapter.replaces_backbone else "adapter") if on_hub else None,
+        base_model_relation=("finetune" if adapter.replaces_backbone and not run.needs_method else "adapter")
+        if on_hub
+        else None,
         datasets=[hub["path"]] if hub else None,
         pipeline_tag=pipeline,
         model_name=title,
@@ -59,6 +62,6 @@ def card_of(adapter: Adapter, source: str) -> ModelCard:
         example=repr(run.input),
         on_hub=on_hub,
         size=sum(tensor.nbytes for tensor in adapter.weights.values()) / 2**20,
-        replaces_backbone=adapter.replaces_backbone,
+        replaces_backbone=replaces_backbone,
         replaced=len(adapter.backbone_weights),
     )

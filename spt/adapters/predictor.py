@@ -14,9 +14,10 @@ from tokenizers.pre_tokenizers import Split as Splitter
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from spt import tasks
+from spt import methods, tasks
 from spt.adapters.format import DESCRIPTION, Adapter, damaged, load_adapter, read_adapter
 from spt.adapters.hub import fetch
+from spt.adapters.round_trip import Method, apply_method
 from spt.errors import SptError, is_count, nearest
 from spt.hydra_targets import MOVED
 from spt.modeling.attach_prefix import remove_prefixes, restore_prefixes
@@ -33,6 +34,8 @@ from spt.tasks.token_classification import TokenTask
 TASKS: dict[str, type[Task]] = {
     f"spt.tasks.{name}": kind for name, kind in vars(tasks).items() if isinstance(kind, type) and issubclass(kind, Task)
 }
+
+AHEAD = 16  # batches that are read at a time where all inputs are there
 
 WORDS = Splitter(Regex(r"\w+(?:[-.'’&]\w+)*|[^\w\s]"), "isolated")  # words and punctuation marks
 
@@ -56,16 +59,9 @@ class Lock:
 
 
 class AdapterModel(TaskModel):
-    """The TaskModel of a predictor, which has the predictor's adapter on whenever it is called or `encoder` is read."""
+    """The TaskModel of a predictor: calls, and functions of spt that take a model, put the predictor's adapter on."""
 
     predictor: "Predictor | None" = None  # None while the adapter is loaded
-
-    @property
-    def encoder(self) -> PreTrainedModel:  # type: ignore[override]
-        """The backbone, with the predictor's adapter on."""
-        if self.predictor is not None:
-            self.predictor.activate()
-        return self._modules["encoder"]  # type: ignore[return-value]
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         assert self.predictor is not None
@@ -95,6 +91,7 @@ class Predictor:
         encoder: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
         backbone_settings: dict[str, Any],
+        method: Method | None = None,
     ):
         if adapter.run.tokenizer not in (None, tokenizer_fingerprint(tokenizer)):
             raise SptError(
@@ -114,17 +111,48 @@ class Predictor:
             self._prefixes: Attachment | None = None
             self._lora: LoraAttachment | None = None
             self.model = AdapterModel(encoder, task.task_type, len(task.classes), pooling)
+            if method is not None:
+                apply_method(method, self.model, adapter.run.method)
             load_adapter(self.model, adapter.folder)
             self.model.requires_grad_(False).eval()
             self.limit = longest_input(encoder)
             self.model.predictor = encoder.__dict__["active_adapter"] = self
 
-    def predict(self, inputs: Iterable[Input], batch_size: int = 32) -> Iterator[dict[str, Any]]:
+    def __repr__(self) -> str:
+        return f"<Predictor of {self.adapter.folder}: {self.task.name} on {self.backbone_settings['name_or_path']}>"
+
+    @property
+    def labels(self) -> list[str]:
+        """The names of the classes, for entities of their types; empty for regression."""
+        return list(self.task.labels)
+
+    def to(self, device: str | torch.device) -> "Predictor":
+        """Move the model, and with it the backbone that others share, to a device; returns the predictor."""
+        with self.active() as model:
+            model.to(device)
+        return self
+
+    def __call__(
+        self, inputs: Input | list[Input], batch_size: int = 32, top_k: int | None = None
+    ) -> dict[str, Any] | list[dict[str, Any]]:
+        """The prediction of an input, or those of a list of inputs as a list; the arguments are those of `predict`."""
+        if isinstance(inputs, list):
+            return list(self.predict(inputs, batch_size, ahead=AHEAD, top_k=top_k))
+        (prediction,) = self.predict([inputs], top_k=top_k)
+        return prediction
+
+    def predict(
+        self, inputs: Iterable[Input], batch_size: int = 32, ahead: int = 1, top_k: int | None = None
+    ) -> Iterator[dict[str, Any]]:
         """Predict each input, in order; inputs are read batch by batch.
 
         Args:
             inputs: texts; pairs of texts; lists of words; or rows with the fields of the task's data.
             batch_size: examples per batch, padded to the longest of them.
+            ahead: how many batches of inputs are read at a time. Their examples are sorted by length, so that a batch
+                has little padding: much faster for texts of different lengths.
+            top_k: the number of classes to give the probabilities of, the highest first; None: all, in the order of
+                `labels`. Those of choices are always all there.
 
         Yields:
             {"label", "probabilities"}; for choices {"choice", "probabilities"}, choices counted from 0; for regression
@@ -139,11 +167,24 @@ class Predictor:
             raise SptError("inputs is one text: give a list of inputs, as in predict([text])")
         if not is_count(batch_size):
             raise SptError(f"batch_size must be a whole number of at least 1, not {batch_size!r}")
+        if top_k is not None and not is_count(top_k):
+            raise SptError(f"top_k must be a whole number of at least 1, not {top_k!r}")
         examples = self._all_examples(inputs)
-        while batch := list(islice(examples, batch_size)):
-            for example, prediction in zip(batch, self._predict_batch(batch), strict=True):
+        error: SptError | None = None
+        while error is None:
+            read: list[Example] = []
+            try:
+                for example in islice(examples, batch_size * ahead):
+                    read.append(example)
+            except SptError as unfit:
+                error = unfit  # after the predictions of the inputs before
+            if not read:
+                break
+            for example, prediction in zip(read, self._in_batches(read, batch_size), strict=True):
                 is_tagged = isinstance(self.task, TokenTask)
-                yield {"entities": _entities(example, prediction["words"])} if is_tagged else prediction
+                yield {"entities": _entities(example, prediction["words"])} if is_tagged else _top(prediction, top_k)
+        if error is not None:
+            raise error
 
     def examples(self, item: Input) -> list[Example]:
         """The task's examples for an input: one, or several for a row that nests them. SptError if it does not fit."""
@@ -166,6 +207,17 @@ class Predictor:
         """The model inputs of examples: one thread at a time, as a tokenizer keeps its truncation between calls."""
         with self._tokenizing:
             return self.task.encode(examples, self.tokenizer, self.limit)
+
+    def _in_batches(self, examples: list[Example], batch_size: int) -> Iterable[dict[str, Any]]:
+        """What the task describes of each example, in order, computed in batches of examples of similar length."""
+        if len(examples) <= batch_size:
+            return self._predict_batch(examples)
+        by_length = sorted(range(len(examples)), key=lambda number: len(str(examples[number])))
+        found: dict[int, dict[str, Any]] = {}
+        for start in range(0, len(examples), batch_size):
+            batch = by_length[start : start + batch_size]
+            found |= zip(batch, self._predict_batch([examples[number] for number in batch]), strict=True)
+        return (found[number] for number in range(len(examples)))
 
     def _predict_batch(self, examples: list[Example]) -> list[dict[str, Any]]:
         split = self.encode(examples)
@@ -243,6 +295,15 @@ class Predictor:
             self._swapped[name], parameter.data = parameter.data, values
 
 
+def _top(prediction: dict[str, Any], top_k: int | None) -> dict[str, Any]:
+    """A prediction with the `top_k` highest of its probabilities."""
+    probabilities = prediction.get("probabilities")
+    if top_k is None or not isinstance(probabilities, dict):  # those of choices are a list, by the number of the choice
+        return prediction
+    ranked = sorted(probabilities, key=lambda name: probabilities[name], reverse=True)
+    return prediction | {"probabilities": {name: probabilities[name] for name in ranked[:top_k]}}
+
+
 def lock_of(encoder: PreTrainedModel) -> Lock:
     """The lock of a backbone: held while an adapter is put on it, and while a batch is computed with it."""
     return encoder.__dict__.setdefault("adapter_lock", Lock())
@@ -281,6 +342,7 @@ def load(
     revision: str | None = None,
     share: Predictor | None = None,
     device: str | None = None,
+    method: Method | None = None,
 ) -> Predictor:
     """Load an adapter with its base model, its tokenizer and its task.
 
@@ -290,6 +352,8 @@ def load(
         revision: of the base model; None: the one the adapter was trained on.
         share: a predictor whose backbone is used instead of loading another one.
         device: None: the accelerator if there is one, else the CPU.
+        method: the function of the method, for an adapter of a method of your own that changes what the base model
+            computes. spt never imports a function that an adapter names.
 
     Raises:
         SptError: the adapter is damaged, does not name its task, or does not fit the base model or its tokenizer.
@@ -297,9 +361,14 @@ def load(
     adapter = read_adapter(fetch(source))
     run = adapter.run
     task = _task_of(adapter)
+    method = _method_of(adapter, method)
     settings = backbone_settings(run.model)
     is_tagged = task.task_type == "token"
     if share is not None:
+        if method is not None:
+            raise SptError(
+                f"{adapter.folder}: its method changes the backbone, which cannot be shared: leave out share"
+            )
         if (base_model, revision, device) != (None, None, None):
             raise SptError("with share, base_model, revision and device are those of the other predictor")
         encoder = _shared_backbone(adapter, settings, share)
@@ -318,7 +387,27 @@ def load(
         raise SptError(f"{adapter.folder}: {error}. If the base model is elsewhere, name it in base_model") from error
     if device is None:
         device = str(torch.accelerator.current_accelerator()) if torch.accelerator.is_available() else "cpu"
-    return Predictor(adapter, task, encoder.to(device), tokenizer, {"revision": "main"} | settings)
+    return Predictor(adapter, task, encoder.to(device), tokenizer, {"revision": "main"} | settings, method)
+
+
+def _method_of(adapter: Adapter, method: Method | None) -> Method | None:
+    """The function to call before an adapter is loaded: the user's, or one of spt.methods; None if none is needed.
+
+    Raises:
+        SptError: if the user must name it: what an adapter names is not imported, as it may come from anywhere.
+    """
+    run = adapter.run
+    if method is not None or not run.needs_method:
+        return method
+    name, target = run.method.get("name"), str(run.method.get("_target_"))
+    own = vars(methods).get(target.removeprefix("spt.methods.")) if target.startswith("spt.methods.") else None
+    if callable(own) and getattr(own, "__module__", None) == methods.__name__:
+        return own
+    raise SptError(
+        f"{adapter.folder} was trained by method={name} ({target}), which spt does not have: name the function that "
+        f"you trust, as method={name} --config-dir <the folder of its YAML> on the command line, or in Python as "
+        "spt.load(..., method=function)"
+    )
 
 
 def _task_of(adapter: Adapter) -> Task:
@@ -354,6 +443,8 @@ def _call(function: Callable[..., Any], settings: dict[str, Any], name: str) -> 
 def _shared_backbone(adapter: Adapter, settings: dict[str, Any], share: Predictor) -> PreTrainedModel:
     """The backbone of a predictor; SptError if the adapter was not trained on the same one or replaces it."""
     for each in (adapter, share.adapter):
+        if each.run.needs_method:
+            raise SptError(f"{each.folder}: its method changes the backbone, which cannot be shared: leave out share")
         if each.replaces_backbone:
             raise SptError(f"{each.folder} replaces the whole backbone, which cannot be shared: load it without share")
     for name, default in (("dtype", "float32"), ("config", {})):

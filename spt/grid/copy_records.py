@@ -1,11 +1,13 @@
 """Copy the records of finished runs to `results_dir`, where the report reads them, and withdraw them."""
 
 import json
+import shlex
 import shutil
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from spt.files import write_atomically, written
+from spt.grid.compose_configs import LOCATIONS
 from spt.grid.match_records import Finished
 from spt.records.insight_summary import INSIGHT
 from spt.records.schema import FAILURE, HISTORY, OUTCOMES, RECORD
@@ -22,7 +24,7 @@ def publish(run: Finished, folder: Path, selection: dict[str, Any] | None = None
         selection: how its learning rate was chosen, to be added to the record.
     """
     target = folder / run.folder.name
-    record = run.record | ({} if selection is None else {"selection": selection})
+    record = without_local_paths(run.record) | ({} if selection is None else {"selection": selection})
     beside = (HISTORY, OUTCOMES) if "metrics" in record else ()
     files = {name: run.text(name) for name in beside}
     if beside and run.insight is not None:
@@ -38,6 +40,26 @@ def publish(run: Finished, folder: Path, selection: dict[str, Any] | None = None
             (target / INSIGHT).unlink(missing_ok=True)
         if RECORD in files:
             (target / FAILURE).unlink(missing_ok=True)
+
+
+def without_local_paths(record: dict[str, Any]) -> dict[str, Any]:
+    """A copy of a record that names folders of this machine, where they are not part of the run's identity, by their
+    last part: where data, weights and runs are stored, in its config and its command."""
+    config = dict(record["config"])
+    for group, keys in LOCATIONS.items():
+        found = {key: _name(config[group][key]) for key in keys if isinstance(config[group].get(key), str)}
+        config[group] = config[group] | found
+    if "output_dir" in config:
+        config["output_dir"] = _name(str(config["output_dir"]))
+    words = (word.partition("=") for word in shlex.split(record["command"]))
+    command = shlex.join(key + equals + _name(value) if equals else key for key, equals, value in words)
+    return record | {"config": config, "command": command}
+
+
+def _name(text: str) -> str:
+    """An absolute path without its folders, in its quotes; other text as it is."""
+    bare = text.strip("'\"")
+    return text.replace(bare, PurePath(bare).name) if PurePath(bare).is_absolute() or bare.startswith("~") else text
 
 
 def withdraw(folder: Path) -> None:

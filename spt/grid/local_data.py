@@ -59,7 +59,7 @@ class LocalSources:
     def data_fingerprint(self, cell: Cell, composer: Composer) -> str | None:
         """The fingerprint of the present data of a cell's task; None if that is on the hub."""
         task = self.config(Job(cell, cell.seeds[0], None), composer)["task"]
-        if "task.data_dir" not in self.settings(cell) and not str(task["data_dir"]).startswith("pkg://"):
+        if "task.data_dir" not in self.settings(cell) and not str(task.get("data_dir")).startswith("pkg://"):
             return None
         key = json.dumps(task, sort_keys=True)
         if key not in self.fingerprints:

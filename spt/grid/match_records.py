@@ -12,6 +12,7 @@ from spt.files import parsed
 from spt.grid.cells import Cell, Job
 from spt.grid.compose_configs import Composer, differences, identity
 from spt.insight.result import Insight
+from spt.paths import CONF
 from spt.records.insight_summary import INSIGHT, InsightSummary
 from spt.records.schema import ADAPTER, FAILURE, HISTORY, OUTCOMES, RECORD, read_record
 
@@ -209,6 +210,12 @@ def mark_usual_data(results: Sequence[Result]) -> None:
 
 def _collect(cell: Cell, records: Records, composer: Composer) -> Result:
     result = Result(cell, runs=dict.fromkeys(cell.seeds), trials=dict.fromkeys(cell.learning_rates))
+    for group, chosen in (("task", cell.task), ("model", cell.model)):
+        if not (CONF / group / f"{chosen}.yaml").is_file():  # of a config folder of the user's
+            settings = composer.config(Job(cell, cell.seeds[0], None))[group]
+            if (name := settings.get("name")) != chosen:  # records have this name, and would not be found
+                raise SptError(f"{group}/{chosen}.yaml: for a table its name must be {chosen!r}, not {name!r}")
+            result.task = settings if group == "task" else result.task
     if (cell.task, cell.model) not in records.seen:
         return result
 

@@ -107,7 +107,7 @@ class Plan:
     def examples(self, job: Job) -> float | None:
         """The number of training examples that a run sees over all epochs; None if its task's size is not known."""
         config = self.composer.config(job)
-        task, size = config["task"], config["task"]["sizes"].get("train")
+        task, size = config["task"], (config["task"].get("sizes") or {}).get("train")
         size = task["train_examples"] or (None if size is None else size * (1 - task["held_out"]))
         return None if size is None else size * config["trainer"]["num_train_epochs"]
 

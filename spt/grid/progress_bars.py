@@ -23,14 +23,12 @@ class Watched:
     """A run that a launcher was given.
 
     Attributes:
-        metric: the name of its dev score.
         epochs: how many epochs it trains, perhaps not a whole number.
         seconds: the estimated time it takes; None if no similar run has finished.
     """
 
     name: str
     folder: Path
-    metric: str
     epochs: float
     seconds: float | None
 
@@ -119,8 +117,9 @@ class Watch:
         epoch = 0
         with suppress(OSError, ValueError, IndexError):  # no epoch has finished, or its row is being written
             row = parsed((run.folder / HISTORY).read_text(encoding="utf-8").splitlines()[-1])
-            epoch, score = row["epoch"], percent(row.get(f"dev_{run.metric}"))
-            note = f"epoch {epoch}/{run.epochs:g}, dev {run.metric} {score}"
+            epoch = row["epoch"]
+            metric = next(name for name in row if name.startswith("dev_") and name != "dev_loss")  # the first selects
+            note = f"epoch {epoch}/{run.epochs:g}, {metric.replace('_', ' ', 1)} {percent(row[metric])}"
             self.progress.update(self.bars[run.folder], completed=epoch, note=note)
         return min(epoch / run.epochs, 1.0)
 

@@ -73,7 +73,7 @@ def run_flops(config: dict[str, Any], sizes: DictConfig) -> float | None:
     """
     task, method = config["task"], config["method"]
     encoder, tokens = sizes.encoders.get(config["model"]["name"]), sizes.tokens.get(task["name"])
-    published = task["sizes"] or sizes.examples.get(task["name"])
+    published = task.get("sizes") or sizes.examples.get(task["name"])
     if encoder is None or tokens is None or published is None:
         return None
     train = task["train_examples"] or published["train"] * (1 - task["held_out"])

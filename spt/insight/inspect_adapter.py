@@ -24,7 +24,8 @@ from spt.tasks.base import Example
 from spt.training.evaluate_split import evaluate_split
 from spt.training.process_group import join
 from spt.training.recorded_settings import recorded_settings
-from spt.training.settings import TrainerSettings
+from spt.training.settings import precision
+from spt.training.trainer_schema import TrainerSettings
 
 Inputs = Iterable[Mapping[str, Tensor]]
 
@@ -138,8 +139,8 @@ def _measured(
     labels = None if texts.labels is None else with_permutations(texts.labels, seed)
     count = 0 if names is None else len(names)
     sums = AttentionSums(bootstrap_draws(texts.examples, seed), config.alpha is not None, labels, count)
-    precision = None if settings is None else settings.precision
-    autocast = nullcontext() if precision is None else torch.autocast(device.type, precision)
+    dtype = None if settings is None else precision(settings)
+    autocast = nullcontext() if dtype is None else torch.autocast(device.type, dtype)
     with torch.inference_mode(), autocast, inspected_attention(model, sums.visit):
         for batch in texts.batches:
             sums.start(batch)
@@ -155,7 +156,7 @@ def _measured(
         layers=layers,
         heads=heads,
         prefix_length=config.prefix_length,
-        alpha=None if config.alpha is None else float(config.alpha),
+        alpha=config.alpha if config.alpha is None or isinstance(config.alpha, list) else float(config.alpha),
         labels=None if labels is None or names is None else tuple(names),
         interventions=None,
         **similarity(model),  # type: ignore[arg-type]

@@ -136,7 +136,7 @@ class Insight(Part):
         adapter, task, split: what was inspected, on which examples; None for a model without an adapter on disk.
         adapter_sha256: the hash of the adapter's weights; None also in results of earlier versions.
         examples, positions: their number, and N.
-        layers, heads, prefix_length, alpha: sizes, and the gate's temperature (None: no gate).
+        layers, heads, prefix_length, alpha: sizes, and the gate's temperature, or temperatures (None: no gate).
         labels: the labels of `label_information`; None without labels, and for regression.
         cosine: cos(p_i, p_j) of whole slot vectors, [layer, matrix, slot, other_slot]; matrix 0 is keys, 1 is values.
         mean_abs_cosine: mean |cos| over pairs of slots; overall it is the paper's selective loss. [layer, matrix]
@@ -169,7 +169,7 @@ class Insight(Part):
     layers: Count
     heads: Count
     prefix_length: Count
-    alpha: float | None
+    alpha: float | list[float] | list[list[float]] | None
     labels: tuple[str, ...] | None
     cosine: Array
     mean_abs_cosine: Measure

@@ -124,6 +124,7 @@ def supported_layers(encoder: PreTrainedModel, config: PrefixConfig) -> list[Lay
         raise SptError(f"a projection needs the same key-value width in all layers, and this {name} has {widths}")
     if config.shift_positions and first_position(encoder) is None:
         raise SptError(f"{name} has no positions that could be shifted: use shift_positions=false with it")
+    config.check_alpha(len(layers), encoder.config.num_attention_heads)
     return layers
 
 

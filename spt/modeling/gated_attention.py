@@ -29,14 +29,15 @@ class Settings(NamedTuple):
     Attributes:
         prefix_length: P. The first P keys and values are the prefix, the others the text.
         scaling: the factor on q · k: 1/√d, or the model's own.
-        alpha: the gate's temperature, acting on the scaled score. None: no gate, plain prefix tuning.
+        alpha: the gate's temperature, acting on the scaled score; a tensor [heads, 1, 1] has one for each head. None:
+            no gate, plain prefix tuning.
         score_dropout: rate on alpha · s_p inside the sigmoid (a dropped entry has gate 0.5). The raw score is kept.
         attention_dropout: rate on the weights of all columns, prefix and text. Both rates are 0 outside training.
     """
 
     prefix_length: int
     scaling: float
-    alpha: float | None
+    alpha: float | Tensor | None
     score_dropout: float
     attention_dropout: float
 
@@ -71,8 +72,9 @@ def attention_scores(query: Tensor, key: Tensor, mask: Tensor | None, settings: 
     return prefix_scores, text_scores
 
 
-def log_gate(prefix_scores: Tensor, alpha: float, score_dropout: float) -> Tensor:
+def log_gate(prefix_scores: Tensor, alpha: float | Tensor, score_dropout: float) -> Tensor:
     """log g_p of prefix scores s_p, in their shape."""
+    alpha = alpha.to(prefix_scores.dtype) if isinstance(alpha, Tensor) else alpha
     return F.logsigmoid(F.dropout(alpha * prefix_scores, score_dropout))
 
 

@@ -82,12 +82,13 @@ def _weights(
     slope = None
     if settings.alpha is not None:
         prefix_scores = scores[..., : settings.prefix_length]
-        gate_input = prefix_scores * settings.alpha
-        factor: float | Tensor = settings.alpha
+        alpha = settings.alpha[block[1]].to(scores.dtype) if isinstance(settings.alpha, Tensor) else settings.alpha
+        gate_input = prefix_scores * alpha
+        factor = alpha
         if settings.score_dropout > 0:
             factor = keep_mask(gate_input, settings.score_dropout, generators).div_(1 - settings.score_dropout)
             gate_input.mul_(factor)
-            factor.mul_(settings.alpha)
+            factor.mul_(alpha)
         slope = torch.sigmoid(-gate_input).mul_(factor)
         prefix_scores.add_(F.logsigmoid(gate_input))
     if mask is not None:

@@ -21,7 +21,8 @@ class PrefixConfig:
 
     Attributes:
         prefix_length: prefix slots P per layer, at least 1.
-        alpha: the gate's temperature α > 0 (the authors' code calls it tau). None: no gate, plain prefix tuning.
+        alpha: the gate's temperature α > 0 (the authors' code calls it tau); a list has one for each layer, a list of
+            lists one for each layer and attention head. None: no gate, plain prefix tuning.
         key_dropout: rate on the key prefix, elementwise, drawn for each example; published 0.1.
         value_dropout: the same on the value prefix; SPT 0, P-tuning v2 0.1.
         score_dropout: rate on α · score inside the gate's sigmoid; published 0.1. No effect without a gate.
@@ -37,7 +38,7 @@ class PrefixConfig:
     """
 
     prefix_length: int = 20
-    alpha: float | None = 8.0
+    alpha: float | list[float] | list[list[float]] | None = 8.0
     key_dropout: float = 0.1
     value_dropout: float = 0.0
     score_dropout: float = 0.1
@@ -50,8 +51,11 @@ class PrefixConfig:
             raise SptError(f"prefix_length must be a whole number of at least 1, not {self.prefix_length!r}")
         if self.projection is not None and not is_count(self.projection):
             raise SptError(f"projection must be a whole number of at least 1, or null, not {self.projection!r}")
-        if self.alpha is not None and not (is_number(self.alpha) and 0 < self.alpha < math.inf):
-            raise SptError(f"alpha must be a finite number above 0, or null for no gate, not {self.alpha!r}")
+        if self.alpha is not None and not _are_temperatures(self.alpha):
+            raise SptError(
+                "alpha must be a finite number above 0, a list with one for each layer, or with a list of one for each "
+                f"head of it, or null for no gate, not {self.alpha!r}"
+            )
         for name in ("key_dropout", "value_dropout", "score_dropout"):
             rate = getattr(self, name)
             if not (is_number(rate) and 0 <= rate < 1):
@@ -65,6 +69,23 @@ class PrefixConfig:
     def position_shift(self) -> int:
         """Where the position ids of the text start."""
         return (self.shifted_by or self.prefix_length) if self.shift_positions else 0
+
+    def check_alpha(self, layers: int, heads: int) -> None:
+        """Refuse temperatures for other layers or heads than an encoder has."""
+        if not isinstance(self.alpha, list):
+            return
+        if len(self.alpha) != layers:
+            raise SptError(f"alpha has {len(self.alpha)} layers, and the encoder has {layers}: {self.alpha}")
+        for index, own in enumerate(self.alpha):
+            if isinstance(own, list) and len(own) != heads:
+                raise SptError(f"alpha of layer {index} has {len(own)} heads, and the encoder has {heads}: {own}")
+
+
+def _are_temperatures(alpha: object, depth: int = 0) -> bool:
+    """Whether alpha is a finite number above 0, or such numbers by layer, or by layer and head."""
+    if isinstance(alpha, list):
+        return depth < 2 and len(alpha) > 0 and all(_are_temperatures(each, depth + 1) for each in alpha)
+    return is_number(alpha) and 0 < alpha < math.inf
 
 
 class PrefixProjection(nn.Module):
@@ -103,6 +124,8 @@ class Prefix(nn.Module):
         index: of the layer, from 0.
     """
 
+    alpha: float | Tensor | None
+
     def __init__(
         self,
         config: PrefixConfig,
@@ -112,7 +135,12 @@ class Prefix(nn.Module):
         index: int = 0,
     ):
         super().__init__()
-        self.alpha, self.score_dropout = config.alpha, config.score_dropout
+        self.score_dropout = config.score_dropout
+        alpha = config.alpha[index] if isinstance(config.alpha, list) else config.alpha
+        if isinstance(alpha, list):  # one for each head
+            self.register_buffer("alpha", torch.tensor(alpha, dtype=torch.float64).view(-1, 1, 1), persistent=False)
+        else:
+            self.alpha = alpha
         self.key_shape, self.value_shape = key_shape, value_shape
         self.key_dropout, self.value_dropout = nn.Dropout(config.key_dropout), nn.Dropout(config.value_dropout)
         self.index = index
@@ -185,7 +213,14 @@ def encoder_of(model: nn.Module) -> PreTrainedModel:
         )
     if encoder.base_model is not encoder:
         raise SptError(f"{type(encoder).__name__} has a head of its own: pass its encoder, model.base_model")
+    _activate(model)
     return encoder
+
+
+def _activate(model: nn.Module) -> None:
+    """Put the adapter of a predictor's model on its encoder, which may carry that of another predictor."""
+    if (predictor := model.__dict__.get("predictor")) is not None:
+        predictor.activate()
 
 
 def attached(model: nn.Module) -> PrefixConfig | None:
@@ -196,6 +231,7 @@ def attached(model: nn.Module) -> PrefixConfig | None:
 
 def prefixes(model: nn.Module) -> list[Prefix]:
     """The prefixes on `model`, in layer order."""
+    _activate(model)
     return sorted((m for m in model.modules() if isinstance(m, Prefix)), key=lambda prefix: prefix.index)
 
 

@@ -175,6 +175,10 @@ class TaskModel(ModuleUtilsMixin, nn.Module):
             name = type(self.encoder).__name__
             raise SptError(f"transformers has no gradient checkpointing for {name}: turn it off") from error
 
+    def activation_checkpointing_enable(self, activation_checkpointing_kwargs: dict | None = None, **opts: Any) -> None:
+        """`gradient_checkpointing_enable`, by the name that transformers' Trainer calls since 5.23."""
+        self.gradient_checkpointing_enable(activation_checkpointing_kwargs, **opts)
+
     def _pool(self, encoded: Any, attention_mask: Tensor | None) -> Tensor:
         hidden = encoded.last_hidden_state
         if self.pooling == "pooler":

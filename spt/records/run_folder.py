@@ -30,7 +30,7 @@ from spt import distributed
 from spt.distributed import main_only
 from spt.errors import SptError, is_whole
 from spt.files import remove_leftovers, replacing, write_atomically, written
-from spt.hydra_overrides import escaped, plain
+from spt.hydra_overrides import escaped, own_config_dir, plain
 from spt.records.fingerprint import fingerprint, folder_of
 from spt.records.folder_lock import LOCK, locked
 from spt.records.provenance import hardware, origin, versions
@@ -68,7 +68,7 @@ class RunFolder:
         """The command line that makes this run, whether it was started by itself or as a job of a sweep."""
         if self.overrides is None:
             return shlex.join([*distributed.launcher(), "-c", FROM_CONFIG, str(self.folder / CONFIG)])
-        return shlex.join([*distributed.launcher(), "-m", "spt.train", *map(plain, self.overrides)])
+        return shlex.join([*distributed.launcher(), "-m", "spt.train", *own_config_dir(), *map(plain, self.overrides)])
 
     @property
     def adapter(self) -> Path:

@@ -77,7 +77,7 @@ def metric_of(result: Result) -> str:
     """The metric that selects a cell's epochs: by its runs, else the first of its task."""
     for run in result.done.values():
         return str(run.record["metric"])
-    metrics = _task(result)["metrics"]
+    metrics = _task(result).get("metrics")
     return str(metrics[0]) if metrics else "score"
 
 
@@ -97,7 +97,7 @@ def published_for(cell: Cell, metric: str) -> list[dict[str, str]]:
 def _quantities(result: Result, published: Iterable[str]) -> list[str]:
     """The scores that the runs of a cell have, or would have: dev first, test last."""
     task = _task(result)
-    further = [name for name in (*published, *task.get("sizes", ())) if name not in (*DEV, "train", "validation")]
+    further = [name for name in (*published, *(task.get("sizes") or ())) if name not in (*DEV, "train", "validation")]
     if task.get("_target_", "").endswith(".TokenTask"):  # other tasks have no public test labels
         further.append("test")
     if any(override.startswith("task.held_out=") for override in result.cell.overrides):
@@ -111,7 +111,7 @@ def _examples(result: Result, split: str) -> int | None:
     """The number of examples in a split: as the runs had it, else as published."""
     for run in result.done.values():
         return run.record["data"]["splits"].get(split, {}).get("examples")
-    return _task(result).get("sizes", {}).get(split)
+    return (_task(result).get("sizes") or {}).get(split)
 
 
 def _baselines(result: Result, split: str) -> dict[str, float]:

@@ -12,7 +12,6 @@ from pathlib import Path
 from omegaconf import DictConfig
 from pandas import DataFrame
 from rich import box
-from rich.console import Console
 from rich.table import Table as TerminalTable
 
 from spt.console import console
@@ -44,6 +43,7 @@ from spt.report.seed_means import cells_frame, unselected
 from spt.report.table_model import Section, Table
 from spt.report.tables import sections
 from spt.report.verdicts import verdicts
+from spt.terminal_table import print_table
 
 TABLES, FIGURES, README = "tables", "figures", "README.md"
 
@@ -68,7 +68,7 @@ def report(config: DictConfig, fingerprint: DataFingerprint) -> None:
         return _report_runs(config, source)
     folder = results_folder(config)
     every = cells(config)
-    _refuse_to_leave_out(config, folder)
+    refuse_to_leave_out(config, folder)
     shipped = {path.stem for path in (CONF / "table").glob("*.yaml")}
     is_whole = set(config.tables) == shipped and list(config.profiles) in (DEFAULT_PROFILES, ["smoke"])
     results = collected(config, every, folder, fingerprint, is_whole)
@@ -133,14 +133,19 @@ def own_runs(config: DictConfig) -> Path | None:
     return Path(str(config.runs))
 
 
-def _refuse_to_leave_out(config: DictConfig, folder: Path) -> None:
-    """Refuse a report that has not all tables and profiles of the one in the folder."""
+def reported(folder: Path) -> dict[str, set[str]]:
+    """The names of the tables and of the profiles that the report in a folder has, as `table` and `profile`."""
     rows: list[dict[str, str]] = []
     for path in sorted((folder / TABLES).glob("*.csv")):
         with path.open(encoding="utf-8", newline="") as file:
             rows += csv.DictReader(file)
-    for group in ("table", "profile"):
-        if missing := sorted({row.get(group, "") for row in rows} - set(config[f"{group}s"])):
+    return {group: {row.get(group, "") for row in rows} for group in ("table", "profile")}
+
+
+def refuse_to_leave_out(config: DictConfig, folder: Path) -> None:
+    """Refuse a report that has not all tables and profiles of the one in the folder."""
+    for group, names in reported(folder).items():
+        if missing := sorted(names - set(config[f"{group}s"])):
             raise SptError(
                 f"{folder / TABLES} has the {group} {', '.join(missing)}, which this report would leave out: name all "
                 f"of them in {group}=, delete the folder, or set another results_dir"
@@ -258,16 +263,17 @@ def _write(folder: Path, files: dict[str, bytes]) -> None:
 
 def show(every: DataFrame) -> None:
     """Print the main numbers of all cells that have any, and the number of cells in each state."""
-    table = TerminalTable("cell", "of", "ours", "seeds", "published", box=box.SIMPLE)
+    table = TerminalTable(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
+    for name in ("cell", "of", "ours", "seeds", "published"):
+        table.add_column(name, no_wrap=True)
     for _, lines in groupby(each_row(every[every.n > 0]), lambda line: (line.profile, line.cell)):
         by_quantity = {line.quantity: line for line in lines}
         for line in (by_quantity[name] for name in dict.fromkeys(["best_dev", unselected(by_quantity)])):
             published = line.references[0]["value"] if line.references else "none"
             ours = f"{mean_and_std(line.mean, line.std)}{line.marks}"
             table.add_row(line.cell, line.quantity, ours, f"{line.n} of {line.planned}", published)
-    wide = Console(width=200)  # a narrow terminal may wrap the lines
     if table.row_count:
-        wide.print(table)
+        print_table(table, ["published"])
     states = every.drop_duplicates(CELL).cell_state
     counts = ", ".join(f"{n} {state}" for state, n in states.value_counts(sort=False).items())
-    wide.print(f"{len(states)} cells: {counts}", highlight=False)
+    console.print(f"{len(states)} cells: {counts}", highlight=False)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from spt.errors import SptError, nearest
-from spt.paths import local_path
+from spt.paths import split_file
 from spt.tasks.base import Names, Task, checked
 from spt.tasks.class_names import found_classes, is_missing, one_name
 from spt.tasks.entity_tags import PREFIX, Scheme, check_tag, iob2_tags
@@ -54,9 +54,9 @@ def custom_task(
         checked(setting, value, Names | None) or []
         for setting, value in (("text", text), ("choices", choices), ("labels", labels), ("metrics", metrics))
     )
-    files = {"train": _file("train", train), "validation": _file("validation", validation)}
+    files = {"train": split_file("train", train), "validation": split_file("validation", validation)}
     if test is not None:
-        files["test"] = _file("test", test)
+        files["test"] = split_file("test", test)
     may_be_token = not text and files["train"].suffix.lower() != ".csv"
     shape = shape or ("choice" if choices else "token" if may_be_token else "sentence")
     if shape not in METRICS:
@@ -135,15 +135,6 @@ def _token_task(
         labels = _found_in(rows, column, train, types_in, 1, "entity types")
     reading = {"scheme": scheme, "tag_names": names, "places": places, "comments": start}
     return TokenTask(labels=labels, labels_found=found, **reading, **shared)
-
-
-def _file(split: str, name: str | None) -> Path:
-    if not name:
-        raise SptError(f"task=custom needs a file in task.{split}")
-    path = local_path(str(name)).absolute()
-    if not path.is_file():
-        raise SptError(f"no file {name!r}: task.{split} names the file of the {split} split")
-    return path
 
 
 def _found_in(

@@ -13,7 +13,7 @@ from pyarrow import ArrowException, parquet
 
 from spt.errors import SptError
 from spt.files import parsed
-from spt.paths import local_path
+from spt.paths import data_folder
 from spt.tasks.conll_columns import read_conll
 from spt.tasks.table_files import read_csv, read_tsv
 from spt.tasks.text_lines import Row, Rows, read_lines
@@ -23,9 +23,7 @@ def find_file(data_dir: str, names: list[str], required: bool) -> Path | None:
     """The first of `names` that exists in the folder `data_dir`, or None if none does and none is `required`."""
     if not names:
         return None
-    folder = local_path(data_dir)
-    if not folder.is_dir():
-        raise SptError(f"no data folder {data_dir!r}: set task.data_dir to the folder that holds {names[0]}")
+    folder = data_folder(data_dir, names[0])
     for name in names:
         if (folder / name).is_file():
             return folder / name

@@ -10,7 +10,7 @@ from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from spt.tasks.base import Task
 from spt.training import preemption
-from spt.training.settings import TrainerSettings
+from spt.training.trainer_schema import TrainerSettings
 
 EPOCHS_PER_SEED = 1_000_003  # more than any run has, so that no two (seed, epoch) share a generator
 

@@ -16,7 +16,8 @@ from spt.modeling.task_model import IGNORED, TaskModel
 from spt.tasks.base import Split, Task
 from spt.tasks.metrics import Scores
 from spt.training.batches import collator, loader, shares
-from spt.training.settings import TrainerSettings
+from spt.training.settings import precision
+from spt.training.trainer_schema import TrainerSettings
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ def evaluate_split(
 
 def _logits(model: TaskModel, batch: dict[str, Tensor], settings: TrainerSettings, device: torch.device) -> np.ndarray:
     inputs = {name: tensor.to(device) for name, tensor in batch.items() if name != "labels"}
-    with torch.autocast(device.type, settings.precision, enabled=settings.precision is not None):
+    with torch.autocast(device.type, precision(settings), enabled=precision(settings) is not None):
         logits = model(**inputs).logits
     return logits.to(torch.promote_types(logits.dtype, torch.float32)).cpu().numpy()
 

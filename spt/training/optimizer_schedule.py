@@ -12,7 +12,7 @@ from transformers.optimization import Adafactor
 from transformers.trainer_pt_utils import get_parameter_names
 
 from spt.errors import SptError
-from spt.training.settings import EXPONENTIAL, TrainerSettings
+from spt.training.trainer_schema import EXPONENTIAL, TrainerSettings
 
 # Weight decay is for matrices: biases and the scales of normalisation layers have none, as in Trainer.
 NOT_DECAYED = [r"bias", r"layernorm", r"rmsnorm", r"(?:^|\.)norm(?:$|\.)", r"_norm(?:$|\.)"]

@@ -14,7 +14,7 @@ from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list, gath
 
 from spt import distributed
 from spt.errors import SptError
-from spt.training.settings import TrainerSettings
+from spt.training.trainer_schema import TrainerSettings
 
 Value = TypeVar("Value")
 

@@ -1,7 +1,8 @@
 """The trainer settings that an adapter was trained with, to evaluate it as its run did."""
 
 from spt.adapters.format import Adapter
-from spt.training.settings import TrainerSettings, trainer_settings
+from spt.training.settings import trainer_settings
+from spt.training.trainer_schema import TrainerSettings
 
 
 def recorded_settings(adapter: Adapter, batch_size: int | None = None) -> TrainerSettings:

@@ -1,6 +1,7 @@
 """One run, from config to record: train, keep the best epoch, score further splits, write down what happened."""
 
 import atexit
+import copy
 import logging
 import shutil
 import time
@@ -13,10 +14,11 @@ from omegaconf import DictConfig
 from spt import distributed
 from spt.adapters.format import load_adapter, read_adapter, save_adapter
 from spt.adapters.model_card import write_card
+from spt.adapters.round_trip import RESTORED, needs_method
 from spt.console import Bar, logged, show_start
 from spt.errors import SptError
 from spt.files import flush, written
-from spt.hydra_targets import instantiate
+from spt.hydra_targets import instantiate, named_function
 from spt.modeling.freeze_parameters import backbone_size, missing_pooler, parameter_groups
 from spt.modeling.position_shift import longest_input
 from spt.modeling.pretrained_encoder import (
@@ -37,14 +39,17 @@ from spt.tasks.base import REQUIRED, Task, data_fingerprint, describe_task
 from spt.tasks.baselines import baseline_scores
 from spt.tasks.tokenized_cache import encoded
 from spt.training import preemption, process_group
+from spt.training.batches import collator
 from spt.training.checkpoint import Checkpoint, Within, read_checkpoint, training_state
 from spt.training.loggers import RunFolderOnly
 from spt.training.loop import Diverged, Epoch, TrainingLoop
 from spt.training.process_group import from_main
 from spt.training.run_summary import describe_run
-from spt.training.settings import TrainerSettings, trainer_settings
+from spt.training.settings import trainer_settings
+from spt.training.trainer_schema import TrainerSettings
 
 log = logging.getLogger(__name__)
+TRIED = 4  # examples on which a method of the user's own is tried
 Show = Callable[[dict[str, Any], str | None], None]
 
 
@@ -113,13 +118,19 @@ def _train(run: RunFolder, config: DictConfig, settings: TrainerSettings, group:
     )
     head: Any = {"pooling": config.model.pooling, "missing_pooler": config.model.missing_pooler or "trained"}
     model = TaskModel(encoder, task.task_type, len(task.classes), **head)
-    penalty = instantiate(config.method, model)
+    own_method = None if config.method._target_ in RESTORED else named_function(config, "method")
+    base = None if own_method is None else copy.deepcopy(model)
+    penalty = instantiate(config.method, model, _convert_="all")
     limit = longest_input(encoder)
     splits = {name: encoded(task, examples, tokenizer, limit) for name, examples in data.items()}
+    needs = False
+    if base is not None and own_method is not None:
+        few = splits["train"].inputs.select(range(min(TRIED, len(splits["train"].inputs)))).to_list()
+        needs = needs_method(model, base, own_method, run.config["method"], collator(task, tokenizer)(few))
     tracker = instantiate(config.logger) if distributed.is_main() else RunFolderOnly()
 
     loop = TrainingLoop(model, task, splits, tokenizer, settings, config.seed, accelerator, penalty)
-    experiment = Experiment(run, loop, tracker, whole, checkpoint)
+    experiment = Experiment(run, loop, tracker, whole, checkpoint, needs)
     show_start(describe_run(run, task, splits, model))
     tracker.start(run.config, run.folder, group)
     try:
@@ -158,8 +169,9 @@ class Experiment:
         tracker: RunFolderOnly,
         data: str,
         checkpoint: Checkpoint | None = None,
+        needs_method: bool = False,
     ) -> None:
-        self.run, self.loop, self.tracker, self.data = run, loop, tracker, data
+        self.run, self.loop, self.tracker, self.data, self.needs_method = run, loop, tracker, data, needs_method
         self.task, self.splits, self.model = loop.task, loop.splits, loop.model
         self.metric = self.task.metrics[0]
         self.epochs: list[Epoch] = []
@@ -370,6 +382,7 @@ class Experiment:
             "model": config["model"] | ({"revision": self.revision} if self.revision else {}),
             "tokenizer": self.tokenizer,
             "method": config["method"],
+            **({"needs_method": True} if self.needs_method else {}),
             "training": {
                 "command": self.run.command,
                 "seed": config["seed"],

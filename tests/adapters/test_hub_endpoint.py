@@ -222,6 +222,7 @@ def test_data_and_model_come_from_the_hub(world):
         assert all(split["examples"] == 6 for split in record["data"]["splits"].values())
 
 
+@pytest.mark.soak
 def test_no_other_revision_is_asked_for(world):
     pinned = {"org/tiny": {world.sha}}
     for source in world.sources.values():
@@ -248,6 +249,7 @@ def test_the_same_without_the_hub(world):
             assert record[key] == online[name][key], (name, key)
 
 
+@pytest.mark.soak
 def test_the_cache_does_not_pass_for_another_revision(world, monkeypatch):
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", world.home / "datasets")
     source = world.sources["rte"]
@@ -326,6 +328,7 @@ print(commit.oid, snapshot_download("me/adapter"), sep="\\n")
 """
 
 
+@pytest.mark.soak
 def test_a_pushed_folder_comes_back(tmp_path):
     world, folder = World(tmp_path), tmp_path / "adapter"
     (folder / "more").mkdir(parents=True)

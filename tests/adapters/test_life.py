@@ -1,11 +1,13 @@
 """Adapters after training, through the commands: evaluate, predict, share a backbone, damage, push."""
 
+import csv
 import io
 import itertools
 import json
 import os
 import re
 import shutil
+import subprocess
 import sys
 import unicodedata
 from contextlib import contextmanager
@@ -21,7 +23,8 @@ from safetensors.torch import load_file, save_file
 import spt
 from spt.evaluate import evaluate, examples_for
 from spt.paths import CONF, local_path
-from tests.conftest import DEMO, run
+from spt.predict import as_they_come
+from tests.conftest import DEMO, REPO, run
 from tests.hub import Hub
 
 TASKS = ("demo_pair", "demo_choice", "demo_ner")
@@ -229,6 +232,74 @@ def test_predict_reads_one_batch_at_a_time(runs):
 
     predicted = predictor.predict(endless(), batch_size=4)
     assert next(predicted)["label"] in predictor.task.labels and len(read) == 4
+
+
+def test_a_line_is_answered_when_it_is_there(runs):
+    """A process that writes a line and waits for its answer, and a file on standard input, in order."""
+    arguments = [sys.executable, "-m", "spt.predict", f"run={runs['demo_ner', 'spt']}", "input=-"]
+    process = subprocess.Popen(arguments, cwd=REPO, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdin and process.stdout
+    for number, text in enumerate(["mr kalorba went", "zuba and dolor", "mirimso"], start=1):
+        process.stdin.write(f"{text}\n")
+        process.stdin.flush()
+        assert json.loads(process.stdout.readline())["input"] == number  # or waits for ever
+    process.stdin.write("zuba\n" * 70)
+    rest, _ = process.communicate(timeout=120)
+    assert [json.loads(line)["input"] for line in rest.splitlines()] == list(range(4, 74)) and process.returncode == 0
+
+
+def test_inputs_that_are_there_make_a_batch_and_an_error_comes_after_them():
+    def inputs():
+        yield from range(7)
+        raise ValueError
+
+    batches = as_they_come(inputs(), most=3)
+    found = []
+    with pytest.raises(ValueError):
+        for batch in batches:
+            assert 1 <= len(batch) <= 3
+            found += batch
+    assert found == list(range(7))
+
+
+def test_reading_ahead_sorts_by_length_and_keeps_the_order(runs):
+    predictor, lengths = spt.load(runs["demo_pair", "spt"]), []
+    inputs = [("the apple broke " * (1 + 7 * number % 13), "it fell") for number in range(40)]
+    plain = list(predictor.predict(inputs, batch_size=4))
+    encode = predictor.task.encode
+    predictor.task.encode = lambda examples, *args: lengths.append(len(examples)) or encode(examples, *args)
+    sorted_ = list(predictor.predict(inputs, batch_size=4, ahead=5))
+    assert lengths == [4] * 10
+    for one, other in zip(plain, sorted_, strict=True):
+        assert one["label"] == other["label"]
+        assert one["probabilities"] == pytest.approx(other["probabilities"], abs=1e-5)
+
+
+def test_a_predictor_is_called(runs):
+    predictor = spt.load(runs["demo_pair", "spt"])
+    one, several = predictor(PAIR), predictor([PAIR, PAIR])
+    assert several == [one, one] and one["label"] in predictor.labels and predictor([]) == []
+    (best,) = predictor(PAIR, top_k=1)["probabilities"].items()
+    assert best == max(one["probabilities"].items(), key=lambda item: item[1])
+    with pytest.raises(spt.SptError, match="top_k must be a whole number of at least 1, not 0"):
+        predictor(PAIR, top_k=0)
+    assert str(runs["demo_pair", "spt"]) in repr(predictor) and predictor.to("cpu") is predictor
+
+
+def test_predictions_as_csv(runs, command, tmp_path):
+    (tmp_path / "in.txt").write_text("the apple broke\tit fell\nthe child was old\tno\n")
+    arguments = (f"run={runs['demo_pair', 'spt']}", f"input={tmp_path}/in.txt")
+    code, out, _ = command("predict", *arguments)
+    assert code == 0
+    code, _, err = command("predict", *arguments, f"output={tmp_path}/out.csv")
+    assert code == 0, err
+    with (tmp_path / "out.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    for row, line in zip(rows, lines(out), strict=True):
+        assert row["input"] == str(line["input"]) and row["label"] == line["label"]
+        assert {name: row[f"probability of {name}"] for name in line["probabilities"]} == {
+            name: str(value) for name, value in line["probabilities"].items()
+        }
 
 
 def test_predictions_before_a_bad_line_are_kept(runs, command, tmp_path):

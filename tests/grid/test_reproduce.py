@@ -142,6 +142,7 @@ def test_the_same_grid_side_by_side(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.soak
 def test_on_a_cluster_a_dead_job_stops_nothing(tmp_path):
     pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
     rows = (

@@ -14,6 +14,8 @@ from spt.modeling import gated_attention_cpu as cpu_attention
 from spt.modeling.gated_attention import Settings, gated_attention, join_prefix, kernel_attention
 from spt.modeling.transformers_attention import fused_attention
 
+OF_HEADS = torch.tensor([0.5, 1.0, 3.0, 8.0], dtype=torch.float64).view(-1, 1, 1)
+
 
 def tensors(seed, batch=2, heads=4, kv_heads=None, length=5, text=5, d=3, prefix=4, dtype=torch.float64):
     generator = torch.Generator().manual_seed(seed)
@@ -60,7 +62,8 @@ def by_hand(t, alpha, mask, scaling):
                 exponents, vectors = [], []
                 for k, v in zip(t["key_prefix"][0, h // group], t["value_prefix"][0, h // group], strict=True):
                     s = (q @ k).item() * scaling
-                    gate = 1.0 if alpha is None else 1 / (1 + math.exp(-alpha * s))
+                    own = alpha[h].item() if isinstance(alpha, torch.Tensor) else alpha
+                    gate = 1.0 if own is None else 1 / (1 + math.exp(-own * s))
                     exponents.append(s + math.log(gate))
                     vectors.append(v)
                 for j, (k, v) in enumerate(zip(keys, values, strict=True)):
@@ -74,7 +77,7 @@ def by_hand(t, alpha, mask, scaling):
 
 @pytest.mark.parametrize("fused", [False, True])
 @pytest.mark.parametrize("kv_heads", [4, 2])
-@pytest.mark.parametrize("alpha", [None, 0.5, 8.0])
+@pytest.mark.parametrize("alpha", [None, 0.5, 8.0, OF_HEADS], ids=str)
 def test_is_the_equation(alpha, kv_heads, fused):
     t = tensors(0, kv_heads=kv_heads)
     mask = torch.ones(2, 1, 1, 5, dtype=torch.bool)
@@ -89,7 +92,7 @@ def test_is_the_equation(alpha, kv_heads, fused):
     seed=st.integers(0, 2**16),
     length=st.integers(1, 6),
     prefix=st.integers(1, 6),
-    alpha=st.none() | st.floats(0.01, 30),
+    alpha=st.none() | st.floats(0.01, 30) | st.just(OF_HEADS),
     masked=st.booleans(),
     additive=st.booleans(),
 )
@@ -151,7 +154,7 @@ def test_closed_gates_stay_finite_in_half_precision(dtype, fused):
     length=st.integers(1, 6),
     kv_heads=st.sampled_from([1, 2, 4]),
     prefix=st.integers(1, 6),
-    alpha=st.none() | st.floats(0.01, 30),
+    alpha=st.none() | st.floats(0.01, 30) | st.just(OF_HEADS),
     masked=st.booleans(),
     rates=st.tuples(st.sampled_from([0.0, 0.3]), st.sampled_from([0.0, 0.2])),
     block=st.sampled_from([1, 40, 150, 2**18]),
@@ -202,7 +205,7 @@ def test_nothing_of_the_scores_size_is_kept():
     assert max(sizes) < 4 * 4 * 64 * 64
 
 
-@pytest.mark.parametrize("alpha", [None, 8.0])
+@pytest.mark.parametrize("alpha", [None, 8.0, OF_HEADS], ids=str)
 @pytest.mark.parametrize("masked", [None, "boolean", "additive"])
 def test_kernel_attention_is_the_equation_with_its_gradients(alpha, masked):
     t = tensors(10)

@@ -107,6 +107,7 @@ def test_accelerate_accumulates_to_the_same_gradient(weight):
         assert float(norm) == pytest.approx(expected, rel=1e-4), (size, accumulated)
 
 
+@pytest.mark.filterwarnings("error:`TaskModel`")
 def test_a_trainer_evaluates_saves_and_resumes(tmp_path):
     data = [{name: tensor[: 9 + row] for name, tensor in each.items()} for row, each in enumerate(examples("token"))]
     tokenizer = load_tokenizer("pkg://spt/demo/encoder")

@@ -121,6 +121,18 @@ def test_shifted_positions_are_position_ids_from_p():
     assert not torch.allclose(shifted(**inputs).logits, plain(**inputs).logits)
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_position_ids_are_found_by_what_they_change(family, monkeypatch):
+    """Not by the names of arguments, which transformers changes and hides behind decorators."""
+    config = spt.PrefixConfig(prefix_length=5, alpha=None, shift_positions=True, **QUIET)
+    expected = task_model(family, config=config)
+    of_family, own = type(expected.encoder), type(expected.encoder).forward
+    monkeypatch.setattr(of_family, "forward", lambda self, *args, **inputs: own(self, *args, **inputs))
+    model = task_model(family, config=config)
+    model.load_state_dict(expected.state_dict())
+    assert torch.equal(model(**batch()).logits, expected(**batch()).logits)
+
+
 @pytest.mark.parametrize(("family", "positions"), [("bert", 64), ("roberta", 62)])
 def test_longest_input_is_what_the_position_table_leaves(family, positions):
     config = spt.PrefixConfig(prefix_length=5, alpha=None, shift_positions=True, **QUIET)

@@ -23,6 +23,10 @@ DEADLY = (
     "logger._target_='${dies.${method.name}}'",
 )
 
+IN_PROCESSES = pytest.mark.parametrize(
+    "launcher", [pytest.param("joblib", marks=pytest.mark.slow), pytest.param("submitit_local", marks=pytest.mark.soak)]
+)
+
 
 def sweep(folder, launcher, *overrides, **kwargs):
     pytest.importorskip(f"hydra_plugins.hydra_{launcher.partition('_')[0]}_launcher")
@@ -56,9 +60,7 @@ def test_processes_share_the_cores(launcher, settings, jobs, threads, monkeypatc
         assert os.environ.get("OMP_NUM_THREADS") == (chosen or threads)
 
 
-@pytest.mark.parametrize(
-    "launcher", [pytest.param("joblib", marks=pytest.mark.slow), pytest.param("submitit_local", marks=pytest.mark.soak)]
-)
+@IN_PROCESSES
 def test_a_failing_job_is_named_and_the_other_is_finished(launcher, tmp_path):
     done = sweep(tmp_path, launcher, "method.prefix_length=0,4")
     assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
@@ -70,8 +72,7 @@ def test_a_failing_job_is_named_and_the_other_is_finished(launcher, tmp_path):
     assert "method.prefix_length=4" in record["command"]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("launcher", LAUNCHERS)
+@IN_PROCESSES
 def test_every_job_writes_its_record_and_claims_one_gpu(launcher, tmp_path):
     (tmp_path / "sitecustomize.py").write_text("import torch\ntorch.cuda.device_count = lambda: 2\n")
     fake_gpus = {"PYTHONPATH": str(tmp_path), "CUDA_VISIBLE_DEVICES": "3,5", "TMPDIR": str(tmp_path)}
@@ -82,8 +83,7 @@ def test_every_job_writes_its_record_and_claims_one_gpu(launcher, tmp_path):
     assert claimed and claimed <= {"3", "5"}
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("launcher", LAUNCHERS)
+@IN_PROCESSES
 def test_a_job_that_dies_is_named(launcher, tmp_path):
     done = sweep(tmp_path, launcher, "method=linear_probe,spt", *DEADLY)
     assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
@@ -103,6 +103,7 @@ def test_the_launcher_is_not_in_the_fingerprint(launcher):
 
 
 @pytest.mark.slow
+@pytest.mark.soak
 def test_a_job_at_its_time_limit_is_queued_again_and_resumes(tmp_path):
     """Submitit has schedulers send SIGUSR2 shortly before the limit."""
     pytest.importorskip("hydra_plugins.hydra_submitit_launcher")

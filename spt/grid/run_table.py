@@ -1,0 +1,200 @@
+"""Finished runs in a table: a row for each, or means over the runs that differ in the seed (or what is named) alone."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+from pandas import DataFrame
+from rich import box
+from rich.table import Table
+
+from spt.console import console, percent, write_data
+from spt.errors import SptError, nearest
+from spt.grid.compose_configs import comparable, flat
+from spt.records.fingerprint import settings
+from spt.terminal_table import print_table
+
+PLACE = ["task", "model", "method"]  # in frames: the names of these groups
+NOTE = ""  # the heading of "collapsed", "diverged"
+MARKS = {"†": "collapsed", "‡": "diverged"}  # as in the report
+
+
+def show_runs(records: Sequence[dict[str, Any]], format: str = "table") -> None:
+    """Print a row for each run, ordered by task, model and method."""
+    frame = settings_frame(records)
+    varied = [name for name in varying(frame) if name != "seed"]
+    splits = _splits(records)
+    order = sorted(range(len(records)), key=lambda i: _numbers_first(frame.loc[i, [*PLACE, *varied, "seed"]]))
+    if format != "table":
+        rows = []
+        for i in order:
+            record = records[i]
+            rows.append(
+                dict(frame.loc[i, [*PLACE, *varied, "seed"]])
+                | {"metric": record["metric"]}
+                | {name: record["metrics"].get(name) for name in splits}
+                | {"best_epoch": record["best_epoch"], "parameters": record["trainable_parameters"]}
+                | {"seconds": record["wall_seconds"], "note": _note([record]), "run": record["fingerprint"]}
+            )
+        return _write(DataFrame(rows), format)
+    table = _table([*PLACE, "with", "seed", "metric", *map(_heading, splits), "parameters", "s", NOTE, "run"])
+    for i in order:
+        record, own = records[i], frame.loc[i]
+        alike = frame[(frame[PLACE] == own[PLACE]).all(axis=1)]
+        words = [f"{name.rpartition('.')[2]}={own[name] or 'none'}" for name in varied if alike[name].nunique() > 1]
+        scores = [percent(record["metrics"].get(name)) for name in splits]
+        if record["best_epoch"] is not None:
+            scores[0] += f" @{record['best_epoch']}"
+        table.add_row(
+            *(*own[PLACE], " ".join(words), own.seed, record["metric"], *scores),
+            *(f"{record['trainable_parameters']:,}", f"{record['wall_seconds']:.0f}", _note([record])),
+            record["fingerprint"],
+        )
+    print_table(table, ["s", "parameters", "metric", _heading("last_dev"), "run", "model"])
+
+
+def show_means(
+    records: Sequence[dict[str, Any]], by: Sequence[str] = (), over: Sequence[str] = ("seed",), format: str = "table"
+) -> None:
+    """Print mean ± sample standard deviation of the scores over runs, with a row for each combination of settings.
+
+    Args:
+        records: of finished runs.
+        by: settings, or groups of them, that tell the rows apart; without any: task, model, method and what varies.
+        over: settings, or groups of them, in which the runs of a row may differ.
+        format: table, csv, latex or json. Scores in csv and json are from 0 to 1, with the standard deviation beside.
+
+    Raises:
+        SptError: if runs of a row differ in a setting that is in neither of them, or a setting is unknown.
+    """
+    frame = settings_frame(records)
+    _check([*by, *over], records)
+    varied = [name for name in varying(frame) if not _is_of(name, over)]
+    keys = [name for key in by for name in _columns(key, frame, varied)] if by else [*PLACE, *varied]
+    keys = list(dict.fromkeys(keys))
+    groups = frame.groupby(keys) if keys else [((), frame)]
+    rows, shown, splits = [], [], _splits(records)
+    for values, group in sorted(groups, key=lambda item: _numbers_first(item[0])):
+        differing = [name for name in group if group[name].nunique() > 1 and not _is_of(name, over)]
+        if differing:
+            named = [name for name in differing if name in PLACE] or [name for name in varied if name in differing]
+            where = ", ".join(f"{key}={value}" for key, value in zip(keys, values, strict=True))
+            raise SptError(
+                f"the runs of {where} differ in {', '.join(named or differing)} too: add it to by=[...], or to "
+                "over=[...] to average over it"
+            )
+        own = [records[i] for i in group.index]
+        cells = dict(zip(keys, values, strict=True))
+        scores = DataFrame([{name: each["metrics"].get(name) for name in splits} for each in own], dtype=float)
+        mean, std, note = scores.mean(), scores.std(), _note(own)
+        metric = ", ".join(dict.fromkeys(each["metric"] for each in own))
+        rows.append(cells | {"metric": metric, "runs": len(own)})
+        marks = "".join(mark for mark, state in MARKS.items() if state in note)
+        shown.append([*values, metric, f"{len(own)}{marks}", *(_mean_and_std(mean[s], std[s]) for s in splits)])
+        for name in splits:
+            rows[-1] |= {name: mean[name], f"{name}_std": std[name]}
+        rows[-1]["note"] = note
+    headings = [*map(_heading, _short(keys)), "metric", "runs", *map(_heading, splits)]
+    if format in ("csv", "json"):
+        return _write(DataFrame(rows), format)
+    if format == "latex":
+        return _write(DataFrame(shown, columns=[each.replace("\n", " ") for each in headings]), format)
+    table = _table(headings)
+    for row in shown:
+        table.add_row(*row)
+    marked = "".join(row[len(keys) + 1] for row in shown)
+    constant = [name for name in ("task", "model") if name in keys and frame[name].nunique() == 1]
+    print_table(table, [_heading("last_dev"), *constant, "metric", _heading("best_dev")])
+    for mark, state in MARKS.items():
+        if mark in marked:
+            console.print(f"{mark} with runs that {state}")
+
+
+def settings_frame(records: Sequence[dict[str, Any]]) -> DataFrame:
+    """The settings of runs that can change a result, as text: a row for each run, columns by dotted names.
+
+    `PLACE` and `seed` are the first columns.
+    """
+    rows = []
+    for record in records:
+        several = {"processes": n} if (n := record["processes"]) > 1 else {}
+        names = {f"{group}.name" for group in PLACE}
+        every = flat(comparable(record["config"] | several))
+        own = {name: _text(value) for name, value in every.items() if name not in names}
+        rows.append({group: record[group] for group in PLACE} | own | {"seed": str(record["seed"])})
+    return DataFrame(rows, dtype=object).fillna("")
+
+
+def varying(frame: DataFrame) -> list[str]:
+    """The settings in which runs of the same task, model and method differ."""
+    counts = frame.groupby(PLACE).nunique()
+    return [str(name) for name in counts if (counts[name] > 1).any()]
+
+
+def _columns(key: str, frame: DataFrame, varied: Sequence[str]) -> list[str]:
+    return [key] * (key in frame) + [name for name in varied if _is_of(name, [key]) and name != key]
+
+
+def _is_of(name: str, keys: Sequence[str]) -> bool:
+    return any(name == key or name.startswith(f"{key}.") for key in keys)
+
+
+def _check(keys: Sequence[str], records: Sequence[dict[str, Any]]) -> None:
+    known = dict.fromkeys(name for record in records for name in flat(settings(record["config"])))
+    known |= dict.fromkeys(name.partition(".")[0] for name in known) | {"seed": None}
+    for key in keys:
+        if not any(_is_of(name, [str(key)]) for name in known):
+            raise SptError(f"by= and over= name settings or groups of runs, not {key!r}: {nearest(str(key), known)}")
+
+
+def _splits(records: Sequence[dict[str, Any]]) -> list[str]:
+    names = dict.fromkeys(name for record in records for name in record["metrics"])
+    ordered = dict.fromkeys(["best_dev", "last_dev", *(name for name in names if name != "test"), "test"])
+    return [name for name in ordered if any(each["metrics"].get(name) is not None for each in records)]
+
+
+def _note(records: Sequence[dict[str, Any]]) -> str:
+    states = ["collapsed" if each["collapsed"] else each["status"] for each in records]
+    counts = {state: states.count(state) for state in ("collapsed", "diverged") if state in states}
+    return ", ".join(state if len(records) == 1 else f"{n} {state}" for state, n in counts.items())
+
+
+def _text(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _numbers_first(values: Any) -> list[tuple[float, str]]:
+    return [(float(text) if text.replace(".", "", 1).isdigit() else float("inf"), text) for text in values]
+
+
+def _mean_and_std(mean: float, std: float) -> str:
+    if pd.isna(mean):
+        return "-"
+    return percent(mean) + ("" if pd.isna(std) else f" ± {percent(std)}")
+
+
+def _short(names: Sequence[str]) -> list[str]:
+    last = [name.rpartition(".")[2] for name in names]
+    return [short if last.count(short) == 1 else name for short, name in zip(last, names, strict=True)]
+
+
+def _heading(name: str) -> str:
+    return name.replace("_", "\n")
+
+
+def _table(headings: Sequence[str]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
+    for name in headings:
+        is_text = name in (*PLACE, "with", "metric", NOTE, "run")
+        table.add_column(name, no_wrap=name not in ("with", NOTE), justify="left" if is_text else "right")
+    return table
+
+
+def _write(frame: DataFrame, format: str) -> None:
+    match format:
+        case "csv":
+            write_data(frame.to_csv(index=False, lineterminator="\n"))
+        case "json":
+            write_data(frame.to_json(orient="records", indent=2, force_ascii=False) + "\n")
+        case _:
+            write_data(frame.to_latex(index=False, escape=True, float_format="%.4g"))

@@ -1,0 +1,44 @@
+"""The names of the trainer's settings are those of the libraries, and wrong ones are told without torch."""
+
+import torch
+from accelerate.utils import DynamoBackend
+from transformers.trainer_utils import SchedulerType
+
+from spt.training import trainer_schema
+from tests.conftest import run
+
+
+def test_names_and_limits_are_the_libraries():
+    schedules = {each.value for each in SchedulerType} - {SchedulerType.GREEDY.value}
+    assert {*trainer_schema.SCHEDULES} == schedules | {"exponential"}
+    backends = {each.lower() for each in DynamoBackend.list()} - {"no"}
+    assert {*trainer_schema.COMPILE_BACKENDS} == backends
+    assert torch.finfo(torch.float32).max == trainer_schema.FLOAT32_MAX
+
+
+WRONG = """
+import sys
+from omegaconf import OmegaConf
+from spt.errors import SptError
+from spt.train import _composed, check_early
+for overrides in map(str.split, sys.argv[1:]):
+    try:
+        check_early(_composed([*overrides, "model=demo"]))
+    except SptError as error:
+        print(error)
+print("torch" in sys.modules or "transformers" in sys.modules)
+"""
+
+
+def test_wrong_settings_and_missing_files_are_told_before_torch_is_imported():
+    done = run(
+        *("-c", WRONG, "+trainer.learning_rat=1", "trainer.learning_rate=fast", "task=custom"),
+        *("task=custom task.train=/no/file task.validation=x", "task=demo_ner task.data_dir=/no/folder"),
+    )
+    *told, is_imported = done.stdout.splitlines()
+    assert "trainer.learning_rat is not a setting" in told[0] and "did you mean 'learning_rate'" in told[0], done.stderr
+    assert "trainer.learning_rate must be of type float, not 'fast'" in told[1]
+    assert told[2] == "task=custom needs a file in task.train"
+    assert told[3] == "no file '/no/file': task.train names the file of the train split"
+    assert told[4].startswith("no data folder '/no/folder': set task.data_dir")
+    assert is_imported == "False"
