@@ -269,6 +269,8 @@ class Predictor:
             if self._lora is not None:
                 restore_lora(encoder, self._lora)
             self._swap()
+            if self.model.classifier.weight.device != encoder.device:  # another predictor was moved
+                self.model.to(encoder.device)
             encoder.__dict__["active_adapter"] = self
 
     def deactivate(self) -> None:
@@ -292,7 +294,7 @@ class Predictor:
         """Exchange the values of the parameters that the adapter replaces."""
         for name, values in self._swapped.items():
             parameter = self._encoder.get_parameter(name)
-            self._swapped[name], parameter.data = parameter.data, values
+            self._swapped[name], parameter.data = parameter.data, values.to(parameter.device)
 
 
 def _top(prediction: dict[str, Any], top_k: int | None) -> dict[str, Any]:

@@ -202,6 +202,14 @@ def test_a_copy_of_a_predictor_stands_on_its_own(adapters):
     assert copies["demo_pair.spt"].model.encoder is not predictors["demo_pair.spt"].model.encoder
 
 
+def test_adapters_follow_a_backbone_that_another_predictor_moves(adapters):
+    predictors = shared(adapters)
+    predictors["demo_pair.spt"].to("meta")
+    for name, predictor in predictors.items():
+        predictor.activate()
+        assert {parameter.device.type for parameter in predictor.model.parameters()} == {"meta"}, name
+
+
 def test_a_refused_adapter_leaves_the_others_as_they_were(adapters, tmp_path):
     predictors = shared(adapters)
     made_adapter(tmp_path / "tuned", "task=demo_pair", "model=demo", "method=fine_tuning")
