@@ -152,16 +152,17 @@ def _sha256(script: str) -> str:
 def _scores(cells: DataFrame, places: Mapping[tuple[str, str], int]) -> list[Score]:
     """The scores of the cells that the page opens, by table, task and model; of a cell without any, why."""
     scores: list[Score] = []
-    for _, group in cells.groupby(["table", "task", "model"], sort=False):
+    shown = cells[[place in places for place in zip(cells.profile, cells.cell, strict=True)]]
+    for _, group in shown.groupby(["table", "task", "model"], sort=False):
         compared = unselected(dict.fromkeys(group.quantity[group.n > 0]))
         axes = {quantity: _axis(own) for quantity, own in group[group.n > 0].groupby("quantity")}
         for line in each_row(group):
-            place = places.get((line.profile, line.cell))
-            if place is not None and line.n:
+            place = places[line.profile, line.cell]
+            if line.n:
                 text = mean_and_std(line.mean, line.std) + line.marks
                 strip = _strip(line, *axes[line.quantity])
                 scores.append(Score(line, place, text, strip, line.quantity == compared))
-            elif place is not None and line.quantity == DEV[0] and line.state != "not run":
+            elif line.quantity == DEV[0] and line.state != "not run":
                 scores.append(Score(line, place, line.state + line.marks, None, True))
     return scores
 

@@ -61,10 +61,10 @@ def paired_tests(cells: DataFrame, runs: DataFrame) -> DataFrame:
         cells: the `cells_frame` of one table.
         runs: its `runs_frame`.
     """
-    own = runs[(runs.role == "seed") & runs.run.notna()]
+    own = runs.loc[(runs.role == "seed") & runs.run.notna(), [*CELL, "seed", "run"]]
     by_seed = {(row.profile, row.cell, row.seed): row.run for row in each_row(own)}
     scores: dict[tuple[str, str], dict[str, dict[int, float]]] = {}
-    for row in each_row(cells[cells.n > 0]):
+    for row in each_row(cells.loc[cells.n > 0, [*CELL, "quantity", "scores"]]):
         scores.setdefault((row.profile, row.cell), {})[row.quantity] = row.scores
     rows, compared = [], []
     for first, second in _pairs(cells):

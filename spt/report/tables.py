@@ -66,7 +66,8 @@ def _has_numbers(cells: DataFrame) -> "pd.Series[bool]":
     tasks = {task for task in dict.fromkeys(cells.task) if points.get(task, 0) >= fewest}
     known = known[known.task.isin(tasks)]
     places = set(zip(known.row, known.value, strict=True))
-    is_known = [cell.task in tasks and (cell.row, cell.value) in places for cell in each_row(cells)]
+    every = zip(cells.task, cells.row, cells.value, strict=True)
+    is_known = [task in tasks and (row, value) in places for task, row, value in every]
     return pd.Series(is_known, cells.index, dtype=bool)
 
 
