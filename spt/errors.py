@@ -43,6 +43,12 @@ def is_count(value: Any) -> TypeGuard[int]:
     return is_whole(value) and value >= 1
 
 
+def check_count(name: str, value: Any) -> None:
+    """Raise an SptError unless the setting `name` is a whole number of at least 1."""
+    if not is_count(value):
+        raise SptError(f"{name} must be a whole number of at least 1, not {value!r}")
+
+
 def is_number(value: Any) -> TypeGuard[float]:
     """Whether a setting is a number; true and false are not."""
     return isinstance(value, int | float) and not isinstance(value, bool)

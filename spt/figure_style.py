@@ -85,13 +85,8 @@ _FURTHER = [
 ]
 
 
-def look(row: str) -> Look:
-    """The colour, marker and dashes of a row of the tables, the same everywhere; see `looks` for unknown names."""
-    return looks([row])[row]
-
-
 def looks(rows: Iterable[str]) -> dict[str, Look]:
-    """The look of each row. Those of unknown names differ, and depend on the set of names alone."""
+    """The look of each row, for shipped ones the same everywhere; those of others depend on the set of names alone."""
     names = list(dict.fromkeys(rows))
     found, taken = dict[str, Look](), set[int]()
     for name in sorted(name for name in names if name not in _FIXED):

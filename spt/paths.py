@@ -1,7 +1,7 @@
 """The files that come with this package, and paths in configs."""
 
 from importlib.resources import files
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from spt.errors import SptError
 
@@ -20,6 +20,12 @@ def local_path(text: str) -> Path:
         package, _, rest = text.removeprefix("pkg://").partition("/")
         return Path(str(files(package))) / rest
     return Path(text).expanduser()
+
+
+def without_folders(text: str) -> str:
+    """The last part of an absolute path, in the quotes that it has; other text as it is."""
+    bare = text.strip("'\"")
+    return text.replace(bare, PurePath(bare).name) if PurePath(bare).is_absolute() or bare.startswith("~") else text
 
 
 def split_file(split: str, name: str | None) -> Path:

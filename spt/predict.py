@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 
 from spt.command import command
 from spt.console import refuse_closed_output, write_data
-from spt.errors import SptError, is_count
+from spt.errors import SptError, check_count
 from spt.files import output_file, parsed, written
 from spt.hydra_targets import load_options
 from spt.paths import local_path
@@ -61,8 +61,7 @@ def check(config: DictConfig) -> None:
     if (config.text is None) == (config.input is None) or (config.text is None and config.text_pair is not None):
         raise SptError('give one of text="..." (with text_pair="...") and input=<file>')
     check_texts(config, "predict")
-    if not is_count(config.batch_size):
-        raise SptError(f"batch_size must be a whole number of at least 1, not {config.batch_size!r}")
+    check_count("batch_size", config.batch_size)
     if config.output is None:
         refuse_closed_output()
     if config.input == "-" and sys.stdin is None:

@@ -130,13 +130,10 @@ def data_fingerprint(task: dict[str, Any]) -> str:
 
 def show(plan: "Plan") -> None:
     """Print the plan as a table."""
-    from rich import box
-    from rich.table import Table
-
     from spt.console import console
-    from spt.terminal_table import print_table
+    from spt.terminal_table import plain_table, print_table
 
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
+    table = plain_table()
     for column in ("table", "model", "tasks", "done", "stale", "to\nrun", "examples\nto see"):
         is_text = column in ("table", "model", "tasks")
         table.add_column(column, no_wrap=column != "tasks", justify="left" if is_text else "right")

@@ -3,12 +3,18 @@
 import os
 from collections.abc import Sequence
 
+from rich import box
 from rich.cells import cell_len
 from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 
 WIDE = 10_000
+
+
+def plain_table() -> Table:
+    """A table without columns, with a rule under its headers and no other lines."""
+    return Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
 
 
 def print_table(table: Table, optional: Sequence[str] = ()) -> None:

@@ -115,10 +115,8 @@ def check_early(config: DictConfig) -> None:
 
     content: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     checked_settings(content["trainer"])
-    task, names = (
-        content["task"],
-        [content["output_dir"], *(content[group]["name"] for group in ("task", "model", "method"))],
-    )
+    task = content["task"]
+    names = [content["output_dir"], *(content[group]["name"] for group in ("task", "model", "method"))]
     if not all(isinstance(name, str) for name in names) or (folder_of(content) / RECORD).exists():
         return
     if str(task.get("_target_")).endswith(".custom_task"):

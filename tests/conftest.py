@@ -24,6 +24,8 @@ hypothesis.settings.load_profile("spt")
 REPO = Path(__file__).resolve().parent.parent
 SHARED = REPO.parent / "shared"
 
+os.environ.pop("COLUMNS", None)  # pytest-xdist sets it; commands would print tables for that width
+
 
 def pytest_collection_finish() -> None:
     gc.freeze()  # garbage collections then skip all imported objects

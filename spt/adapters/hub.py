@@ -14,7 +14,7 @@ from spt.adapters.model_card import CARD, card_of
 from spt.errors import SptError
 from spt.hub_errors import hub_error
 from spt.modeling.pretrained_encoder import is_local
-from spt.paths import local_path
+from spt.paths import local_path, without_folders
 from spt.records.schema import ADAPTER
 
 log = logging.getLogger(__name__)
@@ -89,14 +89,10 @@ def _without_paths(adapter: Adapter) -> Adapter:
     run.training = adapter.training.model_copy()
     overrides = [override.partition("=") for override in shlex.split(run.training.command)]
     run.training.command = shlex.join(
-        key + equals + _name(value) if equals else _name(key) for key, equals, value in overrides if key != "output_dir"
+        key + equals + without_folders(value) if equals else without_folders(key)
+        for key, equals, value in overrides
+        if key != "output_dir"
     )
     description.about = run.model_dump()
     description.base_model.name_or_path = run.model["name_or_path"]
     return replace(adapter, description=description)
-
-
-def _name(text: str) -> str:
-    """The last part of an absolute path; other text as it is."""
-    path = Path(text.strip("'\"")).expanduser()
-    return path.name if path.is_absolute() else text

@@ -33,9 +33,7 @@ def card_of(adapter: Adapter, source: str) -> ModelCard:
         library_name="spt",
         tags=["selective-prefix-tuning", "prefix-tuning", "adapter", run.method["name"]],
         base_model=run.model["name_or_path"] if on_hub else None,
-        base_model_relation=("finetune" if adapter.replaces_backbone and not run.needs_method else "adapter")
-        if on_hub
-        else None,
+        base_model_relation=("finetune" if replaces_backbone else "adapter") if on_hub else None,
         datasets=[hub["path"]] if hub else None,
         pipeline_tag=pipeline,
         model_name=title,

@@ -1,6 +1,5 @@
 """A trained adapter, ready to predict: `spt.load("adapter").predict(["a text"])`."""
 
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
@@ -15,10 +14,11 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from spt import methods, tasks
+from spt.adapters.backbone_lock import Lock, lock_of
 from spt.adapters.format import DESCRIPTION, Adapter, damaged, load_adapter, read_adapter
 from spt.adapters.hub import fetch
 from spt.adapters.round_trip import Method, apply_method
-from spt.errors import SptError, is_count, nearest
+from spt.errors import SptError, check_count, nearest
 from spt.hydra_targets import MOVED
 from spt.modeling.attach_prefix import remove_prefixes, restore_prefixes
 from spt.modeling.lora import LoraAttachment, name_without_lora, remove_lora, restore_lora
@@ -40,22 +40,6 @@ AHEAD = 16  # batches that are read at a time where all inputs are there
 WORDS = Splitter(Regex(r"\w+(?:[-.'’&]\w+)*|[^\w\s]"), "isolated")  # words and punctuation marks
 
 Input = str | tuple[str, str] | list[str] | Row
-
-
-class Lock:
-    """A lock that its thread may take again. A copy of what it belongs to gets a new one."""
-
-    def __init__(self) -> None:
-        self._lock = threading.RLock()
-
-    def __enter__(self) -> None:
-        self._lock.acquire()
-
-    def __exit__(self, *error: object) -> None:
-        self._lock.release()
-
-    def __reduce__(self) -> tuple:
-        return Lock, ()
 
 
 class AdapterModel(TaskModel):
@@ -93,7 +77,8 @@ class Predictor:
         backbone_settings: dict[str, Any],
         method: Method | None = None,
     ):
-        if adapter.run.tokenizer not in (None, tokenizer_fingerprint(tokenizer)):
+        known = adapter.run.tokenizer  # None in earlier adapters
+        if known is not None and known != tokenizer_fingerprint(tokenizer):
             raise SptError(
                 f"{adapter.folder} was trained with another tokenizer than {backbone_settings['name_or_path']!r} has "
                 "now (vocabulary, special tokens, normalisation or settings): restore the tokenizer's files, or name "
@@ -165,10 +150,9 @@ class Predictor:
         """
         if isinstance(inputs, str):
             raise SptError("inputs is one text: give a list of inputs, as in predict([text])")
-        if not is_count(batch_size):
-            raise SptError(f"batch_size must be a whole number of at least 1, not {batch_size!r}")
-        if top_k is not None and not is_count(top_k):
-            raise SptError(f"top_k must be a whole number of at least 1, not {top_k!r}")
+        check_count("batch_size", batch_size)
+        if top_k is not None:
+            check_count("top_k", top_k)
         examples = self._all_examples(inputs)
         error: SptError | None = None
         while error is None:
@@ -306,11 +290,6 @@ def _top(prediction: dict[str, Any], top_k: int | None) -> dict[str, Any]:
     return prediction | {"probabilities": {name: probabilities[name] for name in ranked[:top_k]}}
 
 
-def lock_of(encoder: PreTrainedModel) -> Lock:
-    """The lock of a backbone: held while an adapter is put on it, and while a batch is computed with it."""
-    return encoder.__dict__.setdefault("adapter_lock", Lock())
-
-
 def words_of(text: str) -> list[tuple[str, tuple[int, int]]]:
     """The words and punctuation marks of a text, each with its start and end (exclusive)."""
     return [(word, span) for word, span in WORDS.pre_tokenize_str(text) if not word.isspace()]
@@ -367,13 +346,9 @@ def load(
     settings = backbone_settings(run.model)
     is_tagged = task.task_type == "token"
     if share is not None:
-        if method is not None:
-            raise SptError(
-                f"{adapter.folder}: its method changes the backbone, which cannot be shared: leave out share"
-            )
         if (base_model, revision, device) != (None, None, None):
             raise SptError("with share, base_model, revision and device are those of the other predictor")
-        encoder = _shared_backbone(adapter, settings, share)
+        encoder = _shared_backbone(adapter, settings, share, method)
         settings = share.backbone_settings | {"tokenizer": settings.get("tokenizer")}
         tokenizer = load_tokenizer(
             settings["name_or_path"], settings["revision"], settings["tokenizer"], split_into_words=is_tagged
@@ -442,10 +417,12 @@ def _call(function: Callable[..., Any], settings: dict[str, Any], name: str) -> 
         raise SptError(f"{name}: {' '.join(str(error).split())}") from error
 
 
-def _shared_backbone(adapter: Adapter, settings: dict[str, Any], share: Predictor) -> PreTrainedModel:
-    """The backbone of a predictor; SptError if the adapter was not trained on the same one or replaces it."""
-    for each in (adapter, share.adapter):
-        if each.run.needs_method:
+def _shared_backbone(
+    adapter: Adapter, settings: dict[str, Any], share: Predictor, method: Method | None
+) -> PreTrainedModel:
+    """The backbone of a predictor; SptError if the adapter was not trained on the same one, changes or replaces it."""
+    for each, is_changed in ((adapter, method is not None), (share.adapter, share.adapter.run.needs_method)):
+        if is_changed:
             raise SptError(f"{each.folder}: its method changes the backbone, which cannot be shared: leave out share")
         if each.replaces_backbone:
             raise SptError(f"{each.folder} replaces the whole backbone, which cannot be shared: load it without share")

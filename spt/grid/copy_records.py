@@ -3,12 +3,13 @@
 import json
 import shlex
 import shutil
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
 from spt.files import write_atomically, written
 from spt.grid.compose_configs import LOCATIONS
 from spt.grid.match_records import Finished
+from spt.paths import without_folders
 from spt.records.insight_summary import INSIGHT
 from spt.records.schema import FAILURE, HISTORY, OUTCOMES, RECORD
 
@@ -47,19 +48,13 @@ def without_local_paths(record: dict[str, Any]) -> dict[str, Any]:
     last part: where data, weights and runs are stored, in its config and its command."""
     config = dict(record["config"])
     for group, keys in LOCATIONS.items():
-        found = {key: _name(config[group][key]) for key in keys if isinstance(config[group].get(key), str)}
+        found = {key: without_folders(config[group][key]) for key in keys if isinstance(config[group].get(key), str)}
         config[group] = config[group] | found
     if "output_dir" in config:
-        config["output_dir"] = _name(str(config["output_dir"]))
+        config["output_dir"] = without_folders(str(config["output_dir"]))
     words = (word.partition("=") for word in shlex.split(record["command"]))
-    command = shlex.join(key + equals + _name(value) if equals else key for key, equals, value in words)
+    command = shlex.join(key + equals + without_folders(value) if equals else key for key, equals, value in words)
     return record | {"config": config, "command": command}
-
-
-def _name(text: str) -> str:
-    """An absolute path without its folders, in its quotes; other text as it is."""
-    bare = text.strip("'\"")
-    return text.replace(bare, PurePath(bare).name) if PurePath(bare).is_absolute() or bare.startswith("~") else text
 
 
 def withdraw(folder: Path) -> None:

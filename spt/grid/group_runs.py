@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -18,7 +17,8 @@ from spt.errors import SptError, is_number
 from spt.grid.cells import Cell
 from spt.grid.compose_configs import flat
 from spt.grid.match_records import Finished, Result, mark_usual_data
-from spt.records.fingerprint import settings
+from spt.grid.setting_names import numbers_first, short_names
+from spt.records.fingerprint import settings, with_processes
 from spt.records.schema import CONFIG, FAILURE, HISTORY, LOG, RECORD, Groups, read_record
 
 TABLE = "runs"  # of the cells that are no point of a sweep
@@ -60,8 +60,8 @@ class Run:
     @cached_property
     def settings(self) -> dict[str, Any]:
         """The settings that can change a result and are not null, by dotted names, without the seed."""
-        several = {"processes": n} if self.finished and (n := self.finished.record["processes"]) > 1 else {}
-        kept = flat(settings(self.config | several))
+        processes = self.finished.record["processes"] if self.finished else 1
+        kept = flat(settings(with_processes(self.config, processes)))
         return {name: value for name, value in kept.items() if name != "seed" and value is not None}
 
 
@@ -82,7 +82,7 @@ class Method:
         rows: dict[tuple[str, ...], list[Run]] = {}
         for run, own in zip(runs, texts, strict=True):
             rows.setdefault(tuple(own.get(name, "none") for name in self.varied), []).append(run)
-        self.rows = {key: rows[key] for key in sorted(rows, key=lambda key: list(map(_numbers_first, key)))}
+        self.rows = {key: rows[key] for key in sorted(rows, key=lambda key: list(map(numbers_first, key)))}
         is_swept = len(self.varied) == 1 and all(is_number(run.settings.get(self.varied[0])) for run in runs)
         self.swept = self.varied[0] if is_swept else None
 
@@ -108,8 +108,8 @@ def group_runs(folder: Path) -> Grouped:
         swept_with.setdefault((method.task, method.model), set()).add(method.swept)
     # What selects the epochs of a task, which its config may leave open.
     metrics = {run.place[0]: run.finished.record["metric"] for own in runs.values() for run in own if run.finished}
-    tables = _short([TABLE, *(method.swept for method in methods if method.swept is not None)])
-    labels = _short(name for method in methods for name in method.varied)
+    tables = short_names([TABLE, *(method.swept for method in methods if method.swept is not None)])
+    labels = short_names(name for method in methods for name in method.varied)
     by_table: dict[str, list[Result]] = {}
     for method in methods:
         is_alone = swept_with[method.task, method.model] == {method.swept}
@@ -161,20 +161,6 @@ def _text(value: Any) -> str:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def _numbers_first(text: str) -> tuple[float, str]:
-    try:
-        return float(text), text
-    except ValueError:
-        return float("inf"), text
-
-
-def _short(names: Iterable[str]) -> dict[str, str]:
-    """The last part of each dotted name, or the name itself where others have the same last part."""
-    distinct = dict.fromkeys(names)
-    counts = Counter(name.rpartition(".")[2] for name in distinct)
-    return {name: last if counts[last := name.rpartition(".")[2]] == 1 else name for name in distinct}
 
 
 def _read(folder: Path) -> Iterator[Run]:

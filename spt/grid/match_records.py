@@ -13,6 +13,7 @@ from spt.grid.cells import Cell, Job
 from spt.grid.compose_configs import Composer, differences, identity
 from spt.insight.result import Insight
 from spt.paths import CONF
+from spt.records.fingerprint import with_processes
 from spt.records.insight_summary import INSIGHT, InsightSummary
 from spt.records.schema import ADAPTER, FAILURE, HISTORY, OUTCOMES, RECORD, read_record
 
@@ -29,8 +30,7 @@ class Finished:
     @cached_property
     def identity(self) -> str:
         """A hash of what was run, wherever its data and weights were stored."""
-        several = {"processes": n} if (n := self.record["processes"]) > 1 else {}
-        return identity(self.record["config"] | several)
+        return identity(with_processes(self.record["config"], self.record["processes"]))
 
     @cached_property
     def history(self) -> list[dict[str, Any]]:

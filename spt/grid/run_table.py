@@ -5,14 +5,14 @@ from typing import Any
 
 import pandas as pd
 from pandas import DataFrame
-from rich import box
 from rich.table import Table
 
 from spt.console import console, percent, write_data
 from spt.errors import SptError, nearest
 from spt.grid.compose_configs import comparable, flat
-from spt.records.fingerprint import settings
-from spt.terminal_table import print_table
+from spt.grid.setting_names import numbers_first, short_names
+from spt.records.fingerprint import settings, with_processes
+from spt.terminal_table import plain_table, print_table
 
 PLACE = ["task", "model", "method"]  # in frames: the names of these groups
 NOTE = ""  # the heading of "collapsed", "diverged"
@@ -24,7 +24,7 @@ def show_runs(records: Sequence[dict[str, Any]], format: str = "table") -> None:
     frame = settings_frame(records)
     varied = [name for name in varying(frame) if name != "seed"]
     splits = _splits(records)
-    order = sorted(range(len(records)), key=lambda i: _numbers_first(frame.loc[i, [*PLACE, *varied, "seed"]]))
+    order = sorted(range(len(records)), key=lambda i: list(map(numbers_first, frame.loc[i, [*PLACE, *varied, "seed"]])))
     if format != "table":
         rows = []
         for i in order:
@@ -74,7 +74,7 @@ def show_means(
     keys = list(dict.fromkeys(keys))
     groups = frame.groupby(keys) if keys else [((), frame)]
     rows, shown, splits = [], [], _splits(records)
-    for values, group in sorted(groups, key=lambda item: _numbers_first(item[0])):
+    for values, group in sorted(groups, key=lambda item: list(map(numbers_first, item[0]))):
         differing = [name for name in group if group[name].nunique() > 1 and not _is_of(name, over)]
         if differing:
             named = [name for name in differing if name in PLACE] or [name for name in varied if name in differing]
@@ -94,7 +94,7 @@ def show_means(
         for name in splits:
             rows[-1] |= {name: mean[name], f"{name}_std": std[name]}
         rows[-1]["note"] = note
-    headings = [*map(_heading, _short(keys)), "metric", "runs", *map(_heading, splits)]
+    headings = [*map(_heading, short_names(keys).values()), "metric", "runs", *map(_heading, splits)]
     if format in ("csv", "json"):
         return _write(DataFrame(rows), format)
     if format == "latex":
@@ -117,9 +117,8 @@ def settings_frame(records: Sequence[dict[str, Any]]) -> DataFrame:
     """
     rows = []
     for record in records:
-        several = {"processes": n} if (n := record["processes"]) > 1 else {}
         names = {f"{group}.name" for group in PLACE}
-        every = flat(comparable(record["config"] | several))
+        every = flat(comparable(with_processes(record["config"], record["processes"])))
         own = {name: _text(value) for name, value in every.items() if name not in names}
         rows.append({group: record[group] for group in PLACE} | own | {"seed": str(record["seed"])})
     return DataFrame(rows, dtype=object).fillna("")
@@ -163,19 +162,10 @@ def _text(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _numbers_first(values: Any) -> list[tuple[float, str]]:
-    return [(float(text) if text.replace(".", "", 1).isdigit() else float("inf"), text) for text in values]
-
-
 def _mean_and_std(mean: float, std: float) -> str:
     if pd.isna(mean):
         return "-"
     return percent(mean) + ("" if pd.isna(std) else f" ± {percent(std)}")
-
-
-def _short(names: Sequence[str]) -> list[str]:
-    last = [name.rpartition(".")[2] for name in names]
-    return [short if last.count(short) == 1 else name for short, name in zip(last, names, strict=True)]
 
 
 def _heading(name: str) -> str:
@@ -183,7 +173,7 @@ def _heading(name: str) -> str:
 
 
 def _table(headings: Sequence[str]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
+    table = plain_table()
     for name in headings:
         is_text = name in (*PLACE, "with", "metric", NOTE, "run")
         table.add_column(name, no_wrap=name not in ("with", NOTE), justify="left" if is_text else "right")

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from spt.adapters.predictor import AdapterModel, Predictor
 from spt.console import advancing
-from spt.errors import SptError, is_count, is_whole
+from spt.errors import SptError, check_count, is_whole
 from spt.insight.attention_measures import attention_measures, bootstrap_draws, with_permutations
 from spt.insight.attention_sums import AttentionSums
 from spt.insight.interventions import changes, scored_interventions
@@ -58,8 +58,8 @@ def inspect(
     """
     if not is_whole(seed) or seed < 0:
         raise SptError(f"seed must be a whole number of at least 0, not {seed!r}")
-    if batch_size is not None and not is_count(batch_size):
-        raise SptError(f"batch_size must be a whole number of at least 1, not {batch_size!r}")
+    if batch_size is not None:
+        check_count("batch_size", batch_size)
     if not isinstance(source, Predictor | TaskModel):
         raise SptError(f"give a Predictor (spt.load) or a TaskModel, not {type(source).__name__}")
     inputs: list[Any] = list(examples)

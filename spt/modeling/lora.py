@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from torch import nn
 from transformers import PreTrainedModel
 
-from spt.errors import SptError, is_count, is_number
+from spt.errors import SptError, check_count, is_number
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,7 @@ class LoraConfig:
     target_modules: list[str]
 
     def __post_init__(self) -> None:
-        if not is_count(self.r):
-            raise SptError(f"r must be a whole number of at least 1, not {self.r!r}")
+        check_count("r", self.r)
         if not is_number(self.lora_alpha) or not 0 < self.lora_alpha < math.inf:
             raise SptError(f"lora_alpha must be a finite number above 0, not {self.lora_alpha!r}")
         if not is_number(self.lora_dropout) or not 0 <= self.lora_dropout < 1:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 
-from spt.errors import SptError, is_count, is_number
+from spt.errors import SptError, check_count, is_count, is_number
 
 INITIALIZER_RANGE = 0.02
 
@@ -47,8 +47,7 @@ class PrefixConfig:
     shifted_by: int | None = None
 
     def __post_init__(self) -> None:
-        if not is_count(self.prefix_length):
-            raise SptError(f"prefix_length must be a whole number of at least 1, not {self.prefix_length!r}")
+        check_count("prefix_length", self.prefix_length)
         if self.projection is not None and not is_count(self.projection):
             raise SptError(f"projection must be a whole number of at least 1, or null, not {self.projection!r}")
         if self.alpha is not None and not _are_temperatures(self.alpha):

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.modeling_utils import ModuleUtilsMixin
 
-from spt.errors import SptError, is_count, nearest
+from spt.errors import SptError, check_count, nearest
 from spt.modeling.prefix_parameters import encoder_of
 
 TaskType = Literal["sentence", "regression", "choice", "token"]
@@ -73,8 +73,7 @@ class TaskModel(ModuleUtilsMixin, nn.Module):
         ):
             if value not in get_args(known):
                 raise SptError(f"unknown {name} {value!r}: {nearest(value, get_args(known))}")
-        if not is_count(num_labels):
-            raise SptError(f"num_labels must be a whole number of at least 1, not {num_labels!r}")
+        check_count("num_labels", num_labels)
         if task_type == "regression" and num_labels != 1:
             raise SptError(f"a regression has one number: num_labels must be 1, not {num_labels}")
         if encoder_of(encoder) is not encoder:

@@ -16,6 +16,11 @@ def settings(config: dict[str, Any]) -> dict[str, Any]:
     return without_targets(kept | {"model": model})
 
 
+def with_processes(config: dict[str, Any], processes: int) -> dict[str, Any]:
+    """A config with the number of processes if there are several, whose batches are one batch: it changes a result."""
+    return config | ({"processes": processes} if processes > 1 else {})
+
+
 def without_targets(value: Any) -> Any:
     """A config without its `_target_` entries: a class may move, and what it computes stays the same."""
     if isinstance(value, dict):

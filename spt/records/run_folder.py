@@ -31,7 +31,7 @@ from spt.distributed import main_only
 from spt.errors import SptError, is_whole
 from spt.files import remove_leftovers, replacing, write_atomically, written
 from spt.hydra_overrides import escaped, own_config_dir, plain
-from spt.records.fingerprint import fingerprint, folder_of
+from spt.records.fingerprint import fingerprint, folder_of, with_processes
 from spt.records.folder_lock import LOCK, locked
 from spt.records.provenance import hardware, origin, versions
 from spt.records.schema import ADAPTER, CHECKPOINT, CONFIG, FAILURE, HISTORY, LOG, OUTCOMES, RECORD, SCHEMA
@@ -59,9 +59,9 @@ class RunFolder:
         self.overrides = overrides
         self.config: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
         _check(self.config)
-        several = {"processes": n} if (n := distributed.count()) > 1 else {}  # the batches of all are one batch
-        self.fingerprint = fingerprint(self.config | several)
-        self.folder = folder_of(self.config | several)
+        config_of_all = with_processes(self.config, distributed.count())
+        self.fingerprint = fingerprint(config_of_all)
+        self.folder = folder_of(config_of_all)
 
     @property
     def command(self) -> str:

@@ -3,13 +3,12 @@ r"""Tables as LaTeX with booktabs, for `\input`: they fit into a column or a pag
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from itertools import groupby
 
 from spt.report.display_names import Names
 from spt.report.number_format import NONE, NOT_APPLICABLE
 from spt.report.print_tables import PrintTable, Row, Score
 from spt.report.runs_frame import SIGNS
-from spt.report.table_model import Column, Section, Table
+from spt.report.table_model import Column, Section, Table, groups
 
 ESCAPES = {
     "\\": r"\textbackslash{}",
@@ -114,9 +113,9 @@ def _score(score: Score) -> str:
 def _further(name: str, title: str, table: Table, names: Names, marks: bool) -> str:
     """A table of a page as a float; columns that say the same in each row are in the caption."""
     unmarked = str.maketrans("", "", "" if marks else "".join(SIGNS.values()))
-    groups = {"model": ("model",), "task": ("task",)}
+    kinds = {"model": ("model",), "task": ("task",)}
     rows = [
-        [names.in_text(text.translate(unmarked), *groups.get(column.label, ("row", "setting"))) for column, text in
+        [names.in_text(text.translate(unmarked), *kinds.get(column.label, ("row", "setting"))) for column, text in
          zip(table.columns, row, strict=True)]
         for row in table.rows
     ]  # fmt: skip
@@ -184,12 +183,12 @@ def _float(caption: str, label: str, alignment: str, lengths: Sequence[int], bod
 
 def _heads(columns: Sequence[Column]) -> list[str]:
     """The labels of the columns, and above them the names of their groups, with a rule under each."""
-    groups = [(name, len(list(own))) for name, own in groupby(columns, key=lambda column: column.group)]
+    above = groups(columns)
     labels = _line(escape(column.label) for column in columns)
-    if not any(name for name, _ in groups):
+    if not any(name for name, _ in above):
         return [labels]
-    lines, start = [_line(rf"\multicolumn{{{width}}}{{c}}{{{escape(name)}}}" for name, width in groups)], 1
-    for name, width in groups:
+    lines, start = [_line(rf"\multicolumn{{{width}}}{{c}}{{{escape(name)}}}" for name, width in above)], 1
+    for name, width in above:
         if width > 1 and name:
             lines.append(rf"\cmidrule(lr){{{start}-{start + width - 1}}}")
         start += width

@@ -6,7 +6,6 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +20,7 @@ from spt.report.prefix_tables import HEADING as LEARNED
 from spt.report.render_templates import ENVIRONMENT, notes
 from spt.report.runs_frame import DEV, each_row
 from spt.report.seed_means import unselected
-from spt.report.table_model import Section, Table, columns
+from spt.report.table_model import Section, Table, columns, groups
 from spt.report.tables import FURTHER
 from spt.report.verdicts import Verdict
 
@@ -214,11 +213,6 @@ def _published(cells: DataFrame) -> Table:
     }
     heads = columns("model", "task", "row", "of", "published, %", "source and conditions")
     return Table("Published numbers without a run beside them", heads, [list(row) for row in sorted(rows)])
-
-
-def groups(table: Table) -> list[tuple[str, int]]:
-    """The groups of columns, each with its number of columns."""
-    return [(name, len(list(own))) for name, own in groupby(table.columns, key=lambda column: column.group)]
 
 
 def numeric(table: Table) -> list[bool]:

@@ -13,7 +13,7 @@ from pandas import DataFrame
 
 from spt.figure_style import Look, looks
 from spt.report.figures import MOST_ROWS
-from spt.report.number_format import METRICS, QUANTITIES
+from spt.report.number_format import BASELINES, METRICS, QUANTITIES
 from spt.report.page_data import Json, places_of
 from spt.report.prefix_frame import over_seeds
 from spt.report.prefix_tables import MATRICES
@@ -80,12 +80,12 @@ def _sweep(cells: DataFrame, looks_of: Mapping[str, Look]) -> Json:
         _series(row, looks_of[row], **_points(own, [values.index(float(value)) for value in own.value], own["mean"]))
         for row, own in cells.groupby("row", sort=False)
     ]
-    known = {name: cells[name].dropna() for name in ("majority", "random")}
+    known = {label: cells[name].dropna() for name, label in BASELINES.items()}
     return {
         "x": {"label": cells.setting.iloc[0], "ticks": [f"{value:g}" for value in values]},
         "y": _score_axis(cells),
         "series": series,
-        "lines": [{"label": f"{name} class", "y": _round(own.iloc[0])} for name, own in known.items() if len(own)],
+        "lines": [{"label": label, "y": _round(own.iloc[0])} for label, own in known.items() if len(own)],
     }
 
 

@@ -26,6 +26,8 @@ COLUMNS = (
 
 MOST_COMPARISONS = 100  # of a table that is tested over examples: each takes some 30 ms
 
+LEVEL = 0.05  # a difference is significant if its p is smaller
+
 POWER = 0.8  # of the tests at a difference that is called detectable
 
 

@@ -10,11 +10,9 @@ from pandas import DataFrame
 from spt.errors import SptError, nearest
 from spt.report.display_names import Names
 from spt.report.number_format import BASELINES, METRICS, SPLITS, listed, number
-from spt.report.paired_tests import seed_test
+from spt.report.paired_tests import LEVEL, seed_test
 from spt.report.runs_frame import SIGNS, each_row
 from spt.report.seed_means import unselected
-
-ALPHA = 0.05  # a row ties with the best if their paired t-test over seeds has a p above it
 
 MARKED = {
     "collapsed": "a run predicts one class for all of dev",
@@ -216,4 +214,4 @@ def _ours(cell: Any, best: Any, usual: int, marks: bool) -> Score:
 
 def _ties(scores: Mapping[int, float], best: Mapping[int, float]) -> bool:
     test = seed_test(best, scores)
-    return test.identical or (test.p is not None and test.p > ALPHA)
+    return test.identical or (test.p is not None and test.p > LEVEL)

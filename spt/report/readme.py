@@ -14,7 +14,7 @@ from spt.report.published_numbers import COMPARES_WITH, CURVES, NUMBERS, headlin
 from spt.report.render_templates import render
 from spt.report.runs_frame import CELL
 from spt.report.table_model import Table, columns
-from spt.report.verdicts import verdicts
+from spt.report.verdicts import Verdict
 
 DEFAULT_PROFILES = ["cpu", "paper"]  # of conf/report.yaml
 
@@ -28,7 +28,7 @@ def readme(
     profiles: Sequence[str],
     cells: DataFrame,
     runs: DataFrame,
-    tests: Mapping[str, DataFrame],
+    answers: Sequence[Verdict],
     figures: Mapping[str, str],
     learned: Mapping[str, Sequence[Table]],
 ) -> str:
@@ -38,7 +38,7 @@ def readme(
         titles: the titles of the tables, by name.
         profiles: the profiles of the cells.
         cells, runs: the `cells_frame` and `runs_frame` of all tables.
-        tests: the `paired_tests` of each table.
+        answers: the `verdicts` of all tables.
         figures: the captions of the figures, by the names of their files.
         learned: the `prefix_tables` of each table that has any.
     """
@@ -52,7 +52,7 @@ def readme(
         "README.md.j2",
         compared_with_published=bool((published.is_published & (published.runs > 0)).any()),
         tables=_tables(titles, published),
-        answers=_answers(tests.values()),
+        answers=[{"verdict": each, "table": each.table and markdown_table(each.table)} for each in answers],
         figures=_alternatives(name for name in figures if not name.endswith(f"{SUFFIX}.svg")),
         captions=figures,
         learned=_learned(titles, learned, figures),
@@ -103,11 +103,6 @@ def _tables(titles: Mapping[str, str], cells: DataFrame) -> str:
         files = ", ".join(f"[{kind}](tables/{name}.{kind})" for kind in ("md", "tex", "csv"))
         rows.append([title, files, states, str(own.is_published.sum())])
     return _table(("table", "files", "cells", "cells with a published number"), rows)
-
-
-def _answers(tests: Iterable[DataFrame]) -> list[dict[str, Any]]:
-    """The verdicts, with their tables as Markdown."""
-    return [{"verdict": each, "table": each.table and markdown_table(each.table)} for each in verdicts(tests)]
 
 
 def _runs_by_table(titles: Mapping[str, str], cells: DataFrame, finished: DataFrame) -> str:

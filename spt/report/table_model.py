@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,11 @@ class Section:
     tables: list[Table] = field(default_factory=list)
     is_collapsed: bool = False
     has_scores: bool = False
+
+
+def groups(columns: Sequence[Column]) -> list[tuple[str, int]]:
+    """The groups of columns that are beside each other, each with its number of columns."""
+    return [(name, len(list(own))) for name, own in groupby(columns, key=lambda column: column.group)]
 
 
 def columns(*labels: str, group: str = "") -> list[Column]:

@@ -8,12 +8,10 @@ import pandas as pd
 from pandas import DataFrame, Series
 
 from spt.report.number_format import listed, number
-from spt.report.paired_tests import corrected
+from spt.report.paired_tests import LEVEL, corrected
 from spt.report.render_templates import notes
 from spt.report.table_model import Table
 from spt.report.tables import paired_tests_table
-
-LEVEL = 0.05  # a difference is shown if both tests have a smaller p after the correction
 
 DATA = "task.train_examples"
 

@@ -11,8 +11,6 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 from pandas import DataFrame
-from rich import box
-from rich.table import Table as TerminalTable
 
 from spt.console import console
 from spt.errors import SptError
@@ -43,7 +41,7 @@ from spt.report.seed_means import cells_frame, unselected
 from spt.report.table_model import Section, Table
 from spt.report.tables import sections
 from spt.report.verdicts import verdicts
-from spt.terminal_table import print_table
+from spt.terminal_table import plain_table, print_table
 
 TABLES, FIGURES, README = "tables", "figures", "README.md"
 
@@ -197,12 +195,13 @@ def write_report(config: DictConfig, every: DataFrame, runs: DataFrame, folder: 
     """
     titles = {str(name): str(table.title) for name, table in config.tables.items() if (every.table == name).any()}
     parts, profiles = _parts(config, titles, every, runs), list(config.profiles)
-    text = readme(titles, profiles, every, runs, parts.tests, parts.captions, parts.learned)
+    answers = verdicts(parts.tests.values())
+    text = readme(titles, profiles, every, runs, answers, parts.captions, parts.learned)
     html = page(
         Heading("Selective Prefix Tuning: results", command(titles, profiles)),
         *(titles, every, runs, parts.prefixes, parts.sections),
         not_run(every.drop_duplicates(CELL), runs),
-        verdicts(parts.tests.values()),
+        answers,
     )
     return _write_all(folder, {PAGE: html, README: text}, parts)
 
@@ -263,7 +262,7 @@ def _write(folder: Path, files: dict[str, bytes]) -> None:
 
 def show(every: DataFrame) -> None:
     """Print the main numbers of all cells that have any, and the number of cells in each state."""
-    table = TerminalTable(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
+    table = plain_table()
     for name in ("cell", "of", "ours", "seeds", "published"):
         table.add_column(name, no_wrap=True)
     for _, lines in groupby(each_row(every[every.n > 0]), lambda line: (line.profile, line.cell)):

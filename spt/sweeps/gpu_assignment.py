@@ -14,7 +14,7 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from spt.errors import SptError, is_count
+from spt.errors import SptError, check_count
 
 log = logging.getLogger(__name__)
 
@@ -38,8 +38,7 @@ def check_runs_per_gpu(config: DictConfig) -> None:
     Raises:
         SptError: in this case, or if `runs_per_gpu` is not a whole number of at least 1.
     """
-    if not is_count(config.runs_per_gpu):
-        raise SptError(f"runs_per_gpu must be a whole number of at least 1, not {config.runs_per_gpu!r}")
+    check_count("runs_per_gpu", config.runs_per_gpu)
     if not config.hydra.launcher._target_.endswith(".JoblibLauncher") or not (gpus := len(visible())):
         return
     jobs = config.hydra.launcher.n_jobs if config.hydra.launcher.n_jobs > 0 else os.cpu_count() or 1

@@ -14,7 +14,7 @@ from joblib import cpu_count, effective_n_jobs
 from omegaconf import DictConfig
 from submitit.core.utils import FailedJobError, UncompletedJobError
 
-from spt.errors import SptError, is_count
+from spt.errors import SptError, check_count
 from spt.sweeps.gpu_assignment import check_runs_per_gpu, show_gpus_to_jobs
 
 
@@ -91,9 +91,8 @@ def check(config: DictConfig) -> None:
     """
     sweeper, launcher = config.hydra.sweeper, config.hydra.launcher
     for name in ("max_batch_size", "n_trials", "n_jobs"):
-        count = sweeper.get(name)
-        if count is not None and not is_count(count):
-            raise SptError(f"hydra.sweeper.{name} must be a whole number of at least 1, not {count!r}")
+        if (count := sweeper.get(name)) is not None:
+            check_count(f"hydra.sweeper.{name}", count)
     if launcher.get("n_jobs") == 0:
         raise SptError("hydra.launcher.n_jobs must be at least 1, or -1 for all cores, not 0")
     if launcher._target_.endswith(".SlurmLauncher") and shutil.which("srun") is None:

@@ -27,7 +27,7 @@ from spt.modeling.task_model import TaskType
 from spt.paths import local_path
 from spt.tasks.class_names import class_index, is_missing, label_name, warn_of_names
 from spt.tasks.encoded_split import Example, Split, Tokenize, compact
-from spt.tasks.file_readers import find_file, read_rows
+from spt.tasks.file_readers import OF_OBJECTS, find_file, read_rows
 from spt.tasks.hub_datasets import hub_commit, read_hub
 from spt.tasks.metrics import CLASS_METRICS, Metric, Scores
 from spt.tasks.row_fields import RowFields
@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 
 REQUIRED = ("train", "validation")
 
-QUOTED = (".csv", ".json", ".jsonl", ".parquet")  # files in which quotes around a text are not part of it
+QUOTED = (".csv", *OF_OBJECTS)  # files in which quotes around a text are not part of it
 
 HELD_OUT = "held_out"
 

@@ -16,7 +16,7 @@ from spt.modeling.task_model import IGNORED, TaskModel
 from spt.tasks.base import Split, Task
 from spt.tasks.metrics import Scores
 from spt.training.batches import collator, loader, shares
-from spt.training.settings import precision
+from spt.training.settings import autocast
 from spt.training.trainer_schema import TrainerSettings
 
 
@@ -84,7 +84,7 @@ def evaluate_split(
 
 def _logits(model: TaskModel, batch: dict[str, Tensor], settings: TrainerSettings, device: torch.device) -> np.ndarray:
     inputs = {name: tensor.to(device) for name, tensor in batch.items() if name != "labels"}
-    with torch.autocast(device.type, precision(settings), enabled=precision(settings) is not None):
+    with autocast(settings, device):
         logits = model(**inputs).logits
     return logits.to(torch.promote_types(logits.dtype, torch.float32)).cpu().numpy()
 

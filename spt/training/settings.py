@@ -10,6 +10,12 @@ from spt.errors import SptError
 from spt.training.trainer_schema import TrainerSettings, checked_settings
 
 
+def autocast(settings: TrainerSettings, device: torch.device) -> torch.autocast:
+    """Mixed precision on a device, as the settings have it."""
+    dtype = precision(settings)
+    return torch.autocast(device.type, dtype, enabled=dtype is not None)
+
+
 def precision(settings: TrainerSettings) -> torch.dtype | None:
     """The data type of mixed precision; None where the model computes in the type of its weights."""
     return torch.bfloat16 if settings.bf16 else torch.float16 if settings.fp16 else None

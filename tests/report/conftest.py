@@ -1,10 +1,13 @@
 """A real run of the demo, whose record other records are made of."""
 
+import sys
+
 import pytest
 from hydra import compose, initialize_config_dir
 
 from spt.grid.cells import cells
 from spt.paths import CONF
+from spt.report.__main__ import main
 from tests.conftest import run
 
 SMOKE = "superglue/demo_pair/demo/fine_tuning"
@@ -20,3 +23,19 @@ def demo(tmp_path_factory):
     assert done.returncode == 0, done.stderr
     (path,) = folder.glob("*/record.json")
     return path.parent
+
+
+@pytest.fixture
+def command(monkeypatch, capsys):
+    """`python -m spt.report` in this process: returns (exit code, standard output)."""
+
+    def call(*overrides: str) -> tuple[str | int | None, str]:
+        monkeypatch.setattr(sys, "argv", ["spt.report", *overrides])
+        code = None
+        try:
+            main()
+        except SystemExit as exit:
+            code = exit.code
+        return code, capsys.readouterr().out
+
+    return call

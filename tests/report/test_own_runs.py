@@ -4,31 +4,13 @@ import csv
 import json
 import re
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
 
-from spt.report.__main__ import main
 from spt.sweeps import multirun
 from tests.report.test_page import RECORD, Page
-
-
-@pytest.fixture
-def report(monkeypatch, capsys):
-    """The command in this process: returns (error or None, standard output)."""
-
-    def call(*overrides: str) -> tuple[str | None, str]:
-        monkeypatch.setattr(sys, "argv", ["spt.report", *overrides])
-        code = None
-        try:
-            main()
-        except SystemExit as exit:
-            code = exit.code
-        return code, capsys.readouterr().out
-
-    return call
 
 
 class Folder:
@@ -77,11 +59,11 @@ def lines(path: Path) -> dict[tuple[str, str], dict[str, str]]:
         return {(line["row"], line["value"]): line for line in csv.DictReader(file) if line["quantity"] == "best_dev"}
 
 
-def test_a_swept_number_is_an_axis_and_seeds_are_averaged(runs, report):
+def test_a_swept_number_is_an_axis_and_seeds_are_averaged(runs, command):
     for length in (20, 5, 100):
         for seed in (11, 12):
             runs.run("spt", seed, length / 200 + seed / 1000, method__prefix_length=length)
-    code, out = report(f"runs={runs.folder}")
+    code, out = command(f"runs={runs.folder}")
     assert code is None and "3 cells: 3 done" in out and f"{runs.folder}/report/index.html shows them all" in out
     tables = runs.folder / "report" / "tables"
     assert {path.name for path in tables.glob("*.csv")} == {"prefix_length.csv"}
@@ -94,14 +76,14 @@ def test_a_swept_number_is_an_axis_and_seeds_are_averaged(runs, report):
     assert charts["sweeps"][0]["x"]["ticks"] == ["5", "20", "100"] and "macro F1" in charts["sweeps"][0]["y"]["label"]
 
 
-def test_several_settings_name_rows_and_a_sweep_stands_beside_other_methods(runs, report):
+def test_several_settings_name_rows_and_a_sweep_stands_beside_other_methods(runs, command):
     for rate, length in ((0.01, 5), (0.01, 20), (0.02, 5)):
         runs.run("spt", 11, 0.5, method__prefix_length=length, trainer__learning_rate=rate)
     for weight in (0, 0.1):
         runs.run("spt_sl", 11, 0.6, method__sl_weight=weight)
     runs.run("spt", 11, 0.7, task="alone", method__alpha=1)
     runs.run("spt", 11, 0.7, task="alone", method__alpha=2.5)
-    assert report(f"runs={runs.folder}", f"results_dir={runs.folder.parent}/there")[0] is None
+    assert command(f"runs={runs.folder}", f"results_dir={runs.folder.parent}/there")[0] is None
     tables = runs.folder.parent / "there" / "tables"
     assert list(lines(tables / "runs.csv")) == [
         ("spt, learning_rate=0.01, prefix_length=5", ""),
@@ -115,11 +97,11 @@ def test_several_settings_name_rows_and_a_sweep_stands_beside_other_methods(runs
     assert not (runs.folder / "report").exists()
 
 
-def test_settings_that_are_no_numbers_or_of_one_name_are_told_apart(runs, report):
+def test_settings_that_are_no_numbers_or_of_one_name_are_told_apart(runs, command):
     runs.run("spt", 11, 0.5, task__train="a.csv", model__revision="x")
     runs.run("spt", 11, 0.5, task__train="b.csv", trainer__revision=None)
     runs.run("spt", 12, 0.5, task__train="b.csv", trainer__revision=1.0)
-    assert report(f"runs={runs.folder}")[0] is None
+    assert command(f"runs={runs.folder}")[0] is None
     assert list(lines(runs.folder / "report" / "tables" / "runs.csv")) == [
         ("spt, model.revision=main, train=b.csv, trainer.revision=1", ""),
         ("spt, model.revision=main, train=b.csv, trainer.revision=none", ""),
@@ -127,7 +109,7 @@ def test_settings_that_are_no_numbers_or_of_one_name_are_told_apart(runs, report
     ]
 
 
-def test_failed_diverged_unfinished_and_repeated_runs_are_told(runs, report):
+def test_failed_diverged_unfinished_and_repeated_runs_are_told(runs, command):
     runs.run("lora", 11, 0.5)
     runs.run("lora", 12, 0.5)
     twice = runs.run("lora", 12, 0.5)
@@ -141,7 +123,7 @@ def test_failed_diverged_unfinished_and_repeated_runs_are_told(runs, report):
     folder = runs.folder / "failed"
     folder.mkdir()
     (folder / "failure.json").write_text(json.dumps(note | {"error": "out of <memory>"}))
-    code, out = report(f"runs={runs.folder}")
+    code, out = command(f"runs={runs.folder}")
     assert code is None and "5 cells: 2 failed, 1 partly, 1 done, 1 unfinished" in out
     page = Page((runs.folder / "report" / "index.html").read_text())
     told = "\n".join(page.texts["li"])
@@ -153,22 +135,22 @@ def test_failed_diverged_unfinished_and_repeated_runs_are_told(runs, report):
     assert "2 of 3 seeds: runs, minilm: reviews: lora" in told
 
 
-def test_two_reports_are_the_same_bytes_and_the_published_ones_stay(runs, report):
+def test_two_reports_are_the_same_bytes_and_the_published_ones_stay(runs, command):
     runs.run("spt", 11, 0.5)
     texts = []
     for further in ([], ["output_dir=elsewhere"]):  # which the report of these runs has no use for
-        assert report(f"runs={runs.folder}", *further)[0] is None
+        assert command(f"runs={runs.folder}", *further)[0] is None
         files = [path for path in (runs.folder / "report").rglob("*") if path.is_file()]
         texts.append({path: path.read_bytes() for path in files})
     assert texts[0] == texts[1] and len(texts[0]) > 3
     assert Page((runs.folder / "report" / "index.html").read_text()).all("a")[0]["href"] == "#main"
 
 
-def test_a_table_of_own_runs_is_printed(runs, report):
+def test_a_table_of_own_runs_is_printed(runs, command):
     for seed in (11, 12):
         runs.run("spt", seed, 0.5)
         runs.run("my_method", seed, 0.25)
-    code, out = report(f"runs={runs.folder}", "format=markdown", "rows=[my_method,spt]")
+    code, out = command(f"runs={runs.folder}", "format=markdown", "rows=[my_method,spt]")
     assert code is None and "| my_method | 25.00 ± 0.00 |" in out and "macro F1 on reviews" in out
     assert not (runs.folder / "report").exists()
 
@@ -186,13 +168,13 @@ def test_a_table_of_own_runs_is_printed(runs, report):
         (["runs={tmp}/damaged"], "config.yaml is not the config of a run: it is damaged; delete its folder"),
     ],
 )
-def test_what_cannot_be_reported_is_refused(arguments, message, runs, report, tmp_path):
+def test_what_cannot_be_reported_is_refused(arguments, message, runs, command, tmp_path):
     for folder in ("empty", "results/records", "paper/figures"):
         (tmp_path / folder).mkdir(parents=True)
     shutil.copytree(runs.run("spt", 11, 0.5), tmp_path / "results" / "records" / "run")
     broken = Folder(tmp_path / "damaged").unfinished("spt", "")
     (broken / "config.yaml").write_text("task: {}\n")
-    code, _ = report(*(argument.format(tmp=tmp_path) for argument in arguments))
+    code, _ = command(*(argument.format(tmp=tmp_path) for argument in arguments))
     assert re.search(message, str(code)), code
     assert (tmp_path / "paper" / "figures").exists() and not (tmp_path / "results" / "index.html").exists()
 

@@ -13,7 +13,7 @@ from matplotlib.colors import to_rgb
 from omegaconf import OmegaConf
 from pandas import concat
 
-from spt.figure_style import COLUMN, GREY, PAGE, figure_files, look, looks
+from spt.figure_style import COLUMN, GREY, PAGE, figure_files, looks
 from spt.grid.match_records import Finished, Records, collect
 from spt.paths import CONF
 from spt.report.display_names import Names
@@ -24,7 +24,7 @@ from spt.report.print_tables import Choice, PrintTable, Score, print_tables
 from spt.report.runs_frame import runs_frame
 from spt.report.seed_means import cells_frame
 from tests.conftest import REPO
-from tests.report.test_report import Made, command, outcomes  # noqa: F401
+from tests.report.test_report import Made, outcomes
 
 TITLES = {"superglue": "SuperGLUE", "sl_weight": "Weight of the selective loss"}
 RIGHT = {
@@ -72,7 +72,7 @@ def test_a_row_has_one_look_everywhere():
     found = looks(rows)
     assert len({str(each) for each in found.values()}) == len(rows)  # no two alike, in grey too
     assert len({(found[row]["marker"], str(found[row]["linestyle"])) for row in rows}) == len(rows)
-    assert all(look(row) == found[row] == looks(["mine", row])[row] for row in rows)
+    assert all(looks([row])[row] == found[row] == looks(["mine", row])[row] for row in rows)
     assert not any(to_rgb(each["color"]) == to_rgb(GREY) for each in found.values())
     own = [f"mine_{number}" for number in range(12)]
     assert looks([*own, *rows]) == looks([*rows, *reversed(own)]) == looks(own) | found
@@ -217,7 +217,7 @@ def here(made, tmp_path):
     return ("table=[superglue,sl_weight]", "profile=paper", f"results_dir={tmp_path}")
 
 
-def test_the_command_prints_a_table_and_writes_no_report(here, tmp_path, command):  # noqa: F811
+def test_the_command_prints_a_table_and_writes_no_report(here, tmp_path, command):
     code, out = command(*here, "format=latex", "table=superglue", "columns=[rte]")
     assert code is None and out.startswith(r"\begin{table") and r"\textbf{" in out and "BoolQ" not in out
     target = tmp_path / "paper" / "table.tex"
@@ -232,7 +232,7 @@ def test_the_command_prints_a_table_and_writes_no_report(here, tmp_path, command
     assert "| BERT-base (cased) | My SPT | " in out
 
 
-def test_the_command_writes_figures_with_captions(here, tmp_path, command):  # noqa: F811
+def test_the_command_writes_figures_with_captions(here, tmp_path, command):
     code, out = command(*here, "figures=column", "table=sl_weight")
     assert code is None and "1 figures" in out
     folder = tmp_path / "print" / "column"
@@ -247,7 +247,7 @@ NASTY = r"A_b & 50% #1 {x} ~ ^ \cmd $5 <|> α é ± − §"
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="needs pdflatex (texlive-latex-recommended)")
-def test_latex_compiles_and_fits(made, here, tmp_path, command):  # noqa: F811
+def test_latex_compiles_and_fits(made, here, tmp_path, command):
     nasty = PrintTable(
         *("nasty", NASTY, [NASTY, "v"], [(f"T_{n} & x", "test %") for n in range(14)]),
         [(NASTY, [([NASTY, "0.1"], [Score("100.00", "10.00", "3", "†‖", is_best=True)] * 14)]), ("m", [])],

@@ -5,7 +5,6 @@ import json
 import math
 import re
 import shutil
-import sys
 from collections.abc import Callable, Collection, Iterator
 from copy import copy
 from pathlib import Path
@@ -25,7 +24,6 @@ from spt.numerics_version import NUMERICS
 from spt.paths import CONF
 from spt.records.schema import read_record
 from spt.report import published_numbers
-from spt.report.__main__ import main
 from spt.report.cell_sources import trace
 from spt.report.display_names import Names
 from spt.report.latex import latex
@@ -432,22 +430,6 @@ def test_the_readme_says_what_was_run_and_what_not(texts):
     assert "57 numbers" in flat and "copa on bert-large-cased 80.00 best, 73.00 last" in flat
     assert "printed paper's own table is not among them" in flat
     assert "    python -m spt.report 'table=[superglue]' 'profile=[paper]' results_dir=...\n" in text
-
-
-@pytest.fixture
-def command(monkeypatch, capsys):
-    """`python -m spt.report` in this process: returns (exit code, standard output)."""
-
-    def call(*overrides: str) -> tuple[str | int | None, str]:
-        monkeypatch.setattr(sys, "argv", ["spt.report", *overrides])
-        code = None
-        try:
-            main()
-        except SystemExit as exit:
-            code = exit.code
-        return code, capsys.readouterr().out
-
-    return call
 
 
 def test_a_cell_is_traced_to_its_commands(rte, tmp_path, command):
