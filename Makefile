@@ -1,5 +1,5 @@
 # make quickstart: install into .venv, train the four methods on the embedded demo, print their table
-# make test:       install into .venv, run the fast tests (make test-slow: the slow ones; CI runs both)
+# make test:       install into .venv, run the fast tests (make test-slow: the slow ones; CI: both, ARGS='-m "not soak"')
 # make test-versions: run most fast tests with the lowest and the newest versions, in .venv/lowest and .venv/newest
 #                  (14 GB); make test-transformers: the core of it, with those of transformers alone
 # make soak:       install into .venv, kill runs at 60 random moments, start 16 processes on one grid (15 minutes)
@@ -32,7 +32,7 @@ quickstart: setup
 	$(RUN) -m spt.runs output_dir=runs/demo
 
 test: setup
-	$(RUN) -m pytest -n auto --dist loadfile
+	$(RUN) -m pytest -n auto --dist loadfile $(ARGS)
 
 test-slow: setup
 	$(RUN) -m pytest -n auto --dist loadfile -m "slow and not soak"

@@ -1,11 +1,13 @@
 """Tiny encoders, and the commands as a user calls them."""
 
+import functools
 import gc
 import json
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 from importlib import import_module
 from pathlib import Path
 
@@ -25,6 +27,7 @@ REPO = Path(__file__).resolve().parent.parent
 SHARED = REPO.parent / "shared"
 
 os.environ.pop("COLUMNS", None)  # pytest-xdist sets it; commands would print tables for that width
+ENVIRONMENT = dict(os.environ)
 
 
 def pytest_collection_finish() -> None:
@@ -85,6 +88,10 @@ def train(called, tmp_path):
 
 def run(*command: str, timeout: float | None = None, **kwargs) -> subprocess.CompletedProcess:
     """Run Python in a process in the repository. After `timeout` it and its children print tracebacks and end."""
+    if command[0] == "-m" and command[1].startswith("spt.") and not kwargs and timeout is None:
+        changed = {name for name, _ in dict(os.environ).items() ^ ENVIRONMENT.items()}
+        if all(name == "PYTEST_CURRENT_TEST" or name.startswith("KMP_") for name in changed):
+            return _fork(*command[1:])
     environment = {**kwargs.pop("env", os.environ), "PYTHONFAULTHANDLER": "1"}
     where = {"cwd": REPO, "env": environment, "text": True, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     process = subprocess.Popen([sys.executable, *command], **where, **kwargs)
@@ -95,6 +102,23 @@ def run(*command: str, timeout: float | None = None, **kwargs) -> subprocess.Com
             each.send_signal(signal.SIGABRT)
         raise AssertionError("{} took more than {} s: {} {}".format(command, timeout, *process.communicate())) from None
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+@functools.cache
+def _fork_server() -> subprocess.Popen:
+    """It ends with this process, which closes its standard input."""
+    command = [sys.executable, "-m", "tests.fork_server"]
+    return subprocess.Popen(command, cwd=REPO, text=True, bufsize=1, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+
+def _fork(*command: str) -> subprocess.CompletedProcess:
+    """`python -m <command>` in a process that has loaded the libraries before."""
+    server = _fork_server()
+    with tempfile.NamedTemporaryFile("w+") as out, tempfile.NamedTemporaryFile("w+") as err:
+        print(json.dumps({"command": command, "stdout": out.name, "stderr": err.name}), file=server.stdin)
+        server.stdout.readline()
+        code = int(server.stdout.readline())
+        return subprocess.CompletedProcess(command, code, out.read(), err.read())
 
 
 DEMO = ("model=demo", "trainer.num_train_epochs=1")

@@ -134,7 +134,7 @@ def test_demo_and_real_stand_apart(tmp_path):
     assert done.returncode == 1 and "give it alone" in done.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_the_same_grid_side_by_side(tmp_path):
     done = reproduce(tmp_path, f"{ROWS}=[linear_probe,spt]", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
     assert done.returncode == 0, done.stderr

@@ -142,7 +142,13 @@ def test_checkpointing(name, attentions, reentrant):
                 torch.testing.assert_close(checkpointed.grad, plain.grad, rtol=1e-4, atol=1e-6, msg=key)
 
 
-@every_family
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name in ("BERT", "DeBERTa-v2/v3", "Llama") else pytest.param(name, marks=pytest.mark.slow)
+        for name in FAMILIES
+    ],
+)
 def test_compiled(name):
     torch.compiler.reset()
     model = task_model(name, attention="eager" if name in EAGER_ONLY else "sdpa")

@@ -32,6 +32,7 @@ def texts(task_type: str, rows: int, length: int) -> dict[str, torch.Tensor]:
     return batch(rows, length, choices=3 if task_type == "choice" else None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "task_type", "pooling", "config"), CASES)
 def test_an_exported_model_computes_batches_of_all_shapes(name, task_type, pooling, config):
     model, inputs, shapes = exported(name, task_type, pooling, config)

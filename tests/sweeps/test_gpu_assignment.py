@@ -39,6 +39,7 @@ def claiming(tmp_path):
         process.communicate()
 
 
+@pytest.mark.slow
 def test_each_process_gets_its_own_gpu_and_one_too_many_waits(claiming):
     first, one = claiming("GPU-a", "GPU-b")
     _, other = claiming("GPU-a", "GPU-b")
@@ -51,6 +52,7 @@ def test_each_process_gets_its_own_gpu_and_one_too_many_waits(claiming):
     assert claiming("GPU-c", "GPU-a")[1] == "GPU-c"
 
 
+@pytest.mark.slow
 def test_runs_share_a_gpu_with_runs_per_gpu(claiming):
     first, *others = (claiming("GPU-a", "GPU-b", runs_per_gpu=2) for _ in range(4))
     assert [first[1], *(gpu for _, gpu in others)] == ["GPU-a", "GPU-b", "GPU-a", "GPU-b"]

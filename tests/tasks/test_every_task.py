@@ -152,6 +152,7 @@ def test_every_task_has_files_here():
     assert {*FILES, "custom"} == set(options("task"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "place"), CASES)
 def test_every_format_of_every_task_trains_a_step(name, place, overrides, train, tmp_path):
     name, *settings = overrides(name, place)

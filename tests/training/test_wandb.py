@@ -12,6 +12,7 @@ pytest.importorskip("wandb")
 ARGUMENTS = ("-m", "spt.train", "task=demo_choice", *DEMO, "logger=wandb")
 
 
+@pytest.mark.slow
 def test_offline_everything_is_kept_in_the_run_folder(tmp_path):
     done = run(
         *ARGUMENTS,
