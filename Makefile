@@ -7,6 +7,7 @@
 # make benchmark:  install into .venv, time a training step of each method, its lower bound and other libraries
 #                  (ARGS="--size bert-base")
 # make gpu-check:  install into .venv, check the attention, training and speed on this machine's GPU (4 minutes)
+# make docs:       install into .venv, execute the notebook and write the site of the docs to docs/_build/html
 # make reproduce:  install into .venv, plan and run the tables of PROFILE (smoke, cpu or paper) with ARGS, report
 
 PYTHON ?= python3
@@ -15,14 +16,14 @@ RUN := $(VENV)/bin/python
 PROFILE ?= smoke
 
 .PHONY: setup quickstart test test-slow test-versions test-lowest test-newest test-transformers soak audit benchmark \
-	gpu-check reproduce
+	gpu-check docs reproduce
 
 setup: $(VENV)/.installed
 
 $(VENV)/.installed: requirements.txt
 	$(PYTHON) -c "import sys; sys.exit(0 if sys.version_info >= (3, 11) else 'error: spt needs Python 3.11 or newer')"
 	$(PYTHON) -m venv $(VENV)
-	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(RUN) -m pip install --quiet --disable-pip-version-check --no-compile -r requirements.txt
 	touch $@
 
 quickstart: setup
@@ -69,6 +70,10 @@ benchmark: setup
 
 gpu-check: setup
 	$(RUN) -m scripts.gpu_check $(ARGS)
+
+docs: setup
+	$(RUN) -m pip install --quiet --disable-pip-version-check -r docs/requirements.txt
+	PYTHONPATH=$(CURDIR) $(RUN) -m sphinx --fail-on-warning --keep-going -b html docs docs/_build/html
 
 reproduce: setup
 	$(RUN) -m spt.reproduce profile=$(PROFILE) $(ARGS)

@@ -28,9 +28,12 @@ log = logging.getLogger("spt")
 
 Item = TypeVar("Item")
 
-console = Console(soft_wrap=True, highlight=False)
+# A notebook's output says that it is a terminal, and shows bars as hundreds of lines.
+terminal = False if "ipykernel" in sys.modules else None
 
-errors = Console(stderr=True, soft_wrap=True, highlight=False)
+console = Console(soft_wrap=True, highlight=False, force_jupyter=False, force_terminal=terminal)
+
+errors = Console(stderr=True, soft_wrap=True, highlight=False, force_jupyter=False, force_terminal=terminal)
 
 
 class Messages(io.TextIOBase):

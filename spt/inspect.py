@@ -11,7 +11,7 @@ from omegaconf import DictConfig, ListConfig
 
 from spt.command import command
 from spt.errors import SptError
-from spt.hydra_targets import load_options
+from spt.hydra_targets import instantiate, load_options
 from spt.paths import local_path
 
 if TYPE_CHECKING:
@@ -69,6 +69,7 @@ def inspected(config: DictConfig, run: str, folder: Path) -> "Insight":
     )
     with written(folder / RESULT, "or have output name another folder"):
         write_insight(folder, insight, predictor.adapter.folder.parent)
+    instantiate(config.logger).insight(predictor.adapter.folder.parent, folder)
     return insight
 
 

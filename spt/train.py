@@ -58,9 +58,9 @@ def train(config: DictConfig | Sequence[str] = (), /, **settings: Any) -> dict[s
     random numbers. Runs of several threads wait for each other.
 
     Args:
-        config: overrides as on the command line, ["task=rte", "method.prefix_length=5"], or a whole config that Hydra
+        config: overrides as on the command line, `["task=rte", "method.prefix_length=5"]`, or a whole config that Hydra
             composed from `conf/train.yaml`.
-        settings: overrides as Python values: task="rte", **{"method.prefix_length": 5}.
+        settings: overrides as Python values: `task="rte", **{"method.prefix_length": 5}`.
 
     Returns:
         The run's record.

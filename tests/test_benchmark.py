@@ -62,7 +62,7 @@ def test_one_setting_varies():
     assert varied_in([*results, {"prefix_length": 4, "length": 64, "batch": 16}]) is None
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_the_command(tmp_path, monkeypatch):
     code = (
         "from pathlib import Path; from scripts import benchmark; "

@@ -90,7 +90,7 @@ def test_data_is_utf8_on_every_stream_and_its_errors_are_raised(monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("output", [">&- 2>&-", "2>&1 | true"])
+@pytest.mark.parametrize("output", [">&- 2>&-", pytest.param("2>&1 | true", marks=pytest.mark.soak)])
 def test_no_output_ends_a_run(output, tmp_path):
     overrides = f"task=demo_choice model=demo trainer.max_steps=1 output_dir={tmp_path}"
     script = f"set -o pipefail; {sys.executable} -m spt.train {overrides} {output}"

@@ -17,7 +17,7 @@ SKIPPED = {
 }
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_every_check_runs_on_a_cpu(tmp_path):
     options = ["--device", "cpu", "--size", "tiny", "--folder", str(tmp_path), "--name", "tried", "--minutes", "20"]
     done = run("-m", "scripts.gpu_check", *options)

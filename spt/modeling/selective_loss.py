@@ -8,7 +8,7 @@ from spt.modeling.prefix_parameters import prefixes
 
 
 def selective_loss(model: nn.Module) -> Tensor:
-    """The mean |cos(p_i, p_j)| over all pairs i < j of prefix vectors of one matrix (one layer's keys, or its values).
+    """The mean absolute cosine over all pairs of prefix vectors of one matrix (one layer's keys, or its values).
 
     Vectors have the whole width, not one head's, and are normalised as p / √(‖p‖² + 1e-8). With prefix_length 1 there
     are no pairs, and the loss is 0. Source: the paper's selective loss, as the authors compute it.

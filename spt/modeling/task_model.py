@@ -125,9 +125,9 @@ class TaskModel(ModuleUtilsMixin, nn.Module):
             inputs: anything else the encoder's forward takes (position_ids, inputs_embeds, output_attentions, ...).
 
         Returns:
-            `loss` (of the task alone: the caller adds `spt.selective_loss`), `logits` [batch, num_labels], for "choice"
-            [batch, choices], for "token" [batch, length, num_labels], and the encoder's `hidden_states` and
-            `attentions` if asked for, of the text padded on the right.
+            An output with `loss` of the task alone (the caller adds `spt.selective_loss`), `logits`
+            [batch, num_labels], for "choice" [batch, choices], for "token" [batch, length, num_labels], and the encoder's `hidden_states`
+            and `attentions` if asked for, of the text padded on the right.
         """
         named = {"input_ids": input_ids, "attention_mask": attention_mask, "token_type_ids": token_type_ids}
         inputs |= {name: tensor for name, tensor in named.items() if tensor is not None}

@@ -7,8 +7,8 @@ from typing import Any
 class RunFolderOnly:
     """No tracker: the run folder holds everything. Trackers override these methods, and never end a run."""
 
-    def start(self, config: dict[str, Any], folder: Path, group: str | None) -> None:
-        """Before training: the resolved config, the run folder, and the sweep that the run belongs to."""
+    def start(self, config: dict[str, Any], folder: Path, group: str | None, resumes: bool) -> None:
+        """Before training: the resolved config, the run folder, its sweep, and whether the run goes on."""
 
     def epoch(self, row: dict[str, Any]) -> None:
         """After an epoch: its row of the history."""
@@ -18,3 +18,6 @@ class RunFolderOnly:
 
     def fail(self) -> None:
         """Instead of `finish`, where the run ends in an error."""
+
+    def insight(self, folder: Path, insight: Path) -> None:
+        """After `spt.inspect`, in a process of its own: the run folder, and the folder with what was found."""

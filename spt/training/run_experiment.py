@@ -132,7 +132,7 @@ def _train(run: RunFolder, config: DictConfig, settings: TrainerSettings, group:
     loop = TrainingLoop(model, task, splits, tokenizer, settings, config.seed, accelerator, penalty)
     experiment = Experiment(run, loop, tracker, whole, checkpoint, needs)
     show_start(describe_run(run, task, splits, model))
-    tracker.start(run.config, run.folder, group)
+    tracker.start(run.config, run.folder, group, experiment.checkpoint is not None)
     try:
         record = run.write_record(experiment.fit())
     except BaseException:

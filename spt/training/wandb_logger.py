@@ -15,6 +15,9 @@ except ImportError:
 
 log = logging.getLogger(__name__)
 
+RUN_ID = "wandb/run_id.txt"  # in the run folder: a run that resumes goes on in the same W&B run
+HEADLINES = ("status", "best_epoch", "epochs", "collapsed", "trainable_parameters", "wall_seconds", "peak_memory_bytes")
+
 
 def _never_fatal(method: Callable[..., None]) -> Callable[..., None]:
     """Turn the first error of a tracker into a warning, and leave the tracker out from then on."""
@@ -38,7 +41,7 @@ def _never_fatal(method: Callable[..., None]) -> Callable[..., None]:
 
 
 class WandbLogger(RunFolderOnly):
-    """Weights & Biases: resolved config, metrics of each epoch, the record as summary, the adapter as artifact.
+    """Weights & Biases: config, metrics of each epoch, the record's results as summary, adapter and figures.
 
     Args:
         project, entity, tags: as in `wandb.init`.
@@ -60,16 +63,25 @@ class WandbLogger(RunFolderOnly):
         self.run: Any = None
 
     @_never_fatal
-    def start(self, config: dict[str, Any], folder: Path, group: str | None) -> None:
-        """Open the W&B run."""
+    def start(self, config: dict[str, Any], folder: Path, group: str | None, resumes: bool) -> None:
+        """Open the W&B run, the one that the interrupted run had where it resumes."""
+        if not resumes:
+            (folder / RUN_ID).unlink(missing_ok=True)
+        self._open(folder, folder, config=config, group=self.group or group)
+        (folder / RUN_ID).parent.mkdir(exist_ok=True)
+        (folder / RUN_ID).write_text(self.run.id)
+
+    def _open(self, folder: Path, place: Path, **settings: Any) -> None:
+        """Open the W&B run of a run folder, if it has one, and keep its files in the folder `place`."""
         if wandb is None:
             raise ImportError("it is not installed: pip install wandb")
         self.run = wandb.init(
             **self.settings,
-            group=self.group or group,
+            **settings,
+            id=(folder / RUN_ID).read_text() if (folder / RUN_ID).exists() else None,
+            resume="allow",
             name=folder.name,
-            dir=str(folder),
-            config=config,
+            dir=str(place),
             reinit="finish_previous",
             settings=wandb.Settings(init_timeout=self.timeout, silent=True, console="off"),
         )
@@ -89,9 +101,7 @@ class WandbLogger(RunFolderOnly):
     @_never_fatal
     def finish(self, record: dict[str, Any], adapter: Path) -> None:
         """Fill in the summary, upload the adapter, close the run."""
-        for key, value in record.items():
-            if key != "config":
-                self.run.summary[key] = value
+        self.run.summary.update(record["metrics"] | {name: record[name] for name in HEADLINES})
         if adapter.is_dir():
             artifact = wandb.Artifact(f"adapter-{record['fingerprint']}", type="adapter")
             artifact.add_dir(str(adapter))
@@ -103,3 +113,14 @@ class WandbLogger(RunFolderOnly):
         """Close the run as failed."""
         if self.run is not None:
             self.run.finish(exit_code=1)
+
+    @_never_fatal
+    def insight(self, folder: Path, insight: Path) -> None:
+        """Add the figures and insight.json to the W&B run of the run folder."""
+        self._open(folder, insight)
+        figures = sorted(insight.glob("figures/*.png"))
+        self.run.log({f"insight/{path.stem}": wandb.Image(str(path)) for path in figures})
+        artifact = wandb.Artifact(f"insight-{self.run.id}", type="insight")
+        artifact.add_file(str(insight / "insight.json"))
+        self.run.log_artifact(artifact)
+        self.run.finish()

@@ -145,7 +145,7 @@ def test_checkpointing(name, attentions, reentrant):
 @pytest.mark.parametrize(
     "name",
     [
-        name if name in ("BERT", "DeBERTa-v2/v3", "Llama") else pytest.param(name, marks=pytest.mark.slow)
+        name if name in ("BERT", "DeBERTa-v2/v3", "Llama") else pytest.param(name, marks=pytest.mark.soak)
         for name in FAMILIES
     ],
 )

@@ -103,7 +103,9 @@ def test_a_cache_of_tokenised_data_that_cannot_be_written(disk, train, monkeypat
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("options, why", [(("ro",), "Read-only file system"), (("size=100k",), "No space left")])
+@pytest.mark.parametrize("options, why", [
+    pytest.param(("ro",), "Read-only file system", marks=pytest.mark.soak), (("size=100k",), "No space left"),
+])  # fmt: skip
 def test_a_cache_of_the_hub_that_cannot_be_written(disk, tmp_path, options, why):
     hub = Hub(tmp_path / "hub")
     hub.push("models", "org/tiny", local_path("pkg://spt/demo/encoder"))

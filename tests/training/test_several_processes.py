@@ -115,7 +115,7 @@ def test_accelerate_launch_and_a_run_that_is_finished(data, tmp_path):
     assert "epoch 1:" not in again.stdout
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_divergence_ends_all_processes_with_one_message(tmp_path):
     settings = ("method=fine_tuning", "trainer.learning_rate=1e30", "trainer.max_grad_norm=0")
     done = run(*TWO, "-m", "spt.train", "task=demo_pair", *DEMO, *settings, f"output_dir={tmp_path}", timeout=120)
