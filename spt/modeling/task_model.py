@@ -125,8 +125,8 @@ class TaskModel(ModuleUtilsMixin, nn.Module):
             inputs: anything else the encoder's forward takes (position_ids, inputs_embeds, output_attentions, ...).
 
         Returns:
-            An output with `loss` of the task alone (the caller adds `spt.selective_loss`), `logits`
-            [batch, num_labels], for "choice" [batch, choices], for "token" [batch, length, num_labels], and the encoder's `hidden_states`
+            An output with `loss` of the task alone (the caller adds `spt.selective_loss`), `logits` [batch, num_labels]
+            (for "choice" [batch, choices], for "token" [batch, length, num_labels]), and the encoder's `hidden_states`
             and `attentions` if asked for, of the text padded on the right.
         """
         named = {"input_ids": input_ids, "attention_mask": attention_mask, "token_type_ids": token_type_ids}
