@@ -15,7 +15,7 @@ Train a run, as `python -m spt.train` does::
 Predict with what a run of `python -m spt.train` saved (its folder, an adapter's folder, or a repository on the hub)::
 
     predictor = spt.load(run)
-    list(predictor.predict(["a text"]))
+    predictor("a text")
 
 See what its prefixes learned::
 

@@ -45,10 +45,10 @@ def main(config: DictConfig) -> None:
         settings = {"batch_size": config.batch_size, "top_k": config.top_k}
         if config.input == "-":
             batches = as_they_come(inputs, config.batch_size)
-            answers = (predictor.predict(batch, **settings) for batch in batches)
+            answers = (predictor.stream(batch, **settings) for batch in batches)
             predictions: Iterable[dict[str, Any]] = chain.from_iterable(answers)
         else:
-            predictions = predictor.predict(inputs, ahead=AHEAD, **settings)
+            predictions = predictor.stream(inputs, ahead=AHEAD, **settings)
         with writing(config.output, predictor.labels) as write:
             for prediction in counted(predictions, config.output is not None or not sys.stdout.isatty()):
                 write(ids.popleft() | prediction)
@@ -97,6 +97,7 @@ def checked_inputs(config: DictConfig, predictor: "Predictor", ids: deque[dict[s
 
 def inputs_of(config: DictConfig, task: "Task") -> Iterator[tuple[str, "Input"]]:
     """The inputs and where each comes from: the text or pair, or the lines of standard input or of a file."""
+    from spt.tasks.conll_columns import read_words, shape_of
     from spt.tasks.text_lines import numbered, read_lines
 
     if config.text is not None:
@@ -107,7 +108,12 @@ def inputs_of(config: DictConfig, task: "Task") -> Iterator[tuple[str, "Input"]]
     if config.input == "-":
         source = "standard input"
         lines = numbered(io.TextIOWrapper(sys.stdin.buffer, encoding="utf-8-sig", newline="\n"), source)
-    elif path.suffix.lower() == ".txt" and not is_tagged:
+    elif path.suffix.lower() == ".txt" and (shape := shape_of(path) if is_tagged else "texts") != "columns":
+        if is_tagged:
+            log.info("%s: read as %s, one a line", path, shape)
+        if shape == "words":
+            yield from read_words(path)
+            return
         source, lines = str(path), read_lines(path)
     else:
         yield from task.file_rows(path)

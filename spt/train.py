@@ -48,6 +48,12 @@ def main(config: DictConfig) -> float:
     overrides = job_overrides()
     refuse_unknown_recipe(config, overrides)
     refuse_search_without_multirun()
+    if config.dry_run is True:
+        check_early(config)
+        from spt.training.dry_run import dry_run
+
+        dry_run(config)
+        return float("nan")
     return _run(config, overrides, sweep_name())["metrics"]["best_dev"]
 
 
@@ -90,6 +96,8 @@ def train(config: DictConfig | Sequence[str] = (), /, **settings: Any) -> dict[s
 def _run(config: DictConfig, overrides: Sequence[str] | None, group: str | None = None) -> dict[str, Any]:
     from spt.console import show_result
 
+    if config.get("dry_run") is True:
+        raise SptError("dry_run is for the command: spt.train returns the record of a run")
     check_early(config)
     from spt.report.published_numbers import published
     from spt.training.run_experiment import run_experiment

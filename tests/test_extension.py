@@ -140,7 +140,7 @@ def test_a_method_through_peft_trains_saves_loads_and_predicts(methods, called):
     code, _, err = called("spt.predict", f"run={run}", "text=it rained", "text_pair=it got wet")
     assert code == 1 and "method=ia3 --config-dir" in err and "spt.load(..., method=function)" in err
     predictor = spt.load(run, method=import_module("ia3").ia3)
-    (prediction,) = predictor.predict([("it rained", "it got wet")])
+    (prediction,) = predictor.stream([("it rained", "it got wet")])
     assert prediction["probabilities"] == pytest.approx(json.loads(out)["probabilities"])
     with pytest.raises(SptError, match="cannot be shared"):
         spt.load(run, method=import_module("ia3").ia3, share=predictor)
@@ -172,4 +172,4 @@ def test_a_method_without_parameters_of_its_own_needs_no_name(methods, called):
     assert trained(called, "ia3")[0] == 0
     (run,) = methods.glob("runs/demo_pair.demo.ia3.*")
     assert "needs_method" not in json.loads((run / "adapter/adapter.json").read_text())["about"]
-    assert len(list(spt.load(run).predict([("it rained", "it got wet")]))) == 1
+    assert len(list(spt.load(run).stream([("it rained", "it got wet")]))) == 1

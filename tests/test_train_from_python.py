@@ -140,6 +140,7 @@ def test_a_program_with_an_accelerator_of_its_own():
         ({"recipe": "spt_sl/rte/bert-base"}, "unknown recipe"),
         ({"method": None}, "must be a string or a list"),
         ({"hparams_search": "general"}, "hparams_search=general is for a search"),
+        ({"task": "demo_pair", "model": "demo", "dry_run": True}, "dry_run is for the command"),
         ({"task": "demo_pair", "model": "demo", "method.prefix_length": 0}, "prefix_length must be"),
         ({"task": "demo_pair", "model": "demo", "task.data_dir": "no (1)"}, "no data folder 'no .1.'"),
     ],

@@ -1,4 +1,4 @@
-"""A trained adapter, ready to predict: `spt.load("adapter").predict(["a text"])`."""
+"""A trained adapter, ready to predict: `spt.load("adapter")("a text")`."""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -120,13 +120,13 @@ class Predictor:
     def __call__(
         self, inputs: Input | list[Input], batch_size: int = 32, top_k: int | None = None
     ) -> dict[str, Any] | list[dict[str, Any]]:
-        """The prediction of an input, or those of a list of inputs as a list; the arguments are those of `predict`."""
+        """The prediction of an input, or those of a list of inputs as a list; the arguments are those of `stream`."""
         if isinstance(inputs, list):
-            return list(self.predict(inputs, batch_size, ahead=AHEAD, top_k=top_k))
-        (prediction,) = self.predict([inputs], top_k=top_k)
+            return list(self.stream(inputs, batch_size, ahead=AHEAD, top_k=top_k))
+        (prediction,) = self.stream([inputs], top_k=top_k)
         return prediction
 
-    def predict(
+    def stream(
         self, inputs: Iterable[Input], batch_size: int = 32, ahead: int = 1, top_k: int | None = None
     ) -> Iterator[dict[str, Any]]:
         """Predict each input, in order; inputs are read batch by batch.
@@ -149,7 +149,9 @@ class Predictor:
             SptError: an input does not fit the task.
         """
         if isinstance(inputs, str):
-            raise SptError("inputs is one text: give a list of inputs, as in predict([text])")
+            raise SptError(
+                "inputs is one text: give a list of inputs, as in stream([text]), or call the predictor with it"
+            )
         check_count("batch_size", batch_size)
         if top_k is not None:
             check_count("top_k", top_k)

@@ -47,7 +47,7 @@ class TextAttention:
         adapter, task: what looked at it.
         fields: the input, by the names of its fields.
         sequences: one; for choices, and the answers of ReCoRD, one each.
-        prediction: as `Predictor.predict` gives it.
+        prediction: as `Predictor.stream` gives it.
         truncated: whether the input was longer than the model or the task allows.
     """
 
@@ -60,7 +60,7 @@ class TextAttention:
 
 
 def text_attention(predictor: Predictor, item: Input) -> TextAttention:
-    """What the tokens of one input do with the slots, computed as `predictor.predict([item])` computes.
+    """What the tokens of one input do with the slots, computed as `predictor.stream([item])` computes.
 
     Raises:
         SptError: the adapter has no prefixes, or the input does not fit the task or holds several examples.
@@ -82,7 +82,7 @@ def _text_attention(predictor: Predictor, model: TaskModel, item: Input) -> Text
         raise SptError("the input has no token to look at")
     seen: list[LayerAttention] = []
     with inspected_attention(model, seen.append):
-        (prediction,) = predictor.predict([item])
+        (prediction,) = predictor.stream([item])
     seen.sort(key=lambda layer: layer.layer)
     config = attached(model)
     assert config is not None

@@ -98,7 +98,7 @@ def head_cells(sequence: SequenceAttention, layer: int) -> list[list[HeadCell]]:
 
 
 def prediction_table(prediction: dict[str, Any]) -> tuple[str, list[str], list[list[str]]]:
-    """A prediction of `Predictor.predict` in words, and a table of its probabilities: columns and rows."""
+    """A prediction of `Predictor.stream` in words, and a table of its probabilities: columns and rows."""
     if "entities" in prediction:
         columns = ["type", "text", "start", "end", "probability"]
         rows = [

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-NOT_IN_FINGERPRINT = ("output_dir", "logger", "force", "recipe", "runs_per_gpu")
+NOT_IN_FINGERPRINT = ("output_dir", "logger", "force", "dry_run", "recipe", "runs_per_gpu")
 LEFT_OUT_IF_NULL = ("missing_pooler",)  # of the model, so that runs of earlier versions keep their folders
 
 

@@ -202,5 +202,6 @@ def _check(config: dict[str, Any]) -> None:
     seed = config["seed"]
     if not is_whole(seed) or not 0 <= seed < 2**32:
         raise SptError(f"seed must be a whole number from 0 to 2^32 - 1, not {seed!r}")
-    if not isinstance(config["force"], bool):
-        raise SptError(f"force must be true or false, not {config['force']!r}")
+    for name in ("force", "dry_run"):
+        if not isinstance(config.get(name, False), bool):
+            raise SptError(f"{name} must be true or false, not {config[name]!r}")

@@ -30,7 +30,7 @@ class NameFailures(Callback):
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         if not returns:
             sys.exit("error: the sweep has no run: one of its lists, ranges or globs is empty")
-        if config.hydra.job.config_name == "train":
+        if config.hydra.job.config_name == "train" and config.dry_run is not True:
             report = shlex.join(["python", "-m", "spt.report", f"runs={config.output_dir}"])
             console.print(f"compare the runs: {report}", markup=False)
 

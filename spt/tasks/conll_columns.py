@@ -1,9 +1,10 @@
 """Sentences of CoNLL columns."""
 
 import re
-from collections.abc import Callable
-from itertools import chain, pairwise
+from collections.abc import Callable, Iterator
+from itertools import chain, islice, pairwise
 from pathlib import Path
+from typing import Literal
 
 from spt.errors import SptError
 from spt.tasks.entity_tags import BRACKETS, check_tag, from_brackets
@@ -67,6 +68,44 @@ def read_conll(
                 raise SptError(f"{where}, {f'column {tag}' if places else 'last column'}: {error}{hint}") from error
         start = start if words else number
         words.append(fields)
+
+
+def shape_of(path: Path) -> Literal["columns", "words", "texts"]:
+    """What the lines of a file without a header are: tagged words, a word each without a tag, or a text each.
+
+    Lines with a tab, or of one width of at least 2 with blank lines between them, are columns, whatever their last is.
+    """
+    head = [line for _, line in islice(read_lines(path), 500)]
+    rows = [_fields(line) for line in head if line.strip(BLANKS) and not line.startswith("-DOCSTART-")]
+    widths = {len(row) for row in rows}
+    if widths <= {1}:
+        return "words"
+    is_table = len(widths) == 1 and not all(line.strip(BLANKS) for line in "".join(head).rstrip().split("\n"))
+    tagged = sum(_is_tag(row[-1]) for row in rows)
+    is_columns = is_table or 2 * tagged > len(rows) or any("\t" in line for line in head)
+    return "columns" if is_columns else "texts"
+
+
+def read_words(path: Path) -> Iterator[tuple[str, list[str]]]:
+    """Where each sentence of a file begins, and its words: one a line, blank lines between sentences."""
+    words: list[str] = []
+    start = 0
+    for number, line in chain(read_lines(path), [(0, "")]):
+        word = line.strip(BLANKS)
+        if word and not word.startswith("-DOCSTART-"):
+            start = start if words else number
+            words.append(word)
+        elif words:
+            yield f"{path}, line {start}", words
+            words = []
+
+
+def _is_tag(text: str) -> bool:
+    try:
+        check_tag(text)
+    except SptError:
+        return bool(BRACKETS.fullmatch(text))
+    return True
 
 
 def _fields(line: str) -> list[str]:

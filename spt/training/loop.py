@@ -168,6 +168,30 @@ class TrainingLoop:
             self.epoch_start = self.step
             self._exit_if_preempted()
 
+    def try_steps(self, count: int) -> float:
+        """The mean seconds of `count` optimizer steps on short, middle and long batches, after one on the longest.
+
+        The steps change the model: they are for a loop that is not to be run.
+        """
+        settings, inputs = self.settings, self.splits["train"].inputs
+        order = epoch_order(self.lengths, settings.train_sampling_strategy, self.batch_size, self.seed, 1)
+        own = shares(order, self.batch_size, self.accelerator.process_index, self.processes)
+        size = settings.gradient_accumulation_steps
+        groups = [own[start : start + size] for start in range(0, len(own), size)]
+        groups.sort(key=lambda group: max(self.lengths[row] for rows in group for row in rows))
+        chosen = [groups[-1], *(groups[len(groups) * (2 * place + 1) // (2 * count)] for place in range(count))]
+        seconds = []
+        self._begin_epoch(None)
+        for group in chosen:
+            batches = list(
+                zip(group, loader(inputs, group, collator(self.task, self.tokenizer), settings), strict=True)
+            )
+            began = time.perf_counter()
+            self._optimizer_step(batches)
+            self.mean_loss()  # waits for the device
+            seconds.append(time.perf_counter() - began)
+        return sum(seconds[1:]) / count
+
     def _begin_epoch(self, within: Within | None) -> None:
         self.model.train()
         self.started = time.perf_counter() - (within.seconds if within else 0.0)

@@ -1,45 +1,38 @@
 """One run, from config to record: train, keep the best epoch, score further splits, write down what happened."""
 
 import atexit
-import copy
 import logging
 import shutil
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from accelerate.utils import set_seed
 from omegaconf import DictConfig
 
 from spt import distributed
 from spt.adapters.format import load_adapter, read_adapter, save_adapter
 from spt.adapters.model_card import write_card
-from spt.adapters.round_trip import RESTORED, needs_method
 from spt.console import Bar, logged, show_start
 from spt.errors import SptError
 from spt.files import flush, written
-from spt.hydra_targets import instantiate, named_function
+from spt.hydra_targets import instantiate
 from spt.modeling.freeze_parameters import backbone_size, missing_pooler, parameter_groups
-from spt.modeling.position_shift import longest_input
 from spt.modeling.pretrained_encoder import (
     backbone_settings,
     commit_of,
-    load_backbone,
     tokenizer_fingerprint,
     weights_hash,
 )
 from spt.modeling.slot_similarity import slot_similarity
-from spt.modeling.task_model import TaskModel
 from spt.records.finished_run import finished_record
 from spt.records.provenance import PeakMemory, origin, versions
 from spt.records.run_folder import RunFolder
 from spt.records.schema import CHECKPOINT, LOG
 from spt.sweeps.gpu_assignment import take_one_gpu
-from spt.tasks.base import REQUIRED, Task, data_fingerprint, describe_task
+from spt.tasks.base import REQUIRED, data_fingerprint, describe_task
 from spt.tasks.baselines import baseline_scores
-from spt.tasks.tokenized_cache import encoded
 from spt.training import preemption, process_group
-from spt.training.batches import collator
+from spt.training.assemble import assemble
 from spt.training.checkpoint import Checkpoint, Within, read_checkpoint, training_state
 from spt.training.loggers import RunFolderOnly
 from spt.training.loop import Diverged, Epoch, TrainingLoop
@@ -49,7 +42,6 @@ from spt.training.settings import trainer_settings
 from spt.training.trainer_schema import TrainerSettings
 
 log = logging.getLogger(__name__)
-TRIED = 4  # examples on which a method of the user's own is tried
 Show = Callable[[dict[str, Any], str | None], None]
 
 
@@ -108,30 +100,11 @@ def _train(run: RunFolder, config: DictConfig, settings: TrainerSettings, group:
     origin()
     run.start()
     checkpoint = _checkpoint_of(run)
-    set_seed(config.seed)
-    task: Task = instantiate(config.task, _convert_="all")
-    data = task.load()
-    whole = data_fingerprint(data)
-    data["train"] = task.few(data["train"], config.seed)
-    encoder, tokenizer = load_backbone(
-        **backbone_settings(run.config["model"]), split_into_words=task.task_type == "token"
-    )
-    head: Any = {"pooling": config.model.pooling, "missing_pooler": config.model.missing_pooler or "trained"}
-    model = TaskModel(encoder, task.task_type, len(task.classes), **head)
-    own_method = None if config.method._target_ in RESTORED else named_function(config, "method")
-    base = None if own_method is None else copy.deepcopy(model)
-    penalty = instantiate(config.method, model, _convert_="all")
-    limit = longest_input(encoder)
-    splits = {name: encoded(task, examples, tokenizer, limit) for name, examples in data.items()}
-    needs = False
-    if base is not None and own_method is not None:
-        few = splits["train"].inputs.select(range(min(TRIED, len(splits["train"].inputs)))).to_list()
-        needs = needs_method(model, base, own_method, run.config["method"], collator(task, tokenizer)(few))
+    made = assemble(config, run.config, settings, accelerator)
     tracker = instantiate(config.logger) if distributed.is_main() else RunFolderOnly()
-
-    loop = TrainingLoop(model, task, splits, tokenizer, settings, config.seed, accelerator, penalty)
-    experiment = Experiment(run, loop, tracker, whole, checkpoint, needs)
-    show_start(describe_run(run, task, splits, model))
+    loop = made.loop
+    experiment = Experiment(run, loop, tracker, made.data, checkpoint, made.needs_method)
+    show_start(describe_run(run, loop.task, loop.splits, loop.model))
     tracker.start(run.config, run.folder, group, experiment.checkpoint is not None)
     try:
         record = run.write_record(experiment.fit())

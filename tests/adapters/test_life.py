@@ -131,7 +131,7 @@ def test_predict_a_pair_of_texts(runs, command):
     assert code == 0 and predicted["input"] == 1, err
     assert sum(predicted["probabilities"].values()) == pytest.approx(1.0)
     assert predicted["label"] == max(predicted["probabilities"], key=predicted["probabilities"].get)
-    assert list(spt.load(folder).predict([PAIR])) == [{k: predicted[k] for k in ("label", "probabilities")}]
+    assert list(spt.load(folder).stream([PAIR])) == [{k: predicted[k] for k in ("label", "probabilities")}]
 
 
 def test_predict_files_of_every_format_and_standard_input(runs, command, tmp_path, monkeypatch):
@@ -194,18 +194,24 @@ def test_predictions_give_the_recorded_score(task, runs, command):
 def test_entities_name_their_span_of_the_text(runs, command, tmp_path):
     predictor = spt.load(runs["demo_ner", "p_tuning_v2"])
     text = "mr kalorba,  went — to mirimso's «dolor» 🎉 and zuba."
-    (predicted,) = predictor.predict([text])
+    (predicted,) = predictor.stream([text])
     assert predicted["entities"], "no entities"
     for entity in predicted["entities"]:
         assert text[entity["start"] : entity["end"]] == entity["text"] and entity["text"].strip() == entity["text"]
         assert 0 < entity["probability"] <= 1 and entity["type"] in predictor.task.labels
-    (words,) = predictor.predict([["mr", "kalorba", "went", "to", "mirimso"]])
+    (words,) = predictor.stream([["mr", "kalorba", "went", "to", "mirimso"]])
     for entity in words["entities"]:
         assert entity["text"] == " ".join(["mr", "kalorba", "went", "to", "mirimso"][entity["start"] : entity["end"]])
-    assert list(predictor.predict([{"text": text}])) == [predicted]
+    assert list(predictor.stream([{"text": text}])) == [predicted]
     (tmp_path / "conll.txt").write_text("mr O\nkalorba O\nwent O\nto O\nmirimso O\n")
     _, out, _ = command("predict", f"run={runs['demo_ner', 'p_tuning_v2']}", f"input={tmp_path}/conll.txt")
     assert lines(out) == [{"input": 1, **words}]
+    (tmp_path / "words.txt").write_text("mr\nkalorba\nwent\nto\nmirimso\n\n\nmr\nzuba\n")
+    _, out, err = command("predict", f"run={runs['demo_ner', 'p_tuning_v2']}", f"input={tmp_path}/words.txt")
+    assert lines(out)[0] == {"input": 1, **words} and len(lines(out)) == 2 and "read as words" in err
+    (tmp_path / "texts.txt").write_text(f"{text}\nzuba\n")
+    _, out, err = command("predict", f"run={runs['demo_ner', 'p_tuning_v2']}", f"input={tmp_path}/texts.txt")
+    assert lines(out)[0] == {"input": 1, **predicted} and len(lines(out)) == 2 and "read as texts" in err
 
 
 @settings(max_examples=60)
@@ -230,7 +236,7 @@ def test_predict_reads_one_batch_at_a_time(runs):
             read.append(number)
             yield PAIR
 
-    predicted = predictor.predict(endless(), batch_size=4)
+    predicted = predictor.stream(endless(), batch_size=4)
     assert next(predicted)["label"] in predictor.task.labels and len(read) == 4
 
 
@@ -265,10 +271,10 @@ def test_inputs_that_are_there_make_a_batch_and_an_error_comes_after_them():
 def test_reading_ahead_sorts_by_length_and_keeps_the_order(runs):
     predictor, lengths = spt.load(runs["demo_pair", "spt"]), []
     inputs = [("the apple broke " * (1 + 7 * number % 13), "it fell") for number in range(40)]
-    plain = list(predictor.predict(inputs, batch_size=4))
+    plain = list(predictor.stream(inputs, batch_size=4))
     encode = predictor.task.encode
     predictor.task.encode = lambda examples, *args: lengths.append(len(examples)) or encode(examples, *args)
-    sorted_ = list(predictor.predict(inputs, batch_size=4, ahead=5))
+    sorted_ = list(predictor.stream(inputs, batch_size=4, ahead=5))
     assert lengths == [4] * 10
     for one, other in zip(plain, sorted_, strict=True):
         assert one["label"] == other["label"]
@@ -356,7 +362,7 @@ def test_adapters_share_a_backbone(runs):
     }
     row = lines((local_path("pkg://spt/demo/choice") / "val.jsonl").read_text())[0]
     inputs["demo_choice"] = [row]
-    alone = {key: list(spt.load(runs[key]).predict(inputs[key[0]])) for key in chosen}
+    alone = {key: list(spt.load(runs[key]).stream(inputs[key[0]])) for key in chosen}
     first = spt.load(runs[chosen[0]])
     together = {chosen[0]: first} | {key: spt.load(runs[key], share=first) for key in chosen[1:]}
     assert all(predictor.model.encoder is first.model.encoder for predictor in together.values())
@@ -365,9 +371,9 @@ def test_adapters_share_a_backbone(runs):
     order = torch.randperm(3 * len(chosen), generator=torch.Generator().manual_seed(0)).tolist()
     for number in order:
         key = chosen[number % len(chosen)]
-        assert list(together[key].predict(inputs[key[0]])) == alone[key], key
+        assert list(together[key].stream(inputs[key[0]])) == alone[key], key
         with pytest.raises(spt.SptError):
-            list(together[key].predict([3]))
+            list(together[key].stream([3]))
     backbone = first.model.encoder  # whoever reads it gets the adapter of that predictor on
     together[chosen[1]].activate()
     together[chosen[1]].deactivate()
@@ -427,7 +433,7 @@ def test_a_damaged_description_gives_one_message(damage, runs, command, tmp_path
 def test_an_adapter_without_its_training_predicts_and_is_not_evaluated(runs, command, tmp_path):
     with copied(runs["demo_pair", "spt"], tmp_path / "adapter") as description:
         del description["about"]["training"]
-    assert len(list(spt.load(tmp_path / "adapter").predict([PAIR]))) == 1
+    assert len(list(spt.load(tmp_path / "adapter").stream([PAIR]))) == 1
     code, _, err = command("evaluate", f"run={tmp_path}/adapter")
     assert code == 1 and "about.training is missing" in err and err.count("error:") == 1, err
 
@@ -531,7 +537,7 @@ def test_a_missing_option_is_named(command):
 
 def test_predict_refuses_a_single_string(runs):
     with pytest.raises(spt.SptError, match="give a list of inputs"):
-        next(spt.load(runs["demo_pair", "spt"]).predict("a text"))
+        next(spt.load(runs["demo_pair", "spt"]).stream("a text"))
 
 
 @pytest.mark.parametrize("name", ["evaluate", "inspect", "predict", "prune", "push"])

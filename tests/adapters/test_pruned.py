@@ -118,8 +118,8 @@ def test_the_command_and_what_takes_a_pruned_adapter(full, command, tmp_path):
     assert "no score of these" in command("evaluate", f"run={made}/adapter", "split=train")  # not the full one's
     assert json.loads(command("predict", f"run={made}", "text=it rained", "text_pair=it got wet"))["label"]
     both = spt.load(made, share=spt.load(full))
-    assert list(both.predict([("it rained", "it got wet")])) == list(
-        spt.load(made).predict([("it rained", "it got wet")])
+    assert list(both.stream([("it rained", "it got wet")])) == list(
+        spt.load(made).stream([("it rained", "it got wet")])
     )
     command("prune", f"run={made}", "keep=1", f"output={tmp_path}/smaller")  # once more
     again = read_adapter(tmp_path / "smaller/adapter")

@@ -52,7 +52,7 @@ def alone(folder: Path, inputs: list) -> tuple[Path, list, list]:
 
 
 def answer(predictor: Predictor, item: object) -> dict:
-    (predicted,) = predictor.predict([item])
+    (predicted,) = predictor.stream([item])
     return predicted
 
 
@@ -108,7 +108,7 @@ def test_one_predictor_in_many_threads_counts_every_truncated_input(adapters):
 
     def ask() -> None:
         for _ in range(5):
-            assert list(predictor.predict(inputs, batch_size=1)) == expected
+            assert list(predictor.stream(inputs, batch_size=1)) == expected
 
     run_together(*[ask] * 8)
     assert predictor.truncated == 8 * 5
@@ -131,7 +131,7 @@ def test_a_tokenizer_is_used_by_one_thread_at_a_time(adapters, monkeypatch):
 
 def test_generators_take_turns_and_may_be_abandoned(adapters):
     predictors = shared(adapters)
-    streams = {name: predictors[name].predict(inputs, batch_size=1) for name, (_, inputs, _) in adapters.items()}
+    streams = {name: predictors[name].stream(inputs, batch_size=1) for name, (_, inputs, _) in adapters.items()}
     for number in range(2):  # and the third answer is never asked for
         for name, stream in streams.items():
             assert next(stream) == adapters[name][2][number], name

@@ -71,20 +71,20 @@ def change(folder: Path, how) -> None:
 
 @pytest.mark.parametrize("how", CHANGES, ids=lambda how: how.__name__)
 def test_a_tokenizer_that_was_changed_is_refused(how, adapter, tmp_path):
-    assert len(list(spt.load(adapter).predict([PAIR]))) == 1
+    assert len(list(spt.load(adapter).stream([PAIR]))) == 1
     change(tmp_path / "encoder", how)
     with pytest.raises(
         spt.SptError, match="another tokenizer than .*encoder' has now .* restore the tokenizer's files"
     ):
         spt.load(adapter)
     elsewhere = spt.load(adapter, base_model=str(DEMO_ENCODER))
-    assert len(list(elsewhere.predict([PAIR]))) == 1
+    assert len(list(elsewhere.stream([PAIR]))) == 1
 
 
 def test_a_shared_backbone_with_another_tokenizer_is_refused(adapter, tmp_path):
     other = made_adapter(tmp_path / "other", "task=demo_pair", "model=demo", "method=bitfit")
     first = spt.load(other, base_model=f"{tmp_path}/encoder")
-    assert list(spt.load(adapter, share=first).predict([PAIR]))
+    assert list(spt.load(adapter, share=first).stream([PAIR]))
     change(tmp_path / "encoder", lower_case_off)
     with pytest.raises(spt.SptError, match="without share"):
         spt.load(adapter, share=first)
@@ -142,7 +142,7 @@ def test_an_adapter_without_the_fingerprint_is_not_checked(adapter, tmp_path):
     del description["about"]["tokenizer"]
     (adapter / "adapter.json").write_text(json.dumps(description))
     change(tmp_path / "encoder", lower_case_off)
-    assert len(list(spt.load(adapter).predict([PAIR]))) == 1
+    assert len(list(spt.load(adapter).stream([PAIR]))) == 1
 
 
 def test_the_fingerprint_is_of_token_ids_and_not_of_files_or_earlier_calls(tmp_path):

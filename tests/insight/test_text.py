@@ -63,7 +63,7 @@ def test_shares_are_those_of_attention_and_sum_to_1(runs):
     assert tokens == len(sequence.tokens) and sequence.tokens[1:4] == ("the", "wind", "pushed")
     assert sequence.prefix_mass + sequence.text_weight == pytest.approx(1, abs=1e-6)
     assert sequence.gate.shape == sequence.slot_weights.shape and 0 < sequence.gate.min() < sequence.gate.max() < 1
-    assert found.prediction == next(predictor.predict([WORDS])) and not found.truncated and sequence.name is None
+    assert found.prediction == next(predictor.stream([WORDS])) and not found.truncated and sequence.name is None
     whole = inspect(predictor, [predictor.examples(WORDS)[0]])
     assert sequence.prefix_mass.mean(-1) == pytest.approx(whole.prefix_mass.values, abs=1e-6)
     assert sequence.gate.mean(2) == pytest.approx(whole.gate_mean.values, abs=1e-6)

@@ -28,7 +28,7 @@ def test_an_adapter_predicts_and_scores_as_recorded(task, runs):
     folder = runs / RUNS[task].name
     predictor = spt.load(folder)
     example = json.loads((folder / "adapter" / "adapter.json").read_text())["about"]["input"]
-    assert len(list(predictor.predict([tuple(example) if isinstance(example, list) else example]))) == 1
+    assert len(list(predictor.stream([tuple(example) if isinstance(example, list) else example]))) == 1
     done = run("-m", "spt.evaluate", f"run={folder}")
     assert done.returncode == 0 and SCORED[task] in done.stdout, done.stderr
     assert "the recorded scores exactly" in done.stdout

@@ -26,6 +26,7 @@ DEADLY = (
 IN_PROCESSES = pytest.mark.parametrize(
     "launcher", [pytest.param("joblib", marks=pytest.mark.slow), pytest.param("submitit_local", marks=pytest.mark.soak)]
 )
+WITH_EACH = pytest.mark.parametrize("launcher", LAUNCHERS)
 
 
 def sweep(folder, launcher, *overrides, **kwargs):
@@ -60,7 +61,8 @@ def test_processes_share_the_cores(launcher, settings, jobs, threads, monkeypatc
         assert os.environ.get("OMP_NUM_THREADS") == (chosen or threads)
 
 
-@IN_PROCESSES
+@pytest.mark.soak
+@WITH_EACH
 def test_a_failing_job_is_named_and_the_other_is_finished(launcher, tmp_path):
     done = sweep(tmp_path, launcher, "method.prefix_length=0,4")
     assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
@@ -83,7 +85,8 @@ def test_every_job_writes_its_record_and_claims_one_gpu(launcher, tmp_path):
     assert claimed and claimed <= {"3", "5"}
 
 
-@IN_PROCESSES
+@pytest.mark.soak
+@WITH_EACH
 def test_a_job_that_dies_is_named(launcher, tmp_path):
     done = sweep(tmp_path, launcher, "method=linear_probe,spt", *DEADLY)
     assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr

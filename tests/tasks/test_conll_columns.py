@@ -6,6 +6,7 @@ import re
 import pytest
 
 from spt.explain_error import explain
+from spt.tasks.conll_columns import shape_of
 from tests.tasks.test_custom import task
 
 GERMEVAL = "#\thttp://a.b [2009]\n1\tanna\tB-PER\tO\n2\tlives\tO\tO\n\n1\tpaul\tB-PER\tB-X\n2\tis\tO\tO\n"
@@ -144,3 +145,25 @@ def test_entity_types_that_look_alike_are_told(read, caplog):
     caplog.clear()
     read('{"tokens": ["a", "b"], "tags": ["B-Per", "B-PER "]}', name="a.jsonl")
     assert "'Per' (1 rows), 'PER' (1 rows)" in caplog.text and "'PER ' (1 rows, the first in" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("text", "shape"),
+    [
+        ("Ann B-PER\nsaw O\n\nRome B-LOC\n", "columns"),
+        ("Ann B-PER\nsaw O\n", "columns"),
+        ("Ann B_PER\nsaw O\n\nRome B-LOC\n", "columns"),  # to be told what is wrong with it
+        ("Ann B-PER\nsaw the O\nRome B-LOC\n", "columns"),
+        ("Ann\tx\tPER\n", "columns"),
+        ("Ann NNP *\nSmith NNP (PER)\n", "columns"),
+        ("-DOCSTART-\n\nAnn\nsaw\n\nRome\n", "words"),
+        ("Rome\n", "words"),
+        ("", "words"),
+        ("Ann saw Rome .\nRome slept .\n", "texts"),
+        ("Ann saw Rome .\n", "texts"),
+        ("Ann saw Rome .\n\nRome slept .\n", "texts"),
+    ],
+)
+def test_the_shape_of_lines(text, shape, tmp_path):
+    (tmp_path / "lines.txt").write_text(text)
+    assert shape_of(tmp_path / "lines.txt") == shape

@@ -87,7 +87,7 @@ def test_a_published_cell_freezes_it_and_says_so(train, tmp_path):
         record = json.loads(path.read_text())
         assert record["missing_pooler"] == state
         assert (record["trainable_by_group"]["backbone"] > 0) == (state == "trained")
-        predicted = [list(spt.load(path.parent).predict([("a wug", "a dax")])) for _ in range(2)]
+        predicted = [list(spt.load(path.parent).stream([("a wug", "a dax")])) for _ in range(2)]
         assert predicted[0] == predicted[1]
 
 

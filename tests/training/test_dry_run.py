@@ -1,0 +1,40 @@
+"""`dry_run=true`: what a run would take, from three measured steps, and nothing written."""
+
+import re
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+from spt.paths import CONF
+from spt.training.dry_run import dry_run
+
+
+@pytest.mark.parametrize(
+    ("task", "settings", "steps", "evaluations"),
+    [
+        ("demo_pair", ["trainer.num_train_epochs=4"], 28, 4),  # 200 examples in batches of 32
+        ("demo_ner", ["trainer.max_steps=9", "method=spt_sl", "trainer.gradient_accumulation_steps=2"], 9, 3),
+        ("demo_choice", ["trainer.num_train_epochs=0.5", "trainer.bf16=true"], 4, 1),
+    ],
+)
+def test_the_estimate_is_of_the_whole_run(task, settings, steps, evaluations, tmp_path):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("train", [f"task={task}", "model=demo", *settings, f"output_dir={tmp_path}/runs"])
+    found = dry_run(config)
+    assert (found.steps, found.evaluations) == (steps, evaluations) and found.peak_memory_bytes > 2**27
+    assert 0 < found.seconds_per_step < found.seconds and 0 < found.seconds_per_evaluation < found.seconds
+    assert found.seconds == pytest.approx(steps * found.seconds_per_step + evaluations * found.seconds_per_evaluation)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_command(train, tmp_path):
+    settings = ("task=demo_pair", "model=demo", "dry_run=true")
+    code, out, err = train(*settings)
+    assert code == 0 and re.search(
+        r"estimate .* for 350 steps and 50 evaluations, .* GiB .*nothing was written", out
+    ), err
+    assert not (tmp_path / "runs").exists()
+    code, out, err = train("--multirun", *settings, "seed=11,12")
+    assert code == 0 and out.count("estimate") == 2 and "spt.report" not in out, err
+    code, _, err = train("task=demo_pair", "model=demo", "dry_run=maybe")
+    assert code == 1 and "dry_run must be true or false, not 'maybe'" in err
