@@ -182,7 +182,9 @@ def test_what_cannot_be_reported_is_refused(arguments, message, runs, command, t
 def test_a_sweep_names_the_command_that_compares_its_runs(monkeypatch, capsys):
     monkeypatch.setattr(multirun, "returns", [object()])
     for command in ("train", "evaluate"):
-        config = OmegaConf.create({"output_dir": "my runs", "hydra": {"job": {"config_name": command}}})
+        config = OmegaConf.create(
+            {"output_dir": "my runs", "dry_run": False, "hydra": {"job": {"config_name": command}}}
+        )
         multirun.NameFailures().on_multirun_end(config)
         said = capsys.readouterr().out
         assert ("compare the runs: python -m spt.report 'runs=my runs'" in said) == (command == "train")
