@@ -33,7 +33,7 @@ quickstart: setup
 	$(RUN) -m spt.runs output_dir=runs/demo
 
 test: setup
-	$(RUN) -m pytest -n auto --dist loadfile $(ARGS)
+	$(RUN) -m pytest -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-slow: setup
 	$(RUN) -m pytest -n auto --dist loadfile -m "slow and not soak"

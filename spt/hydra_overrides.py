@@ -17,7 +17,7 @@ from spt.errors import SptError
 TEXTS = {"text", "text_pair"}
 OUTPUTS = {"output", "output_dir", "results_dir"}
 INPUTS = {
-    *("run", "runs", "input", "file", "base_model", "data_dir", "model_dir", "model.name_or_path"),
+    *("run", "runs", "merge", "input", "file", "base_model", "data_dir", "model_dir", "model.name_or_path"),
     *("task.train", "task.validation", "task.test", "task.data_dir"),
 }
 

@@ -1,5 +1,7 @@
 """The finished runs in a folder, as a table: `python -m spt.runs output_dir=runs`, and means: `over=seed`."""
 
+from pathlib import Path
+
 from omegaconf import DictConfig, ListConfig
 
 from spt.command import command
@@ -12,9 +14,15 @@ def main(config: DictConfig) -> None:
     """Print a line for each run, or with `by` or `over` a line of means for each combination of settings."""
     from spt.console import console
     from spt.errors import SptError, nearest
+    from spt.grid.merge_runs import merge_runs
     from spt.grid.run_table import show_means, show_runs
+    from spt.paths import local_path
     from spt.records.schema import read_records
 
+    if config.merge is not None:
+        copied, known = merge_runs(local_path(str(config.merge)), Path(str(config.output_dir)))
+        console.print(f"{copied} runs copied to {config.output_dir}, {known} were there already", markup=False)
+        return
     if config.format not in FORMATS:
         raise SptError(f"unknown format {config.format!r}: {nearest(str(config.format), FORMATS)}")
     by, over = (_names(config[key]) for key in ("by", "over"))

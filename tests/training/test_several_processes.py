@@ -124,7 +124,7 @@ def test_divergence_ends_all_processes_with_one_message(tmp_path):
     assert json.loads(record.read_text())["status"] == "diverged"
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_an_error_in_one_process_ends_all_with_its_message(tmp_path):
     done = run(*TWO, "-m", "tests.worker", "fail", "task=demo_pair", *DEMO, f"output_dir={tmp_path}", timeout=120)
     assert done.returncode != 0 and not list(tmp_path.glob("*/record.json"))

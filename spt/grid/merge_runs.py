@@ -1,0 +1,44 @@
+"""Take over the finished runs of another folder: `python -m spt.runs merge=<folder>`."""
+
+import shutil
+from pathlib import Path
+
+from spt.errors import SptError
+from spt.files import write_atomically, written
+from spt.records.schema import RECORD, read_record
+
+NAMED = 5  # as many runs as a message has room for
+
+
+def merge_runs(source: Path, target: Path) -> tuple[int, int]:
+    """Copy the finished runs of `source` to `target`, each with all of its files.
+
+    Returns:
+        How many were copied, and how many were there already with the same record.
+
+    Raises:
+        SptError: `source` holds no finished run, a record cannot be read, or `target` has other results of one of the
+            runs. Nothing is copied then.
+    """
+    found = sorted(path.parent for path in source.glob(f"*/{RECORD}"))
+    if not found:
+        raise SptError(f"{str(source)!r} holds no finished run to merge")
+    for folder in found:
+        read_record(folder / RECORD)
+    known = [folder for folder in found if (target / folder.name).exists()]
+    other = [folder.name for folder in known if not _same(folder / RECORD, target / folder.name / RECORD)]
+    if other:
+        names = ", ".join(other[:NAMED]) + (f" and {len(other) - NAMED} more" if len(other) > NAMED else "")
+        raise SptError(
+            f"{target} has other results of {names}: a run has one result in a folder, so move one of the two away; "
+            "nothing was copied"
+        )
+    for folder in (each for each in found if each not in known):
+        with written(target / folder.name, "or set output_dir"):
+            shutil.copytree(folder, target / folder.name, ignore=shutil.ignore_patterns(RECORD))
+            write_atomically(target / folder.name / RECORD, (folder / RECORD).read_text(encoding="utf-8"))
+    return len(found) - len(known), len(known)
+
+
+def _same(one: Path, other: Path) -> bool:
+    return other.is_file() and one.read_bytes() == other.read_bytes()
