@@ -2,7 +2,8 @@
 # make test:       install into .venv, run the fast tests (make test-slow: the slow ones; CI: both, ARGS='-m "not soak"')
 # make test-versions: run most fast tests with the lowest and the newest versions, in .venv/lowest and .venv/newest
 #                  (14 GB); make test-transformers: the core of it, with those of transformers alone
-# make soak:       install into .venv, kill runs at 60 random moments, start 16 processes on one grid (15 minutes)
+# make soak:       install into .venv, kill runs at 60 random moments, start 16 processes on one grid, and the other
+#                  tests that are too long for CI
 # make audit:      check the pinned packages for known vulnerabilities (pip-audit)
 # make benchmark:  install into .venv, time a training step of each method, its lower bound and other libraries
 #                  (ARGS="--size bert-base")
@@ -36,7 +37,7 @@ test: setup
 	$(RUN) -m pytest -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-slow: setup
-	$(RUN) -m pytest -n auto --dist loadfile -m "slow and not soak"
+	$(RUN) -m pytest -n auto --dist loadfile --no-loadscope-reorder -m "slow and not soak"
 
 CORE_TESTS := tests/modeling/test_golden.py tests/modeling/test_fixtures.py tests/modeling/test_encoder_families.py \
 	tests/modeling/test_prefix.py

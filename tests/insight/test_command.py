@@ -118,7 +118,7 @@ def test_what_cannot_be_inspected_is_one_message(method, arguments, message, run
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_the_function_is_there_after_the_command_in_a_new_process(runs, tmp_path):
     code = f"""
 import runpy, sys, spt

@@ -52,7 +52,7 @@ def test_each_process_gets_its_own_gpu_and_one_too_many_waits(claiming):
     assert claiming("GPU-c", "GPU-a")[1] == "GPU-c"
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_runs_share_a_gpu_with_runs_per_gpu(claiming):
     first, *others = (claiming("GPU-a", "GPU-b", runs_per_gpu=2) for _ in range(4))
     assert [first[1], *(gpu for _, gpu in others)] == ["GPU-a", "GPU-b", "GPU-a", "GPU-b"]
