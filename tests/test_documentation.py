@@ -96,8 +96,8 @@ def blocks(page: str) -> list[Block]:
 BLOCKS = [block for page in PAGES for block in blocks(page)]
 
 
-def parameters(selected: list[Block], slow: str = "none") -> list:
-    """Those of pages whose path begins with `slow` are slow tests."""
+def parameters(selected: list[Block], slow: tuple[str, ...] = ()) -> list:
+    """Those of pages in the folders `slow` are slow tests."""
     return [
         pytest.param(
             block, id=f"{block.page}:{block.line}", marks=[pytest.mark.slow] if block.page.startswith(slow) else []
@@ -263,7 +263,7 @@ def test_a_command_exists(command, page, tmp_path):
         assert command.startswith(OTHER_PROGRAMS), f"{page} has a command that is not checked: {command}"
 
 
-@pytest.mark.parametrize("block", parameters([each for each in BLOCKS if each.info == "demo"], slow="docs"))
+@pytest.mark.parametrize("block", parameters([each for each in BLOCKS if each.info == "demo"], slow=("docs/",)))
 def test_a_demo_block_runs(block, workplace, trained):
     write_files(block.page, workplace)
     for command in block.commands:

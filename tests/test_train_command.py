@@ -39,11 +39,22 @@ def sweep(tmp_path_factory):
 
 
 def test_every_method_and_every_shape_run(sweep):
-    folder, out, err = sweep
+    check_runs(*sweep, {*(("demo_pair", method) for method in METHODS), *((task, "spt_sl") for task in TASKS)})
+
+
+@pytest.mark.soak
+def test_every_method_runs_on_every_shape(tmp_path):
+    done = run(
+        "-m", "spt.train", "--multirun", *DEMO, f"task={','.join(TASKS)}", f"method={','.join(METHODS)}",
+        "trainer.per_device_train_batch_size=64", f"output_dir={tmp_path}",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    check_runs(tmp_path, done.stdout, done.stderr, {(task, method) for task in TASKS for method in METHODS})
+
+
+def check_runs(folder, out, err, cells):
     by_cell = {(r["task"], r["method"]): r for r in records(folder)}
-    assert by_cell.keys() == {
-        *(("demo_pair", method) for method in METHODS), ("demo_choice", "spt_sl"), ("demo_ner", "spt_sl"),
-    }  # fmt: skip
+    assert by_cell.keys() == cells
     for (task, method), record in by_cell.items():
         assert record["status"] == "finished" and record["metric"] == TASKS[task]
         assert 0 <= record["metrics"]["last_dev"] <= record["metrics"]["best_dev"] <= 1

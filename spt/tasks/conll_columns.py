@@ -41,7 +41,7 @@ def read_conll(
         where = f"{path}, line {number}"
         if comments and line.startswith(comments):
             continue
-        if not line.strip(BLANKS) or line.startswith("-DOCSTART-"):
+        if _ends_sentence(line):
             if words:
                 tags = [fields[tag] for fields in words]
                 tags = from_brackets(tags) if any(each.startswith(("(", "*")) for each in tags) else tags
@@ -76,7 +76,7 @@ def shape_of(path: Path) -> Literal["columns", "words", "texts"]:
     Lines with a tab, or of one width of at least 2 with blank lines between them, are columns, whatever their last is.
     """
     head = [line for _, line in islice(read_lines(path), 500)]
-    rows = [_fields(line) for line in head if line.strip(BLANKS) and not line.startswith("-DOCSTART-")]
+    rows = [_fields(line) for line in head if not _ends_sentence(line)]
     widths = {len(row) for row in rows}
     if widths <= {1}:
         return "words"
@@ -91,13 +91,16 @@ def read_words(path: Path) -> Iterator[tuple[str, list[str]]]:
     words: list[str] = []
     start = 0
     for number, line in chain(read_lines(path), [(0, "")]):
-        word = line.strip(BLANKS)
-        if word and not word.startswith("-DOCSTART-"):
+        if not _ends_sentence(line):
             start = start if words else number
-            words.append(word)
+            words.append(line.strip(BLANKS))
         elif words:
             yield f"{path}, line {start}", words
             words = []
+
+
+def _ends_sentence(line: str) -> bool:
+    return not line.strip(BLANKS) or line.startswith("-DOCSTART-")
 
 
 def _is_tag(text: str) -> bool:

@@ -173,19 +173,14 @@ class TrainingLoop:
 
         The steps change the model: they are for a loop that is not to be run.
         """
-        settings, inputs = self.settings, self.splits["train"].inputs
-        order = epoch_order(self.lengths, settings.train_sampling_strategy, self.batch_size, self.seed, 1)
-        own = shares(order, self.batch_size, self.accelerator.process_index, self.processes)
-        size = settings.gradient_accumulation_steps
+        own, size = self._batch_rows(1), self.settings.gradient_accumulation_steps
         groups = [own[start : start + size] for start in range(0, len(own), size)]
         groups.sort(key=lambda group: max(self.lengths[row] for rows in group for row in rows))
         chosen = [groups[-1], *(groups[len(groups) * (2 * place + 1) // (2 * count)] for place in range(count))]
         seconds = []
         self._begin_epoch(None)
         for group in chosen:
-            batches = list(
-                zip(group, loader(inputs, group, collator(self.task, self.tokenizer), settings), strict=True)
-            )
+            batches = list(self._loaded(group))
             began = time.perf_counter()
             self._optimizer_step(batches)
             self.mean_loss()  # waits for the device
@@ -212,13 +207,21 @@ class TrainingLoop:
 
     def _steps(self, number: int) -> Iterator[list[Batch]]:
         """The batches of each optimizer step of an epoch, less those of the steps that were taken already."""
-        inputs, process, settings = self.splits["train"].inputs, self.accelerator.process_index, self.settings
-        order = epoch_order(self.lengths, settings.train_sampling_strategy, self.batch_size, self.seed, number)
-        taken = (self.step - self.epoch_start) * settings.gradient_accumulation_steps
-        own = shares(order, self.batch_size, process, self.processes)[taken:]
-        batches = zip(own, loader(inputs, own, collator(self.task, self.tokenizer), settings), strict=True)
-        while self.step < self.max_steps and (group := list(islice(batches, settings.gradient_accumulation_steps))):
+        size = self.settings.gradient_accumulation_steps
+        taken = (self.step - self.epoch_start) * size
+        batches = self._loaded(self._batch_rows(number)[taken:])
+        while self.step < self.max_steps and (group := list(islice(batches, size))):
             yield group
+
+    def _batch_rows(self, number: int) -> list[list[int]]:
+        """The rows of train in each batch of this process in an epoch."""
+        order = epoch_order(self.lengths, self.settings.train_sampling_strategy, self.batch_size, self.seed, number)
+        return shares(order, self.batch_size, self.accelerator.process_index, self.processes)
+
+    def _loaded(self, rows: list[list[int]]) -> Iterator[Batch]:
+        """The batches of these rows of train."""
+        inputs, collate = self.splits["train"].inputs, collator(self.task, self.tokenizer)
+        return zip(rows, loader(inputs, rows, collate, self.settings), strict=True)
 
     def _optimizer_step(self, batches: list[Batch]) -> None:
         """One step on the mean of the batches' losses."""
