@@ -24,3 +24,9 @@ def test_format():
 @pytest.mark.slow
 def test_types():
     check("mypy")
+
+
+def test_a_module_is_read_at_one_sitting():
+    lines = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in (REPO / "spt").rglob("*.py")}
+    assert {path: count for path, count in lines.items() if count > 450} == {}
+    assert lines[REPO / "spt/training/loop.py"] <= 300

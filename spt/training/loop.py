@@ -9,9 +9,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass
 from itertools import islice
-from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -22,12 +20,13 @@ from transformers import PreTrainedTokenizerBase, enable_full_determinism
 
 from spt.errors import SptError
 from spt.methods import Penalty
-from spt.modeling.slot_similarity import Measures, slot_similarity
+from spt.modeling.slot_similarity import slot_similarity
 from spt.modeling.task_model import IGNORED, TaskModel
 from spt.tasks.base import Split, Task
 from spt.training import preemption
 from spt.training.batches import collator, epoch_order, loader, shares
 from spt.training.checkpoint import Checkpoint, Within
+from spt.training.epoch import Epoch
 from spt.training.evaluate_split import Evaluation, evaluate_split
 from spt.training.optimizer_schedule import make_optimizer, make_schedule
 from spt.training.process_group import from_all
@@ -40,46 +39,6 @@ Batch = tuple[list[int], dict[str, Tensor]]  # the rows of this process, and wha
 
 class Diverged(SptError):
     """The loss is infinite or NaN."""
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """The result of an epoch: `learning_rate` is its last step's, `dev` the evaluation after it.
-
-    `prefixes` tells how alike the prefix slots are (`slot_similarity`); None where the model carries none.
-    """
-
-    epoch: int
-    step: int
-    train_loss: float
-    learning_rate: float
-    dev: Evaluation
-    seconds: float
-    prefixes: Measures | None
-
-    @classmethod
-    def from_row(cls, row: dict[str, Any], outcomes: list) -> "Epoch":
-        """An epoch from its row of the history and the outcomes of its dev examples."""
-        kept = {name: row[name] for name in ("epoch", "step", "train_loss", "learning_rate", "seconds")}
-        scores = {n.removeprefix("dev_"): value for n, value in row.items() if n.startswith("dev_") and n != "dev_loss"}
-        dev = Evaluation(row["dev_loss"], row["penalty"], scores, outcomes, row["only_class"])
-        return cls(**kept, dev=dev, prefixes=row.get("prefixes"))
-
-    @property
-    def row(self) -> dict[str, Any]:
-        """The epoch as a row of the history."""
-        return {
-            "epoch": self.epoch,
-            "step": self.step,
-            "train_loss": self.train_loss,
-            "learning_rate": self.learning_rate,
-            "penalty": self.dev.penalty,
-            "dev_loss": self.dev.loss,
-            **{f"dev_{name}": value for name, value in self.dev.scores.items()},
-            "only_class": self.dev.only_class,
-            "seconds": self.seconds,
-            **({} if self.prefixes is None else {"prefixes": self.prefixes}),
-        }
 
 
 class TrainingLoop:

@@ -34,8 +34,9 @@ from spt.tasks.baselines import baseline_scores
 from spt.training import preemption, process_group
 from spt.training.assemble import assemble
 from spt.training.checkpoint import Checkpoint, Within, read_checkpoint, training_state
+from spt.training.epoch import Epoch
 from spt.training.loggers import RunFolderOnly
-from spt.training.loop import Diverged, Epoch, TrainingLoop
+from spt.training.loop import Diverged, TrainingLoop
 from spt.training.process_group import from_main
 from spt.training.run_summary import describe_run
 from spt.training.settings import trainer_settings
