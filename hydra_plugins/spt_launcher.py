@@ -3,6 +3,7 @@ when a command starts, so this one imports torch-heavy modules only when it laun
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn
@@ -29,6 +30,7 @@ class TolerantLauncher(Launcher):
         with read_write(config.hydra), open_dict(config.hydra):
             config.hydra.launcher = self.chosen
         check(config)
+        self.sweep_dir = Path(config.hydra.sweep.dir)
         self.trials = config.hydra.sweeper.get("n_trials") or 0
         self.launcher = Plugins.instance().instantiate_launcher(hydra_context, task_function, config)
 
@@ -38,7 +40,8 @@ class TolerantLauncher(Launcher):
 
         total = max(self.trials, initial_job_idx + len(job_overrides))
         # On the console of the runs' bars, which stand below this one.
-        with advancing(total, "runs of the sweep", done=initial_job_idx, terminal=console) as ended:
-            returns = run_jobs(self.launcher, job_overrides, initial_job_idx, ended)
+        bar = advancing(total, "runs of the sweep", done=initial_job_idx, terminal=console)
+        with bar as ended, multirun.counting_ends(self.sweep_dir, ended):
+            returns = run_jobs(self.launcher, job_overrides, initial_job_idx)
         multirun.returns.extend(returns)
         return returns

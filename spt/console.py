@@ -8,9 +8,11 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
+from textwrap import TextWrapper
 from typing import Any, TypeVar
 
 from rich.console import Console
+from rich.control import Control
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -20,6 +22,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.segment import ControlType
 
 from spt import distributed
 from spt.errors import SptError, cannot_write
@@ -34,6 +37,15 @@ terminal = False if "ipykernel" in sys.modules else None
 console = Console(soft_wrap=True, highlight=False, force_jupyter=False, force_terminal=terminal)
 
 errors = Console(stderr=True, soft_wrap=True, highlight=False, force_jupyter=False, force_terminal=terminal)
+
+
+label = ""  # begins each line of a process that shares the terminal
+
+
+def share_terminal(number: int) -> None:
+    """Show no bars, and the job's number in front of each line: other jobs print to the same terminal."""
+    global label
+    label = f"[{number}] "
 
 
 class Messages(io.TextIOBase):
@@ -157,7 +169,7 @@ class _LogFileHandler(logging.FileHandler):
 
 
 class _TerminalHandler(logging.Handler):
-    """Prints above a progress bar. Rich's own handler would break lines at the width of the terminal."""
+    """Prints above a progress bar. A terminal's lines are broken between words; a file's are as long as they come."""
 
     def __init__(self, terminal: Console):
         super().__init__()
@@ -166,7 +178,16 @@ class _TerminalHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         warning = record.levelno > logging.INFO
         text = f"{record.levelname.lower()}: {record.getMessage()}" if warning else record.getMessage()
-        self.terminal.print(text, style="bold yellow" if warning else None, markup=False)
+        lines = [label + line for line in text.split("\n")]
+        if self.terminal.is_terminal:
+            indent = " " * (len(label) + getattr(record, "indent", 0))
+            fit = TextWrapper(self.terminal.width, subsequent_indent=indent, break_long_words=False)
+            fit.replace_whitespace = fit.break_on_hyphens = False
+            lines = [part for line in lines for part in fit.wrap(line) or [line]]
+        with self.terminal:
+            if label:  # the bar of the sweep may be in this line
+                self.terminal.control(Control(ControlType.CARRIAGE_RETURN, (ControlType.ERASE_IN_LINE, 2)))
+            self.terminal.print("\n".join(lines), style="bold yellow" if warning else None, markup=False)
 
 
 class Bar:
@@ -182,7 +203,7 @@ class Bar:
         self.loss = self.dev = ""
         self.first_step: int | None = None
         columns = (BarColumn(20), MofNCompleteColumn(), TextColumn("{task.description}"))
-        shown = console.is_terminal and distributed.is_main()
+        shown = console.is_terminal and distributed.is_main() and not label
         self.progress = Progress(*columns, console=console, disable=not shown, transient=True)
         self.task = self.progress.add_task("", total=steps)
 
@@ -249,7 +270,7 @@ def show_start(facts: dict[str, str]) -> None:
     """Log the settings of a run, one per line."""
     width = max(map(len, facts)) + 2
     for name, value in facts.items():
-        log.info("%s%s", name.ljust(width), value)
+        log.info("%s%s", name.ljust(width), value, extra={"indent": width})
 
 
 def show_best(score: float, settings: dict[str, Any], path: Path) -> None:

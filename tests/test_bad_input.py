@@ -210,6 +210,10 @@ CONFIGS |= {
         ["--multirun", *PAIR, "hydra/sweeper=search", "seed=1,2", "hydra.sweeper.direction=sideways"],
         "direction must be maximize or minimize, not 'sideways'" if HAS_OPTUNA else "optuna .* is not installed: pip",
     ),
+    "a search of dry runs": (
+        ["--multirun", *PAIR, "hparams_search=general", "dry_run=true"],
+        "dry_run=true has no scores" if HAS_OPTUNA else "optuna .* is not installed: pip",
+    ),
     "a sweep over an empty range": (["--multirun", *PAIR, "seed=range(0)"], "the sweep has no run"),
     "a batch of 0 runs": (["--multirun", *PAIR, "hydra.sweeper.max_batch_size=0"], "max_batch_size must be"),
     "0 runs per GPU": (["--multirun", *PAIR, "seed=1,2", "runs_per_gpu=0"], "runs_per_gpu must be a whole number"),

@@ -2,13 +2,12 @@
 
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import BrokenExecutor
 from functools import partial
 from multiprocessing.pool import ThreadPool
 from typing import Any
 
-from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra.core.utils import JobReturn, JobStatus
 from joblib import cpu_count, effective_n_jobs
 from omegaconf import DictConfig
@@ -18,16 +17,13 @@ from spt.errors import SptError, check_count
 from spt.sweeps.gpu_assignment import check_runs_per_gpu, show_gpus_to_jobs
 
 
-def run_jobs(
-    launcher: Any, jobs: Sequence[Sequence[str]], first: int = 0, ended: Callable[[], object] = lambda: None
-) -> list[JobReturn]:
+def run_jobs(launcher: Any, jobs: Sequence[Sequence[str]], first: int = 0) -> list[JobReturn]:
     """Run jobs through a launcher of Hydra, and wait for all of them.
 
     Args:
         launcher: a `hydra.plugins.launcher.Launcher`.
         jobs: the overrides of each job.
         first: the number of the first job.
-        ended: called when a job ends, by launchers that tell; joblib and Ray tell of all at once.
 
     Returns:
         One entry per job. The `return_value` of a job whose process died is a string that says so.
@@ -40,13 +36,7 @@ def run_jobs(
         # Submitit's launcher raises at the first job that died and drops the results of the others, hence one call per
         # job. Its threads are daemons: Ctrl-C does not wait for jobs on a cluster.
         with ThreadPool(min(len(jobs), launcher.params.get("array_parallelism", len(jobs)))) as pool:
-            return pool.starmap(partial(_run_with_submitit, launcher, ended), enumerate(jobs, first))
-    if isinstance(launcher, BasicLauncher):
-        returns: list[JobReturn] = []
-        for number, job in enumerate(jobs, first):
-            returns += launcher.launch([job], number)
-            ended()
-        return returns
+            return pool.starmap(partial(_run_with_submitit, launcher), enumerate(jobs, first))
     try:
         return list(launcher.launch(jobs, first))
     except BrokenExecutor:
@@ -69,14 +59,12 @@ def share_cores(launcher: Any, jobs: int) -> None:
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cpu_count() // min(at_once, jobs))))
 
 
-def _run_with_submitit(launcher: Any, ended: Callable[[], object], number: int, job: Sequence[str]) -> JobReturn:
+def _run_with_submitit(launcher: Any, number: int, job: Sequence[str]) -> JobReturn:
     try:
         return launcher.launch([job], number)[0]
     except (FailedJobError, UncompletedJobError) as error:
         where, *_ = str(error).splitlines()
         return _failed(job, f"the process died (out of memory, or of time?), see the log files of {where}")
-    finally:
-        ended()
 
 
 def _failed(job: Sequence[str], reason: str) -> JobReturn:
@@ -103,4 +91,6 @@ def check(config: DictConfig) -> None:
     direction = sweeper.get("direction", "maximize")
     if direction not in ("minimize", "maximize"):
         raise SptError(f"hydra.sweeper.direction must be maximize or minimize, not {direction!r}")
+    if config.get("dry_run") is True and "n_trials" in sweeper:
+        raise SptError("dry_run=true has no scores for a search to compare: leave out hydra/sweeper or hparams_search")
     check_runs_per_gpu(config)

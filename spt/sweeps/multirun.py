@@ -3,29 +3,49 @@
 A sweep of `spt.train` also names the command that compares its runs.
 """
 
+import os
 import shlex
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
 from hydra.core.utils import JobReturn
 from hydra.experimental.callback import Callback
+from hydra.types import RunMode
 from omegaconf import DictConfig, open_dict, read_write
 
-from spt.console import console
+from spt.console import console, share_terminal
 from spt.hydra_overrides import plain
 
 # The jobs of the command's multirun that have ended. A job that failed returns the reason, a string, instead of a
 # score: the sweeper then continues, and Optuna counts the trial as failed.
 returns: list[JobReturn] = []
 
+ENDED = ".ended"  # the file in the folder of a sweep that is a byte longer after each run, in whichever process
+
 
 class NameFailures(Callback):
-    """Hydra calls this at the start and at the end of a multirun (conf/hydra/callbacks); the command names the runs."""
+    """Hydra calls this at the start and at the end of a multirun and of its jobs (conf/hydra/callbacks)."""
+
+    def __init__(self) -> None:
+        self.process = os.getpid()  # that of the sweep; joblib's copy of this object keeps it
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         tolerant = {"_target_": "hydra_plugins.spt_launcher.TolerantLauncher", "_recursive_": False}
         with read_write(config.hydra), open_dict(config.hydra):
             config.hydra.launcher = tolerant | {"chosen": config.hydra.launcher}
+
+    def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
+        if os.getpid() != self.process and config.hydra.launcher._target_.endswith(".JoblibLauncher"):
+            share_terminal(config.hydra.job.num)
+
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
+        if config.hydra.mode == RunMode.MULTIRUN:
+            with (Path(config.hydra.sweep.dir) / ENDED).open("a") as file:
+                file.write("\n")
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         if not returns:
@@ -33,6 +53,32 @@ class NameFailures(Callback):
         if config.hydra.job.config_name == "train" and config.dry_run is not True:
             report = shlex.join(["python", "-m", "spt.report", f"runs={config.output_dir}"])
             console.print(f"compare the runs: {report}", markup=False)
+
+
+@contextmanager
+def counting_ends(sweep_dir: Path, ended: Callable[[], object]) -> Iterator[None]:
+    """While the block runs, call `ended` for each job of the sweep that ends, in whichever process."""
+    path, stop = sweep_dir / ENDED, Event()
+
+    def size() -> int:
+        return path.stat().st_size if path.exists() else 0
+
+    def look() -> None:
+        seen = before
+        while not stop.wait(0.5):
+            now = size()
+            for _ in range(now - seen):
+                ended()
+            seen = now
+
+    before = size()
+    thread = Thread(target=look, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
 
 
 def failed_runs() -> str:

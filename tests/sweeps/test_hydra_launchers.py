@@ -2,16 +2,20 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
+from threading import Semaphore
 
 import pytest
 from omegaconf import OmegaConf
 
 from spt.records.fingerprint import fingerprint
 from spt.sweeps import hydra_launchers
+from spt.sweeps.multirun import ENDED, counting_ends
 from tests.conftest import DEMO, REPO, run
 from tests.test_configs import composed
 
@@ -94,6 +98,43 @@ def test_a_job_that_dies_is_named(launcher, tmp_path):
     assert "method=linear_probe" in message and "died" in message
     if launcher == "submitit_local":  # joblib gives up all unfinished jobs
         assert "method=spt" not in message and [record["method"] for record in records(tmp_path)] == ["spt"]
+
+
+def test_the_bar_of_a_sweep_counts_the_jobs_that_ended_in_any_process(tmp_path):
+    ended = Semaphore(0)
+    (tmp_path / ENDED).write_text("\n")  # an earlier batch of the sweep
+    with counting_ends(tmp_path, ended.release):
+        for _ in range(2):
+            subprocess.run([sys.executable, "-c", f"open({str(tmp_path / ENDED)!r}, 'a').write(chr(10))"], check=True)
+        assert ended.acquire(timeout=10) and ended.acquire(timeout=10)
+    assert not ended.acquire(blocking=False)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
+def test_a_terminal_that_jobs_share_has_one_bar_and_numbered_lines_of_whole_words(tmp_path):
+    import pty
+
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    master, slave = pty.openpty()
+    options = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "seed=11,12", f"output_dir={tmp_path}")
+    command = [sys.executable, "-m", "spt.train", "--multirun", *QUICK, *options]
+    narrow = os.environ | {"COLUMNS": "80", "TERM": "xterm"}
+    with subprocess.Popen(command, cwd=REPO, stdout=slave, stderr=slave, env=narrow) as sweep:
+        os.close(slave)
+        shown = b""
+        with suppress(OSError):  # the end of a pseudo-terminal
+            while part := os.read(master, 2**16):
+                shown += part
+        os.close(master)
+    assert sweep.returncode == 0
+    text = re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", shown.decode())
+    assert "0/2" in text and set(re.findall(r"\d+/\d+", text)) <= {"0/2", "1/2", "2/2"}
+    for job in ("0", "1"):
+        lines = re.findall(rf"\[{job}\] (.*)\r\n", text)
+        assert lines[0].startswith("task       demo_pair") and "best dev" in lines[-1]
+        method = next(place for place, line in enumerate(lines) if line.startswith("method "))
+        assert lines[method].endswith("key_dropout=0.1")
 
 
 @pytest.mark.parametrize("launcher", ["joblib", "local", "slurm"])
