@@ -34,9 +34,12 @@ Item = TypeVar("Item")
 # A notebook's output says that it is a terminal, and shows bars as hundreds of lines.
 terminal = False if "ipykernel" in sys.modules else None
 
-console = Console(soft_wrap=True, highlight=False, force_jupyter=False, force_terminal=terminal)
+console = Console(highlight=False, force_jupyter=False, force_terminal=terminal)
 
-errors = Console(stderr=True, soft_wrap=True, highlight=False, force_jupyter=False, force_terminal=terminal)
+errors = Console(stderr=True, highlight=False, force_jupyter=False, force_terminal=terminal)
+
+for each in (console, errors):  # a terminal's lines are broken between words, those of a file or pipe are not broken
+    each.soft_wrap = not each.is_terminal
 
 
 label = ""  # begins each line of a process that shares the terminal
@@ -169,7 +172,7 @@ class _LogFileHandler(logging.FileHandler):
 
 
 class _TerminalHandler(logging.Handler):
-    """Prints above a progress bar. A terminal's lines are broken between words; a file's are as long as they come."""
+    """Prints above a progress bar. Broken lines go on below the text of the first."""
 
     def __init__(self, terminal: Console):
         super().__init__()
@@ -187,7 +190,9 @@ class _TerminalHandler(logging.Handler):
         with self.terminal:
             if label:  # the bar of the sweep may be in this line
                 self.terminal.control(Control(ControlType.CARRIAGE_RETURN, (ControlType.ERASE_IN_LINE, 2)))
-            self.terminal.print("\n".join(lines), style="bold yellow" if warning else None, markup=False)
+            self.terminal.print(
+                "\n".join(lines), style="bold yellow" if warning else None, markup=False, soft_wrap=True
+            )
 
 
 class Bar:

@@ -170,12 +170,13 @@ def show_costs(plan: "Plan", costs: "Costs", config: DictConfig) -> None:
         )
     known = [flops for flops in others if flops is not None]
     if known:
-        words.append(f"{len(known)} others take about {_cost(sum(known), config.tflops)}")
+        which = "they" if len(known) == len(missing) else f"{len(known)} {'others' if measured else 'of them'}"
+        words.append(f"{which} take about {_cost(sum(known), config.tflops)}")
     if len(known) < len(others):
         words.append(
             f"no estimate for {len(others) - len(known)}: conf/costs.yaml has no sizes of their encoder or task"
         )
-    console.print("; ".join(words), highlight=False, soft_wrap=True)
+    console.print("; ".join(words))
 
 
 def _cost(flops: float, tflops: float | None) -> str:

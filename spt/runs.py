@@ -39,8 +39,7 @@ def main(config: DictConfig) -> None:
     if config.format == "table":
         console.print(
             f"{explanation}best dev: the maximum over epochs, on the split that selects the epoch; test and further "
-            "splits: at that epoch",
-            soft_wrap=False,
+            "splits: at that epoch"
         )
 
 

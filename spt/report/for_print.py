@@ -129,7 +129,7 @@ def _write_figures(found: Mapping[str, Drawing], width: str, folder: Path) -> No
                 ]
                 floats.append("\n".join(lines))
         write_atomically(folder / "figures.tex", "\n\n".join(floats) + "\n")
-    console.print(f"{len(found)} figures, with captions in {folder / 'figures.tex'}", highlight=False, soft_wrap=True)
+    console.print(f"{len(found)} figures, with captions in {folder / 'figures.tex'}")
 
 
 def _as_table(table: PrintTable) -> Table:
