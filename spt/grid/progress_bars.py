@@ -117,8 +117,9 @@ class Watch:
         epoch = 0
         with suppress(OSError, ValueError, IndexError):  # no epoch has finished, or its row is being written
             row = parsed((run.folder / HISTORY).read_text(encoding="utf-8").splitlines()[-1])
-            epoch = row["epoch"]
-            metric = next(name for name in row if name.startswith("dev_") and name != "dev_loss")  # the first selects
+            epoch = row["epoch"]  # 0 is the initialisation, without scores
+            metrics = [name for name in row if name.startswith("dev_") and name != "dev_loss"]
+            metric = metrics[0]  # the one that selects
             note = f"epoch {epoch}/{run.epochs:g}, {metric.replace('_', ' ', 1)} {percent(row[metric])}"
             self.progress.update(self.bars[run.folder], completed=epoch, note=note)
         return min(epoch / run.epochs, 1.0)
