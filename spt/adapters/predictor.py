@@ -6,6 +6,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, get_type_hints
 
+import numpy as np
 import torch
 from huggingface_hub.dataclasses import type_validator
 from tokenizers import Regex
@@ -27,6 +28,7 @@ from spt.modeling.prefix_parameters import Attachment
 from spt.modeling.pretrained_encoder import backbone_settings, load_backbone, load_tokenizer, tokenizer_fingerprint
 from spt.modeling.task_model import TaskModel
 from spt.tasks.base import Example, Split, Task
+from spt.tasks.encoded_split import in_order
 from spt.tasks.text_classification import TextTask
 from spt.tasks.text_lines import Row
 from spt.tasks.token_classification import TokenTask
@@ -166,7 +168,7 @@ class Predictor:
                 error = unfit  # after the predictions of the inputs before
             if not read:
                 break
-            for example, prediction in zip(read, self._in_batches(read, batch_size), strict=True):
+            for example, prediction in zip(read, self._predictions(read, batch_size), strict=True):
                 is_tagged = isinstance(self.task, TokenTask)
                 yield {"entities": _entities(example, prediction["words"])} if is_tagged else _top(prediction, top_k)
         if error is not None:
@@ -194,26 +196,23 @@ class Predictor:
         with self._tokenizing:
             return self.task.encode(examples, self.tokenizer, self.limit)
 
-    def _in_batches(self, examples: list[Example], batch_size: int) -> Iterable[dict[str, Any]]:
-        """What the task describes of each example, in order, computed in batches of examples of similar length."""
-        if len(examples) <= batch_size:
-            return self._predict_batch(examples)
-        by_length = sorted(range(len(examples)), key=lambda number: len(str(examples[number])))
-        found: dict[int, dict[str, Any]] = {}
-        for start in range(0, len(examples), batch_size):
-            batch = by_length[start : start + batch_size]
-            found |= zip(batch, self._predict_batch([examples[number] for number in batch]), strict=True)
-        return (found[number] for number in range(len(examples)))
-
-    def _predict_batch(self, examples: list[Example]) -> list[dict[str, Any]]:
+    def _predictions(self, examples: list[Example], batch_size: int) -> list[dict[str, Any]]:
+        """What the task describes of each example, in order, computed in batches of inputs of similar length."""
         split = self.encode(examples)
         with self._tokenizing:
             self.truncated += split.truncated
         names = set(self.tokenizer.model_input_names) & set(split.inputs.column_names)
-        batch = self.task.collator(self.tokenizer)(split.inputs.select_columns(sorted(names)).to_list())
-        with torch.inference_mode():
-            logits = self.model(**{name: batch[name].to(self._encoder.device) for name in names}).logits
-        return self.task.describe(logits.float().cpu().numpy(), split)
+        rows = split.inputs.select_columns(sorted(names)).to_list()
+        by_length = np.argsort(split.inputs["length"], kind="stable").tolist()
+        collate = self.task.collator(self.tokenizer)
+        parts = []
+        for start in range(0, len(rows), batch_size):
+            places = by_length[start : start + batch_size]
+            batch = collate([rows[place] for place in places])
+            with torch.inference_mode():
+                logits = self.model(**{name: batch[name].to(self._encoder.device) for name in names}).logits
+            parts.append((places, logits.float().cpu().numpy()))
+        return self.task.describe(in_order(parts, len(rows)), split)
 
     def _row(self, item: Input) -> Row:
         """An input as a row of the task's data."""

@@ -1,9 +1,10 @@
 """Model inputs: what the tokenizer makes of examples, as a table with a row for each input."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from datasets import Dataset, Features, List, Value
 from transformers import BatchEncoding
 
@@ -38,6 +39,24 @@ def input_columns(encoded: BatchEncoding) -> dict[str, list]:
     lengths = [len(ids) for ids in encoded["input_ids"]]
     truncated = [int(bool(encoding.overflowing)) for encoding in encoded.encodings or []]
     return {**encoded, "length": lengths, "truncated": truncated}
+
+
+def in_order(parts: Sequence[tuple[list[int], np.ndarray]], rows: int, fill: int = 0) -> np.ndarray:
+    """The outputs of batches as one array, in the order of `Split.inputs`.
+
+    Args:
+        parts: for each batch, its places in that order and its output [places, ...], whose other dimensions may differ
+            between batches.
+        rows: the length of the array.
+        fill: what stands where the output of a batch is shorter than the longest.
+    """
+    _, first = parts[0]
+    shape = map(max, zip(*(array.shape[1:] for _, array in parts), strict=True))
+    whole = np.full((rows, *shape), fill, first.dtype)
+    for places, array in parts:
+        place: tuple[Any, ...] = (places, *map(slice, array.shape[1:]))
+        whole[place] = array
+    return whole
 
 
 def compact(columns: dict[str, list]) -> Dataset:

@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerBase
 from spt.methods import Penalty
 from spt.modeling.task_model import IGNORED, TaskModel
 from spt.tasks.base import Split, Task
+from spt.tasks.encoded_split import in_order
 from spt.tasks.metrics import Scores
 from spt.training.batches import collator, loader, shares
 from spt.training.settings import autocast
@@ -57,7 +58,8 @@ def evaluate_split(
     order = np.argsort(split.inputs["length"], kind="stable")[::-1].tolist()
     count = accelerator.num_processes
     own = shares(order, size * count, accelerator.process_index, count)
-    parts: list[tuple[list[int], np.ndarray, np.ndarray]] = []
+    parts: list[tuple[list[int], np.ndarray]] = []
+    golds: list[tuple[list[int], np.ndarray]] = []
     training = model.training
     model.eval()
     try:
@@ -65,11 +67,13 @@ def evaluate_split(
             for rows, batch in zip(own, loader(split.inputs, own, collator(task, tokenizer), settings), strict=True):
                 if rows:
                     logits = _logits(model, batch, settings, accelerator.device)
-                    parts.append((rows, logits, batch["labels"].numpy()))
+                    parts.append((rows, logits))
+                    golds.append((rows, batch["labels"].numpy()))
                 after_batch()
     finally:
         model.train(training)
-    logits, labels = _in_order(gather_object(parts), len(order))
+    logits = in_order(gather_object(parts), len(order))
+    labels = in_order(gather_object(golds), len(order), fill=IGNORED)
     predictions = task.predictions(logits, split)
     with torch.no_grad():
         added = 0.0 if penalty is None else float(penalty(model))
@@ -87,22 +91,6 @@ def _logits(model: TaskModel, batch: dict[str, Tensor], settings: TrainerSetting
     with autocast(settings, device):
         logits = model(**inputs).logits
     return logits.to(torch.promote_types(logits.dtype, torch.float32)).cpu().numpy()
-
-
-def _in_order(parts: list[tuple[list[int], np.ndarray, np.ndarray]], rows: int) -> tuple[np.ndarray, np.ndarray]:
-    """Logits and labels of all batches in the order of the split, those of tokens padded to the longest example."""
-    _, first, labelled = parts[0]
-    longest = max(logits.shape[1] for _, logits, _ in parts)
-    all_logits = np.zeros((rows, longest, *first.shape[2:]), first.dtype)
-    by_token = labelled.ndim > 1
-    all_labels = np.full((rows, longest) if by_token else rows, IGNORED if by_token else 0, labelled.dtype)
-    for places, logits, labels in parts:
-        all_logits[places, : logits.shape[1]] = logits
-        if by_token:
-            all_labels[places, : labels.shape[1]] = labels
-        else:
-            all_labels[places] = labels
-    return all_logits, all_labels
 
 
 def _mean_loss(model: TaskModel, logits: np.ndarray, labels: np.ndarray, batch_size: int) -> float:

@@ -269,13 +269,16 @@ def test_inputs_that_are_there_make_a_batch_and_an_error_comes_after_them():
 
 
 def test_reading_ahead_sorts_by_length_and_keeps_the_order(runs):
-    predictor, lengths = spt.load(runs["demo_pair", "spt"]), []
+    predictor, shapes = spt.load(runs["demo_pair", "spt"]), []
     inputs = [("the apple broke " * (1 + 7 * number % 13), "it fell") for number in range(40)]
+    predictor.model.encoder.register_forward_pre_hook(
+        lambda module, args, inputs: shapes.append(inputs["input_ids"].shape), with_kwargs=True
+    )
     plain = list(predictor.stream(inputs, batch_size=4))
-    encode = predictor.task.encode
-    predictor.task.encode = lambda examples, *args: lengths.append(len(examples)) or encode(examples, *args)
     sorted_ = list(predictor.stream(inputs, batch_size=4, ahead=5))
-    assert lengths == [4] * 10
+    assert [rows for rows, _ in shapes] == [4] * 20
+    widths = [width for _, width in shapes]
+    assert sum(widths[10:]) < 0.9 * sum(widths[:10]) and widths[10:15] == sorted(widths[10:15])
     for one, other in zip(plain, sorted_, strict=True):
         assert one["label"] == other["label"]
         assert one["probabilities"] == pytest.approx(other["probabilities"], abs=1e-5)
