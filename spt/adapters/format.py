@@ -21,7 +21,7 @@ from transformers import PreTrainedModel
 from spt.errors import SptError
 from spt.files import parsed
 from spt.modeling.attach_prefix import detach, install_prefixes, prefix_names, supported_layers
-from spt.modeling.freeze_parameters import is_added, kept_pooler
+from spt.modeling.freeze_parameters import is_added, kept_pooler, missing_from_checkpoint
 from spt.modeling.lora import (
     LoraConfig,
     attached_lora,
@@ -167,7 +167,7 @@ class Adapter:
 def save_adapter(model: nn.Module, folder: str | Path, about: Mapping[str, Any] | None = None) -> Path:
     """Save what was trained of `model`: prefixes or LoRA, head, and trainable parameters of the backbone.
 
-    A pooler that started at random numbers and is frozen there is saved, too.
+    What the model uses and its checkpoint lacked (a pooler) is saved, too, where it is frozen at its random numbers.
 
     Args:
         model: a TaskModel or a bare encoder.
@@ -307,11 +307,11 @@ def _head(model: nn.Module) -> dict[str, Any]:
 
 def _trained(model: nn.Module) -> dict[str, Tensor]:
     """What `save_adapter` saves, by name; a projection's prefixes instead of the projection."""
-    kept = {*kept_pooler(model).values()}
+    random = {encoder_of(model).get_parameter(name) for name in missing_from_checkpoint(model)}
     tensors = {
         name: p.detach()
         for name, p in model.named_parameters()
-        if not is_prefix(name) and (p.requires_grad or is_head(name) or is_added(name) or p in kept)
+        if not is_prefix(name) and (p.requires_grad or is_head(name) or is_added(name) or p in random)
     }
     for name, module in model.named_modules():
         if isinstance(module, Prefix):
@@ -321,11 +321,15 @@ def _trained(model: nn.Module) -> dict[str, Tensor]:
 
 
 def _frozen(model: nn.Module, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The backbone's parameters that `weights` does not replace, by their names without LoRA, if not quantized."""
+    """The backbone's parameters that `weights` does not replace, by their names without LoRA, if not quantized.
+
+    A pooler that the model does not use is none of them: many checkpoints lack it, and it has other numbers each time.
+    """
+    left_out = {*weights, *(f"encoder.{name}" for name in getattr(model, "unused_parameters", ()))}
     return {
         name_without_lora(name): p.detach()
         for name, p in model.named_parameters()
-        if not is_head(name) and not is_added(name) and name not in weights and type(p) is nn.Parameter
+        if not is_head(name) and not is_added(name) and name not in left_out and type(p) is nn.Parameter
     }
 
 

@@ -69,6 +69,27 @@ def test_the_adapter_and_the_checkpoint_hold_its_numbers(checkpoint, tmp_path):
     assert torch.equal(resumed(**batch()).logits, saved(**batch()).logits)
 
 
+@pytest.mark.parametrize(("task_type", "pooling"), [("token", "pooler"), ("sentence", "first"), ("sentence", "mean")])
+def test_an_adapter_that_does_not_use_it_is_loaded_where_it_has_other_numbers(task_type, pooling, checkpoint, tmp_path):
+    def made(seed):
+        torch.manual_seed(seed)
+        return spt.TaskModel(AutoModel.from_pretrained(checkpoint), task_type, 2, pooling).eval()
+
+    saved = spt.attach(made(0), spt.PrefixConfig(prefix_length=3)).eval()
+    spt.save_adapter(saved, tmp_path)
+    loaded = spt.load_adapter(made(1), tmp_path).eval()
+    inputs = {name: tensor for name, tensor in batch().items() if name != "labels"}
+    assert torch.equal(loaded(**inputs).logits, saved(**inputs).logits)
+
+
+def test_an_adapter_of_a_method_that_freezes_it_holds_its_numbers(checkpoint, tmp_path):
+    saved = model(checkpoint, 0, "trained").eval()
+    saved.encoder.requires_grad_(False)  # as in a method of one's own, which knows nothing of poolers
+    spt.save_adapter(saved, tmp_path)
+    loaded = spt.load_adapter(model(checkpoint, 1, "trained").eval(), tmp_path)
+    assert torch.equal(loaded(**batch()).logits, saved(**batch()).logits)
+
+
 def test_a_published_cell_freezes_it_and_says_so(train, tmp_path):
     """The recipe of RTE on roberta-large, with the demo's data and its encoder without the pooler."""
     encoder = AutoModel.from_pretrained(local_path("pkg://spt/demo/encoder"))
