@@ -22,7 +22,7 @@ from spt.command_help import usage
 from spt.console import tolerant_output
 from spt.errors import SptError, nearest
 from spt.explain_error import explain
-from spt.hydra_overrides import job_overrides, verbatim
+from spt.hydra_overrides import job_overrides, refuse_unused_files, verbatim
 from spt.paths import CONF
 from spt.recipes import recipes
 from spt.sweeps import multirun
@@ -82,6 +82,7 @@ def as_job(main: Callable[[DictConfig], Any], config_name: str, verbose: bool) -
     def job(config: DictConfig) -> Any:
         try:
             refuse_ignored(config, config_name, job_overrides())
+            refuse_unused_files()
             if sweep_name() is not None and distributed.count() > 1:
                 raise SptError("several processes do one run, not a sweep: start its runs one by one")
             with tolerant_output():  # a job in a process of its own

@@ -13,6 +13,7 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
 from spt.errors import SptError
+from spt.paths import CONF
 
 TEXTS = {"text", "text_pair"}
 OUTPUTS = {"output", "output_dir", "results_dir"}
@@ -83,9 +84,29 @@ def job_overrides() -> list[str]:
 
 def own_config_dir() -> list[str]:
     """The option that names the command's own config folder, seen from the current folder; empty if it has none."""
+    return [word for folder in _own_folders() for word in ("--config-dir", folder.as_posix())]
+
+
+def refuse_unused_files() -> None:
+    """Refuse a file of the command's own config folder that Hydra would not use, or not under its name.
+
+    Raises:
+        SptError: if `conf` has a file of this name, which goes before; or if a table is another than its file's name.
+    """
+    for folder in _own_folders():
+        for path in folder.glob("*/**/*.yaml"):
+            name = path.relative_to(folder)
+            if (CONF / name).is_file() and not (CONF / name).samefile(path):
+                raise SptError(
+                    f"{path}: spt has a file {name.as_posix()}, which is used instead: give yours another name"
+                )
+            if name.parts[0] == "table" and f"@package tables.{path.stem}" not in path.read_text(encoding="utf-8"):
+                raise SptError(f"{path}: its first line must be '# @package tables.{path.stem}', with the file's name")
+
+
+def _own_folders() -> list[Path]:
     sources = HydraConfig.get().runtime.config_sources if HydraConfig.initialized() else []
-    folders = [source.path for source in sources if source.provider == "command-line"]
-    return [word for folder in folders for word in ("--config-dir", Path(os.path.relpath(folder)).as_posix())]
+    return [Path(os.path.relpath(source.path)) for source in sources if source.provider == "command-line"]
 
 
 def quoted(value: str) -> str:

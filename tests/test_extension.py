@@ -76,6 +76,21 @@ def test_a_task_with_another_name_than_its_file_is_refused_in_a_table(mine, call
     assert code == 1 and "task/reviews.yaml" in err and "'custom'" in err
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("method/spt.yaml", "method: {name: spt}", "spt has a file method/spt.yaml, which is used instead"),
+        ("table/other.yaml", TABLE, "its first line must be '# @package tables.other'"),
+    ],
+)
+def test_a_file_that_would_not_be_used_is_refused(name, text, message, mine, called):
+    path = mine / "mine/conf" / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text.lstrip())
+    code, _, err = called("spt.train", "--config-dir", "mine/conf", "task=demo_pair", "model=demo", "method=spt")
+    assert code == 1 and message in err
+
+
 IA3 = '''
 import peft
 
