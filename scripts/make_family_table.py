@@ -24,7 +24,7 @@ PAGE, MEASURED, ELSEWHERE = (
     REPO / name for name in ("docs/encoders.md", "results/families.json", "results/families_elsewhere.json")
 )
 START, END = "<!-- families: start -->\n", "<!-- families: end -->\n"
-TESTS = ["-m", "pytest", "tests/modeling/test_encoder_families.py"]
+TESTS = ["-m", "pytest", "-m", "", "tests/modeling/test_encoder_families.py"]  # the slow ones, too
 HEADS = ("sentence", "choice", "token")
 ATTENTIONS = ("eager", "sdpa")
 # For each column, the tests that a family has to pass, by the names pytest gives them.

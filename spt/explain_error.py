@@ -11,7 +11,7 @@ from yaml import YAMLError
 
 from spt.errors import SptError, nearest
 
-PLUGINS = "pip install hydra-ray-launcher hydra-optuna-sweeper"
+PLUGINS = {"hydra/launcher": "pip install hydra-ray-launcher", "hydra/sweeper": "pip install hydra-optuna-sweeper"}
 
 QUOTE = """(a value with spaces, commas, brackets, quotes or = needs quotes of its own: 'key="a (1), b"')"""
 
@@ -86,11 +86,11 @@ def _raised_by_hydra(error: BaseException) -> bool:
 
 def _explain_missing_config(error: MissingConfigException) -> str:
     group, _, name = str(error.missing_cfg_file).rpartition("/")
-    of_hydra = group.startswith("hydra/")
+    plugin = PLUGINS.get(group)
     if error.options:
-        plugins = f"; plugins bring more: {PLUGINS}" if of_hydra else ""
-        return f"unknown {group or 'config'} {name!r}: {nearest(name, error.options)}{plugins}"
-    return f"{group}={name} needs a plugin that is not installed: {PLUGINS}" if of_hydra else _explain_config(error)
+        more = f"; a plugin brings more: {plugin}" if plugin else ""
+        return f"unknown {group or 'config'} {name!r}: {nearest(name, error.options)}{more}"
+    return f"{group}={name} needs a plugin that is not installed: {plugin}" if plugin else _explain_config(error)
 
 
 def _explain_config(error: BaseException) -> str:

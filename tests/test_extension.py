@@ -91,6 +91,16 @@ def test_a_file_that_would_not_be_used_is_refused(name, text, message, mine, cal
     assert code == 1 and message in err
 
 
+def test_a_task_class_that_could_not_be_loaded_again_is_refused_before_it_trains(mine, called):
+    (mine / "mytasks.py").write_text(
+        "from spt.tasks import SentenceTask\n\n\nclass PipeTask(SentenceTask):\n    pass\n"
+    )
+    cell = ("task=demo_pair", "model=demo", "method=spt", "task._target_=mytasks.PipeTask")
+    code, _, err = called("spt.train", *cell)
+    assert code == 1 and "mytasks.PipeTask is not exported by spt.tasks" in err
+    assert not list(mine.glob("runs/*/adapter"))
+
+
 IA3 = '''
 import peft
 

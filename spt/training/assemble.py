@@ -8,7 +8,9 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 from omegaconf import DictConfig
 
+from spt import tasks
 from spt.adapters.round_trip import RESTORED, needs_method
+from spt.errors import SptError
 from spt.hydra_targets import instantiate, named_function
 from spt.modeling.position_shift import longest_input
 from spt.modeling.pretrained_encoder import backbone_settings, load_backbone
@@ -53,6 +55,11 @@ def assemble(
     """
     set_seed(config.seed)
     task: Task = instantiate(config.task, _convert_="all")
+    if getattr(tasks, type(task).__name__, None) is not type(task):
+        raise SptError(
+            f"the task's class {type(task).__module__}.{type(task).__name__} is not exported by spt.tasks, and only "
+            "those classes are made again when an adapter is loaded: put it into spt/tasks/ and its __init__.py"
+        )
     data = task.load()
     whole = data_fingerprint(data)
     data["train"] = task.few(data["train"], config.seed)

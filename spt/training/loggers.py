@@ -5,7 +5,7 @@ from typing import Any
 
 
 class RunFolderOnly:
-    """No tracker: the run folder holds everything. Trackers override these methods, and never end a run."""
+    """No tracker: the run folder holds everything. Trackers override these methods; an exception ends the run."""
 
     def start(self, config: dict[str, Any], folder: Path, group: str | None, resumes: bool) -> None:
         """Before training: the resolved config, the run folder, its sweep, and whether the run goes on."""
