@@ -210,6 +210,7 @@ CONFIGS |= {
         ["--multirun", *PAIR, "hydra/sweeper=search", "seed=1,2", "hydra.sweeper.direction=sideways"],
         "direction must be maximize or minimize, not 'sideways'" if HAS_OPTUNA else "optuna .* is not installed: pip",
     ),
+    "an unknown option of a model": ([*PAIR, "+model.poolings=mean"], "unknown option model.poolings: did you mean"),
     "a search of dry runs": (
         ["--multirun", *PAIR, "hparams_search=general", "dry_run=true"],
         "dry_run=true has no scores" if HAS_OPTUNA else "optuna .* is not installed: pip",

@@ -122,8 +122,14 @@ def backbone_settings(model: dict[str, Any]) -> dict[str, Any]:
     """The arguments of `load_backbone` in a config of `conf/model`, which also has settings of the head.
 
     The revision that a file of `conf/model` pins is left out where another name_or_path replaces the file's own.
+
+    Raises:
+        SptError: if there is a setting that neither has.
     """
     settings = {key: value for key, value in model.items() if key not in HEAD_SETTINGS}
+    known = signature(load_backbone).parameters.keys() - {"split_into_words"}
+    if unknown := sorted(settings.keys() - known):
+        raise SptError(f"unknown option model.{unknown[0]}: {nearest(unknown[0], {*known, *HEAD_SETTINGS})}")
     path = CONF / "model" / f"{model.get('name')}.yaml"
     shipped: Any = OmegaConf.load(path) if path.is_file() else {}
     is_another = settings.get("name_or_path") != shipped.get("name_or_path")
