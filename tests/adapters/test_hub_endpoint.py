@@ -20,7 +20,7 @@ from spt.tasks.hub_datasets import read_hub
 from tests.conftest import REPO
 from tests.hub import Hub
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.soak
 OTHER = "0" * 40
 TEXT, INDEX = Value("string"), Value("int32")
 TAGS = ["O", "B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC", "B-MISC", "I-MISC"]

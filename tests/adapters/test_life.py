@@ -500,7 +500,7 @@ def test_the_card_describes_the_run(runs):
             assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_an_adapter_is_pushed_and_loaded_from_the_hub(tmp_path):
     done = run("-m", "spt.train", *DEMO, "task=demo_pair", "trainer.max_steps=3", f"output_dir={tmp_path}/runs")
     assert done.returncode == 0, done.stderr

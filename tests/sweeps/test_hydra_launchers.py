@@ -110,7 +110,7 @@ def test_the_bar_of_a_sweep_counts_the_jobs_that_ended_in_any_process(tmp_path):
     assert not ended.acquire(blocking=False)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
 def test_a_terminal_that_jobs_share_has_one_bar_and_numbered_lines_of_whole_words(tmp_path):
     import pty
