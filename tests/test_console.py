@@ -98,7 +98,7 @@ def test_no_output_ends_a_run(output, tmp_path):
     assert len(list(tmp_path.glob("*/record.json"))) == 1
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_predictions_are_utf8_and_runs_are_told_in_ascii(tmp_path):
     rows = "text,label\n" + "the old apple,très bon\nthe child,数据\n" * 4
     (tmp_path / "données.csv").write_text(rows, encoding="utf-8")

@@ -132,8 +132,8 @@ def test_an_error_in_one_process_ends_all_with_its_message(tmp_path):
     assert len(said) == 1 and "process 1: out of memory: halve" in said[0], done.stderr
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("order", ["group_by_length", pytest.param("random", marks=pytest.mark.soak)])
+@pytest.mark.soak
+@pytest.mark.parametrize("order", ["group_by_length", "random"])
 def test_two_preempted_processes_resume(order, data, tmp_path):
     """In the last batch one has two examples and the other one: their random states differ from then on."""
     settings = (
