@@ -184,8 +184,13 @@ class _TerminalHandler(logging.Handler):
         lines = [label + line for line in text.split("\n")]
         if self.terminal.is_terminal:
             indent = " " * (len(label) + getattr(record, "indent", 0))
-            fit = TextWrapper(self.terminal.width, subsequent_indent=indent, break_long_words=False)
-            fit.replace_whitespace = fit.break_on_hyphens = False
+            fit = TextWrapper(
+                self.terminal.width,
+                subsequent_indent=indent,
+                replace_whitespace=False,
+                break_long_words=False,
+                break_on_hyphens=False,
+            )
             lines = [part for line in lines for part in fit.wrap(line) or [line]]
         with self.terminal:
             if label:  # the bar of the sweep may be in this line

@@ -94,13 +94,15 @@ def refuse_unused_files() -> None:
         SptError: if `conf` has a file of this name, which goes before; or if a table is another than its file's name.
     """
     for folder in _own_folders():
-        for path in folder.glob("*/**/*.yaml"):
-            name = path.relative_to(folder)
-            if (CONF / name).is_file() and not (CONF / name).samefile(path):
+        for used in CONF.glob("*/**/*.yaml"):
+            name = used.relative_to(CONF)
+            path = folder / name
+            if path.is_file() and not path.samefile(used):
                 raise SptError(
                     f"{path}: spt has a file {name.as_posix()}, which is used instead: give yours another name"
                 )
-            if name.parts[0] == "table" and f"@package tables.{path.stem}" not in path.read_text(encoding="utf-8"):
+        for path in (folder / "table").glob("*.yaml"):
+            if f"@package tables.{path.stem}" not in path.read_text(encoding="utf-8"):
                 raise SptError(f"{path}: its first line must be '# @package tables.{path.stem}', with the file's name")
 
 

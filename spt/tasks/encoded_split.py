@@ -48,7 +48,7 @@ def in_order(parts: Sequence[tuple[list[int], np.ndarray]], rows: int, fill: int
         parts: for each batch, its places in that order and its output [places, ...], whose other dimensions may differ
             between batches.
         rows: the length of the array.
-        fill: what stands where the output of a batch is shorter than the longest.
+        fill: the padding value, for outputs that are shorter than the longest.
     """
     _, first = parts[0]
     shape = map(max, zip(*(array.shape[1:] for _, array in parts), strict=True))

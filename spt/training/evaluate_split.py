@@ -58,8 +58,7 @@ def evaluate_split(
     order = np.argsort(split.inputs["length"], kind="stable")[::-1].tolist()
     count = accelerator.num_processes
     own = shares(order, size * count, accelerator.process_index, count)
-    parts: list[tuple[list[int], np.ndarray]] = []
-    golds: list[tuple[list[int], np.ndarray]] = []
+    parts: list[tuple[list[int], np.ndarray, np.ndarray]] = []
     training = model.training
     model.eval()
     try:
@@ -67,13 +66,13 @@ def evaluate_split(
             for rows, batch in zip(own, loader(split.inputs, own, collator(task, tokenizer), settings), strict=True):
                 if rows:
                     logits = _logits(model, batch, settings, accelerator.device)
-                    parts.append((rows, logits))
-                    golds.append((rows, batch["labels"].numpy()))
+                    parts.append((rows, logits, batch["labels"].numpy()))
                 after_batch()
     finally:
         model.train(training)
-    logits = in_order(gather_object(parts), len(order))
-    labels = in_order(gather_object(golds), len(order), fill=IGNORED)
+    parts = gather_object(parts)
+    logits = in_order([(rows, given) for rows, given, _ in parts], len(order))
+    labels = in_order([(rows, gold) for rows, _, gold in parts], len(order), fill=IGNORED)
     predictions = task.predictions(logits, split)
     with torch.no_grad():
         added = 0.0 if penalty is None else float(penalty(model))
