@@ -28,6 +28,7 @@ SHARED = REPO.parent / "shared"
 
 os.environ.pop("COLUMNS", None)  # pytest-xdist sets it; commands would print tables for that width
 ENVIRONMENT = dict(os.environ)
+LEFT_BY_LIBRARIES = ("PYTEST_CURRENT_TEST", "KMP_", "TOKENIZERS_PARALLELISM", "SPT_CUDA_VISIBLE_DEVICES")
 
 
 def pytest_collection_finish() -> None:
@@ -90,7 +91,7 @@ def run(*command: str, timeout: float | None = None, **kwargs) -> subprocess.Com
     """Run Python in a process in the repository. After `timeout` it and its children print tracebacks and end."""
     if command[0] == "-m" and command[1].startswith("spt.") and not kwargs and timeout is None:
         changed = {name for name, _ in dict(os.environ).items() ^ ENVIRONMENT.items()}
-        if all(name == "PYTEST_CURRENT_TEST" or name.startswith("KMP_") for name in changed):
+        if all(name.startswith(LEFT_BY_LIBRARIES) for name in changed):
             return _fork(*command[1:])
     environment = {**kwargs.pop("env", os.environ), "PYTHONFAULTHANDLER": "1"}
     where = {"cwd": REPO, "env": environment, "text": True, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}

@@ -495,9 +495,7 @@ def test_the_card_describes_the_run(runs):
         assert ("replace the base model's own" in card.text) == (method == "fine_tuning")
         use = re.search(r"```python\n(.*?)```", card.text, re.DOTALL)[1]
         assert f'spt.load("{folder}/adapter")' in use
-        if (task, method) in {("demo_choice", "spt"), ("demo_ner", "lora")}:
-            done = run("-c", use)
-            assert done.returncode == 0, done.stderr
+        exec(compile(use, f"the card of {task}, {method}", "exec"), {})
 
 
 @pytest.mark.soak

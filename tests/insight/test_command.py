@@ -80,6 +80,7 @@ def test_prefixes_without_a_gate_and_the_places_of_results(runs, command, tmp_pa
         assert found.label_information.standard_error is not None
 
 
+@pytest.mark.slow
 def test_several_runs_are_compared(runs, command, tmp_path):
     shutil.copytree(runs["p_tuning_v2"], tmp_path / "again")
     shutil.rmtree(tmp_path / "again/insight", ignore_errors=True)

@@ -74,7 +74,8 @@ def test_the_claim_of_a_dead_process_ends(claiming):
 def job(monkeypatch, tmp_path):
     """A function that makes this process a job on a machine with GPUs, and returns its CUDA_VISIBLE_DEVICES."""
     for name in (gpu_assignment.VISIBLE, gpu_assignment.VISIBLE_TO_COMMAND, "SUBMITIT_EXECUTOR", "WORLD_SIZE"):
-        monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv(name, "")  # so that a value which the test leaves is removed after it
+        monkeypatch.delenv(name)
     monkeypatch.setattr(gpu_assignment, "claims", [])
     monkeypatch.setattr(gpu_assignment.tempfile, "gettempdir", lambda: str(tmp_path))
 

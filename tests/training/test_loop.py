@@ -173,7 +173,7 @@ def test_the_same_seed_is_the_same_run_and_another_is_not(tmp_path):
         ("model.dtype=bfloat16",),
         ("model.attn_implementation=eager",),
         ("+trainer.gradient_checkpointing=true",),
-        ("+trainer.torch_compile_backend=aot_eager",),
+        pytest.param(("+trainer.torch_compile_backend=aot_eager",), marks=pytest.mark.slow),
         ("trainer.max_steps=2",),
         ("trainer.train_sampling_strategy=random",),
         ("method=prefix_tuning", "method.projection=16"),

@@ -299,6 +299,7 @@ def test_a_signal_before_the_training_exits_at_once(start, monkeypatch, tmp_path
     assert {path.name for path in folder.iterdir()} <= {"train.log"}
 
 
+@pytest.mark.slow
 def test_a_killed_run_resumes_and_a_second_process_is_refused(start, data, straight, cut_off, tmp_path):
     settings = (*SPT_SL, "trainer.num_train_epochs=5")
     command = [sys.executable, "-m", "spt.train", *arguments(data, settings), f"output_dir={tmp_path}/runs"]
