@@ -183,9 +183,12 @@ def _cost(flops: float, tflops: float | None) -> str:
     """Floating point operations in words, and in GPU-hours where the speed of the GPU is given or can be measured."""
     speed = tflops
     if speed is None:
-        from spt.grid.gpu_speed import achieved_tflops
+        import torch
 
-        speed = achieved_tflops()
+        if torch.cuda.is_available():
+            from spt.grid.gpu_speed import achieved_tflops
+
+            speed = achieved_tflops()
     operations = f"{flops / 1e15:,.0f} PFLOP" if flops >= 1e16 else f"{flops / 1e12:,.0f} TFLOP"
     if speed is None:
         return f"{operations} (tflops=<what your GPU achieves in training> shows hours)"

@@ -36,7 +36,7 @@ class Composer:
         self._configs: dict[tuple[str, ...], dict[str, Any]] = {}
         self._identities: dict[tuple[tuple[str, ...], int, float | None], str] = {}
         self._merged: dict[tuple[str, ...], dict[str, Any]] = {}
-        self._base: DictConfig | None = None
+        self._base: dict[str, Any] | None = None
 
     def config(self, job: Job) -> dict[str, Any]:
         """The resolved config of `spt.train` with the job's overrides."""
@@ -83,13 +83,13 @@ class Composer:
         """The config with a choice for each of `GROUPS`."""
         if choices not in self._merged:
             if self._base is None:
-                base = compose("train", ["~task", "~model", "~method", "recipe=none"])
-                self._base = DictConfig(OmegaConf.to_container(base))  # without the struct flag: parts add keys
-            parts = [_group_file(group, choice) for group, choice in zip(GROUPS, choices, strict=True)]
-            merged = OmegaConf.to_container(OmegaConf.merge(self._base, *parts))
+                self._base = _plain(compose("train", ["~task", "~model", "~method", "recipe=none"]))
+            merged = self._base
+            for group, choice in zip(GROUPS, choices, strict=True):
+                merged = _merged(merged, _group_file(group, choice))
             if "${" in json.dumps(merged):
                 raise LookupError("interpolations")
-            self._merged[choices] = merged  # type: ignore[assignment]
+            self._merged[choices] = merged
         return self._merged[choices]
 
 
@@ -107,8 +107,22 @@ def _is_group(override: Override) -> bool:
     return override.key_or_group in GROUPS
 
 
+def _plain(config: Any) -> dict[str, Any]:
+    assert isinstance(config, DictConfig)
+    return OmegaConf.to_container(config)  # type: ignore[return-value]
+
+
+def _merged(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
+    """What `OmegaConf.merge` makes of plain dictionaries, in a tenth of its time."""
+    merged = first | second
+    for key in first.keys() & second.keys():
+        if isinstance(first[key], dict) and isinstance(second[key], dict):
+            merged[key] = _merged(first[key], second[key])
+    return merged
+
+
 @cache
-def _group_file(group: str, name: str) -> DictConfig:
+def _group_file(group: str, name: str) -> dict[str, Any]:
     """A file of a config group, as part of the whole config.
 
     Raises:
@@ -117,14 +131,13 @@ def _group_file(group: str, name: str) -> DictConfig:
     """
     path = CONF / group / f"{name}.yaml"
     if group == "recipe" and not path.exists():
-        return OmegaConf.create({})
+        return {}
     text = path.read_text(encoding="utf-8")
-    content = OmegaConf.create(text)
+    content = _plain(OmegaConf.create(text))
     package = re.match(r"#\s*@package\s+(\S+)", text)
     if "defaults" in content or (package is not None and package[1] not in (group, "_global_")):
         raise LookupError(f"{group}={name} is composed of other files")
-    assert isinstance(content, DictConfig)
-    return content if package is not None and package[1] == "_global_" else OmegaConf.create({group: content})
+    return content if package is not None and package[1] == "_global_" else {group: content}
 
 
 def identity(config: dict[str, Any]) -> str:

@@ -64,4 +64,5 @@ def test_times_are_of_the_machines_that_ran_it(planned):
 def test_the_speed_of_a_device_is_measured():
     tiny = BertConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64)
     assert measured_tflops(torch.device("cpu"), tiny) > 0
-    assert (achieved_tflops() is None) == (not torch.cuda.is_available())
+    if torch.cuda.is_available():
+        assert achieved_tflops() > 0
