@@ -7,8 +7,9 @@ from typing import Any
 from pandas import DataFrame
 
 from spt.paths import CONF
+from spt.report.convergence import convergence_frame
 from spt.report.markdown import markdown_table
-from spt.report.number_format import extents, listed
+from spt.report.number_format import NONE, extents, listed, number
 from spt.report.prefix_figures import SUFFIX
 from spt.report.published_numbers import COMPARES_WITH, CURVES, NUMBERS, headline_metric, read_numbers
 from spt.report.render_templates import render
@@ -53,6 +54,7 @@ def readme(
         compared_with_published=bool((published.is_published & (published.runs > 0)).any()),
         tables=_tables(titles, published),
         answers=[{"verdict": each, "table": each.table and markdown_table(each.table)} for each in answers],
+        lengths=_lengths(runs),
         figures=_alternatives(name for name in figures if not name.endswith(f"{SUFFIX}.svg")),
         captions=figures,
         learned=_learned(titles, learned, figures),
@@ -103,6 +105,18 @@ def _tables(titles: Mapping[str, str], cells: DataFrame) -> str:
         files = ", ".join(f"[{kind}](tables/{name}.{kind})" for kind in ("md", "tex", "csv"))
         rows.append([title, files, states, str(own.is_published.sum())])
     return _table(("table", "files", "cells", "cells with a published number"), rows)
+
+
+def _lengths(runs: DataFrame) -> str:
+    """How many cells of each task still rise in the last quarter of their epochs."""
+    frame = convergence_frame(runs[runs.role == "seed"].drop_duplicates("folder"))  # a run of several tables once
+    rows = []
+    for (model, task), own in frame[frame.n > 1].groupby(["model", "task"], sort=False):
+        rising = own[own.is_rising.astype(bool)]
+        epochs = listed(sorted({*own.epochs}))
+        largest = number(rising.rise.max(), sign=True) if len(rising) else NONE
+        rows.append([model, task, epochs, str(len(own)), str(len(rising)), largest])
+    return _table(("model", "task", "epochs", "cells", "still rising", "by at most, points"), rows)
 
 
 def _runs_by_table(titles: Mapping[str, str], cells: DataFrame, finished: DataFrame) -> str:

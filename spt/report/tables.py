@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 from pandas import DataFrame
 
+from spt.report.convergence import convergence_frame
 from spt.report.number_format import (
     BASELINES,
     METRICS,
@@ -25,7 +26,8 @@ from spt.report.runs_frame import CELL, DEV, each_row
 from spt.report.seed_means import FEWEST_POINTS
 from spt.report.table_model import Column, Section, Table, columns
 
-FURTHER = ("What selecting on dev does", "Differences between rows", "Learning rates", "Cost")  # sections after scores
+# The sections after the scores
+FURTHER = ("What selecting on dev does", "Differences between rows", "Length of the runs", "Learning rates", "Cost")
 
 PLACE = ("model", "task", "row")  # the first columns of the tables that have a row per cell
 
@@ -41,7 +43,8 @@ def sections(cells: DataFrame, runs: DataFrame, tests: DataFrame) -> list[Sectio
         _score_section(f"{model} (profile {profile})" if profile else model, own)
         for (profile, model), own in cells.groupby(["profile", "model"], sort=False)
     ]
-    further = (_best_and_last(cells, runs), paired_tests_table(tests), _learning_rates(runs), _costs(cells))
+    tested = paired_tests_table(tests)
+    further = (_best_and_last(cells, runs), tested, _convergence(runs), _learning_rates(runs), _costs(cells))
     others = [Section(name, tables=[table]) for name, table in zip(FURTHER, further, strict=True) if table.rows]
     collapsed = [section for section in scores if section.is_collapsed]
     return [*(section for section in scores if not section.is_collapsed), *others, *collapsed]
@@ -212,6 +215,21 @@ def paired_tests_table(tests: DataFrame) -> Table:
     counts = sorted({test.n for test in tests.seeds})
     seeds = " to ".join(map(str, dict.fromkeys([*counts[:1], *counts[-1:]])))
     return Table("Paired tests", heads, rows, notes("paired_tests", seeds=seeds, comparisons=len(tests)))
+
+
+def _convergence(runs: DataFrame) -> Table:
+    rows = [
+        [
+            *_place(cell),
+            str(cell.epochs),
+            f"{number(cell.rise, sign=True)} ({cell.n})",
+            number(cell.noise) if cell.n > 1 else NONE,
+            {True: "yes", False: "no", None: NOT_APPLICABLE}[cell.is_rising],
+        ]
+        for cell in each_row(convergence_frame(runs))
+    ]
+    heads = columns(*PLACE, "epochs", "rise", "noise", "rises by more than noise")
+    return Table("The dev score in the last quarter of epochs", heads, rows, notes("convergence"))
 
 
 def _learning_rates(runs: DataFrame) -> Table:
