@@ -22,7 +22,7 @@ from spt.command_help import usage
 from spt.console import tolerant_output
 from spt.errors import SptError, nearest
 from spt.explain_error import explain
-from spt.hydra_overrides import job_overrides, refuse_unused_files, verbatim
+from spt.path_overrides import job_overrides, refuse_unused_files, verbatim
 from spt.paths import CONF
 from spt.recipes import recipes
 from spt.sweeps import multirun

@@ -7,7 +7,7 @@ import hydra
 from omegaconf import DictConfig, OmegaConf
 
 from spt.errors import SptError
-from spt.hydra_overrides import escaped
+from spt.path_overrides import escaped
 
 MOVED = {  # old path in configs, adapters and records -> present path
     "spt.superglue.WinogradTask": "spt.tasks.WinogradTask",

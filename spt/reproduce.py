@@ -8,7 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from spt.command import command, sweep_name
 from spt.errors import SptError, is_number
-from spt.hydra_overrides import escaped, job_overrides
+from spt.path_overrides import escaped, job_overrides
 
 if TYPE_CHECKING:
     from spt.grid.missing_runs import Plan

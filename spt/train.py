@@ -18,7 +18,7 @@ from spt.command import command, refuse_ignored, refuse_unknown_recipe, sweep_na
 from spt.console import tolerant_output
 from spt.errors import SptError
 from spt.explain_error import explain
-from spt.hydra_overrides import assignment, escaped, job_overrides, verbatim
+from spt.path_overrides import assignment, escaped, job_overrides, verbatim
 from spt.paths import CONF
 from spt.sweeps.hyperparameter_search import refuse_search_without_multirun
 from spt.training.preemption import SUBMITIT_SIGNAL, Preempted

@@ -24,7 +24,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 import spt
-from spt.hydra_overrides import verbatim
+from spt.path_overrides import verbatim
 from spt.paths import CONF
 from tests.conftest import REPO, batch
 

@@ -11,7 +11,7 @@ from tests.conftest import REPO
 
 FOUNDATION = [
     *("command_help", "console", "distributed", "errors", "explain_error", "figure_style", "files"),
-    *("hub_errors", "hydra_overrides", "hydra_targets", "numerics_version", "paths", "recipes"),
+    *("hub_errors", "hydra_targets", "numerics_version", "path_overrides", "paths", "recipes"),
     "terminal_table",
 ]
 COMMANDS = "command evaluate inspect predict prune push reproduce runs train report.__main__ __main__".split()

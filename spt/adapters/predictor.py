@@ -28,7 +28,7 @@ from spt.modeling.prefix_parameters import Attachment
 from spt.modeling.pretrained_encoder import backbone_settings, load_backbone, load_tokenizer, tokenizer_fingerprint
 from spt.modeling.task_model import TaskModel
 from spt.tasks.base import Example, Split, Task
-from spt.tasks.encoded_split import in_order
+from spt.tasks.model_inputs import in_order
 from spt.tasks.text_classification import TextTask
 from spt.tasks.text_lines import Row
 from spt.tasks.token_classification import TokenTask

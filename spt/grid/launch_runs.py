@@ -13,7 +13,7 @@ from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig
 
 from spt.explain_error import explain
-from spt.hydra_overrides import assignment, job_overrides
+from spt.path_overrides import assignment, job_overrides
 from spt.records.folder_lock import Busy
 from spt.records.run_folder import RunFolder
 from spt.records.schema import RECORD

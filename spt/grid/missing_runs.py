@@ -12,7 +12,7 @@ from spt.grid.compose_configs import Composer
 from spt.grid.copy_records import publish, withdraw
 from spt.grid.local_data import DataFingerprint, LocalSources
 from spt.grid.match_records import RECORDS, Records, Result, collect
-from spt.hydra_overrides import assignment
+from spt.path_overrides import assignment
 
 
 class Plan:

@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.special import entr
 
 from spt.insight.text_batches import NO_LABEL, TextBatch
-from spt.modeling.inspect_attention import LayerAttention
+from spt.modeling.attention_probe import LayerAttention
 
 OPEN, CLOSED = 0.9, 0.1  # gates above, and below
 

@@ -11,7 +11,7 @@ from scipy.stats import t
 from spt.adapters.format import RunDescription
 from spt.errors import SptError
 from spt.insight.result import Insight
-from spt.records.paired_bootstrap import CONFIDENCE
+from spt.records.bootstrap import CONFIDENCE
 
 LEFT_OUT = {"task": {"data_dir", "files", "_target_"}, "model": {"name_or_path"}, "method": {"_target_"}}
 MEAN = "mean"  # in the column "layer": over layers

@@ -16,8 +16,8 @@ from spt.insight.attention_sums import AttentionSums
 from spt.insight.interventions import changes, scored_interventions
 from spt.insight.result import LAYER_MATRIX, Array, Insight, Measure
 from spt.insight.text_batches import Texts, label_names, texts_of_batches, texts_of_split
-from spt.modeling import slot_similarity
-from spt.modeling.inspect_attention import inspected_attention
+from spt.modeling import slot_cosine_and_rank
+from spt.modeling.attention_probe import inspected_attention
 from spt.modeling.prefix_parameters import attached
 from spt.modeling.task_model import TaskModel
 from spt.tasks.base import Example
@@ -168,16 +168,16 @@ def similarity(model: TaskModel) -> dict[str, Array]:
     """The measures of the slots' vectors alone, by their names in `Insight`; the axis "matrix" is keys, values."""
 
     def numbers(function: Callable[[Tensor], Tensor]) -> Any:
-        return slot_similarity.by_matrix(model, function).numpy()
+        return slot_cosine_and_rank.by_matrix(model, function).numpy()
 
     found: dict[str, Array] = {
-        "cosine": Array(axes=("layer", "matrix", "slot", "other_slot"), values=numbers(slot_similarity.cosine))
+        "cosine": Array(axes=("layer", "matrix", "slot", "other_slot"), values=numbers(slot_cosine_and_rank.cosine))
     }
     for name, function in (
-        ("mean_abs_cosine", slot_similarity.mean_abs_cosine),
-        ("effective_rank", slot_similarity.effective_rank),
-        ("norm_mean", lambda matrix: slot_similarity.norm(matrix)[0]),
-        ("norm_std", lambda matrix: slot_similarity.norm(matrix)[1]),
+        ("mean_abs_cosine", slot_cosine_and_rank.mean_abs_cosine),
+        ("effective_rank", slot_cosine_and_rank.effective_rank),
+        ("norm_mean", lambda matrix: slot_cosine_and_rank.norm(matrix)[0]),
+        ("norm_std", lambda matrix: slot_cosine_and_rank.norm(matrix)[1]),
     ):
         found[name] = Measure.of(numbers(function)[None], LAYER_MATRIX)
     return found

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from spt.insight.result import Insight, Intervention, Interventions
-from spt.modeling.inspect_attention import ChangeLogGate, inspected_attention
+from spt.modeling.attention_probe import ChangeLogGate, inspected_attention
 from spt.modeling.task_model import TaskModel
-from spt.records.paired_bootstrap import example_test, kind_of
+from spt.records.bootstrap import example_test, kind_of
 
 Scored = tuple[float, list]  # the score, and the outcome of each example
 Change = tuple[str, int | None, ChangeLogGate]  # kind and which, as in Intervention

@@ -9,7 +9,7 @@ from torch import Tensor
 from spt.adapters.predictor import Input, Predictor
 from spt.errors import SptError
 from spt.insight.inspect_adapter import check_inspectable
-from spt.modeling.inspect_attention import LayerAttention, inspected_attention
+from spt.modeling.attention_probe import LayerAttention, inspected_attention
 from spt.modeling.prefix_parameters import attached
 from spt.modeling.task_model import TaskModel
 from spt.tasks.base import Example, Task

@@ -15,7 +15,7 @@ ByLayer = dict[Literal["key", "value"], list[float]]
 
 
 class Similarity(BaseModel):
-    """The measures of slots of `spt.modeling.slot_similarity`, a number for each layer."""
+    """The measures of slots of `spt.modeling.slot_cosine_and_rank`, a number for each layer."""
 
     mean_abs_cosine: ByLayer
     effective_rank: ByLayer

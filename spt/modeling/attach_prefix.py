@@ -1,7 +1,7 @@
 """Put prefixes on an encoder, and take them off again, without copying model code.
 
 `attach` puts a `Prefix` on each self-attention module and has the encoder call `attend`
-(transformers_attention.py). Where transformers does not dispatch an attention, its class is replaced by one that calls
+(transformers_interface.py). Where transformers does not dispatch an attention, its class is replaced by one that calls
 it (deberta_mpnet_attention.py).
 """
 
@@ -28,7 +28,7 @@ from spt.modeling.prefix_parameters import (
     attached,
     encoder_of,
 )
-from spt.modeling.transformers_attention import PREFIX_ATTENTIONS, requested_attention, set_attention
+from spt.modeling.transformers_interface import PREFIX_ATTENTIONS, requested_attention, set_attention
 
 Model = TypeVar("Model", bound=nn.Module)
 

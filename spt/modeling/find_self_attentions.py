@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 from spt.errors import SptError
 from spt.modeling.deberta_mpnet_attention import replace_attentions, restore_attentions
 from spt.modeling.prefix_parameters import attached
-from spt.modeling.transformers_attention import (
+from spt.modeling.transformers_interface import (
     PREFIX_ATTENTIONS,
     attend,
     observed,

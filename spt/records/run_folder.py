@@ -30,7 +30,7 @@ from spt import distributed
 from spt.distributed import main_only
 from spt.errors import SptError, is_whole
 from spt.files import remove_leftovers, replacing, write_atomically, written
-from spt.hydra_overrides import escaped, own_config_dir, plain
+from spt.path_overrides import escaped, own_config_dir, plain
 from spt.records.fingerprint import fingerprint, folder_of, with_processes
 from spt.records.folder_lock import LOCK, locked
 from spt.records.provenance import hardware, origin, versions

@@ -12,8 +12,8 @@ from spt.command import command
 def main(config: DictConfig) -> None:
     """Write the report of the records in `results_dir`, or its tables and figures for a paper, or explain one cell."""
     from spt.grid.own_tables import settle_results_dir
-    from spt.hydra_overrides import job_overrides
-    from spt.report.for_print import for_print, is_for_print
+    from spt.path_overrides import job_overrides
+    from spt.report.paper_output import for_print, is_for_print
     from spt.report.write_report import report, tell
     from spt.reproduce import data_fingerprint
 

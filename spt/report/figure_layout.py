@@ -12,7 +12,7 @@ from pandas import DataFrame
 from scipy.stats import t
 
 from spt.figure_style import GREY, PAGE
-from spt.records.paired_bootstrap import CONFIDENCE
+from spt.records.bootstrap import CONFIDENCE
 from spt.report.number_format import BASELINES, listed, number
 
 BASELINE_DASHES = ((0, (6, 3)), (0, (1, 2)))

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from spt.report.display_names import Names
 from spt.report.number_format import NONE, NOT_APPLICABLE
-from spt.report.print_tables import PrintTable, Row, Score
+from spt.report.paper_tables import PrintTable, Row, Score
 from spt.report.runs_frame import SIGNS
 from spt.report.table_model import Column, Section, Table, groups
 

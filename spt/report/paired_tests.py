@@ -9,7 +9,7 @@ import numpy as np
 from pandas import DataFrame
 from scipy.stats import binomtest, norm, t, ttest_rel
 
-from spt.records.paired_bootstrap import CONFIDENCE, EQUAL, ExampleTest, example_test, kind_of
+from spt.records.bootstrap import CONFIDENCE, EQUAL, ExampleTest, example_test, kind_of
 from spt.report.runs_frame import CELL, each_row
 from spt.report.seed_means import unselected
 

@@ -9,7 +9,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from spt.console import percent
 from spt.numerics_version import NUMERICS
-from spt.records.paired_bootstrap import RESAMPLES
+from spt.records.bootstrap import RESAMPLES
 from spt.report.number_format import METRICS, listed, number
 from spt.report.paired_tests import ALSO_COMPARED, MOST_COMPARISONS, POWER, REFERENCE
 from spt.report.runs_frame import SIGNS

@@ -10,7 +10,7 @@ from scipy.stats import t
 from spt.grid.cells import Cell
 from spt.grid.match_records import Result
 from spt.recipes import recipe_setting
-from spt.records.paired_bootstrap import CONFIDENCE
+from spt.records.bootstrap import CONFIDENCE
 from spt.report.published_numbers import COMPARES_WITH, published, task_config
 from spt.report.runs_frame import CELL, DEV, SCORE, SIGNS, place, with_plain_text
 

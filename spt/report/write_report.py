@@ -31,10 +31,10 @@ from spt.report.markdown import markdown
 from spt.report.number_format import mean_and_std
 from spt.report.page import PAGE, Heading, page
 from spt.report.paired_tests import paired_tests
+from spt.report.paper_tables import Choice, print_tables
 from spt.report.prefix_figures import prefix_drawings
 from spt.report.prefix_frame import prefix_csv, prefix_frame
 from spt.report.prefix_tables import HEADING, prefix_tables
-from spt.report.print_tables import Choice, print_tables
 from spt.report.readme import DEFAULT_PROFILES, command, not_run, readme
 from spt.report.runs_frame import CELL, each_row, runs_frame
 from spt.report.seed_means import cells_frame, unselected

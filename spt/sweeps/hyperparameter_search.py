@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from spt.console import logged, show_best
 from spt.errors import SptError
-from spt.hydra_overrides import job_overrides
+from spt.path_overrides import job_overrides
 
 
 class ShowBestTrial(Callback):

@@ -18,7 +18,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, open_dict, read_write
 
 from spt.console import console, share_terminal
-from spt.hydra_overrides import plain
+from spt.path_overrides import plain
 
 # The jobs of the command's multirun that have ended. A job that failed returns the reason, a string, instead of a
 # score: the sweeper then continues, and Optuna counts the trial as failed.

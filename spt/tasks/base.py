@@ -26,11 +26,11 @@ from spt.errors import SptError, UnusableRow, nearest
 from spt.modeling.task_model import TaskType
 from spt.paths import local_path
 from spt.tasks.class_names import class_index, is_missing, label_name, warn_of_names
-from spt.tasks.encoded_split import Example, Split, Tokenize, compact
+from spt.tasks.fields_and_templates import RowFields
 from spt.tasks.file_readers import OF_OBJECTS, find_file, read_rows
 from spt.tasks.hub_datasets import hub_commit, read_hub
 from spt.tasks.metrics import CLASS_METRICS, Metric, Scores
-from spt.tasks.row_fields import RowFields
+from spt.tasks.model_inputs import Example, Split, Tokenize, compact
 from spt.tasks.table_files import warn_of_quotes
 from spt.tasks.text_lines import Row, Rows
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from spt.tasks.base import Task
-from spt.tasks.encoded_split import Example
+from spt.tasks.model_inputs import Example
 
 DRAWS = 100  # of random predictions, whose mean score is given
 

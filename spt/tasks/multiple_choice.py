@@ -10,8 +10,8 @@ from transformers import DataCollatorForMultipleChoice, PreTrainedTokenizerBase
 
 from spt.errors import SptError, nearest
 from spt.tasks.base import Task
-from spt.tasks.encoded_split import Example, Split, Tokenize, input_columns
-from spt.tasks.row_fields import template_fields
+from spt.tasks.fields_and_templates import template_fields
+from spt.tasks.model_inputs import Example, Split, Tokenize, input_columns
 from spt.tasks.text_lines import Row
 
 

@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerBase
 
 from spt.errors import cannot_write
 from spt.tasks.base import CHUNK, Task, data_fingerprint
-from spt.tasks.encoded_split import Example, Split
+from spt.tasks.model_inputs import Example, Split
 
 NOT_ENCODED = ("data_dir", "hub", "files", "sizes", "held_out")  # settings that only say where the examples come from
 

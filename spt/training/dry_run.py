@@ -12,7 +12,7 @@ from spt.console import duration, logged, show_start
 from spt.records.provenance import PeakMemory
 from spt.records.run_folder import RunFolder
 from spt.sweeps.gpu_assignment import take_one_gpu
-from spt.tasks.encoded_split import Split
+from spt.tasks.model_inputs import Split
 from spt.training import process_group
 from spt.training.assemble import assemble
 from spt.training.loop import TrainingLoop

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from spt.modeling.slot_similarity import Measures
+from spt.modeling.slot_cosine_and_rank import Measures
 from spt.training.evaluate_split import Evaluation
 
 

@@ -20,7 +20,7 @@ from transformers import PreTrainedTokenizerBase, enable_full_determinism
 
 from spt.errors import SptError
 from spt.methods import Penalty
-from spt.modeling.slot_similarity import slot_similarity
+from spt.modeling.slot_cosine_and_rank import slot_similarity
 from spt.modeling.task_model import IGNORED, TaskModel
 from spt.tasks.base import Split, Task
 from spt.training import preemption

@@ -23,11 +23,11 @@ from spt.modeling.pretrained_encoder import (
     tokenizer_fingerprint,
     weights_hash,
 )
-from spt.modeling.slot_similarity import slot_similarity
-from spt.records.finished_run import finished_record
+from spt.modeling.slot_cosine_and_rank import slot_similarity
 from spt.records.provenance import PeakMemory, origin, versions
 from spt.records.run_folder import RunFolder
 from spt.records.schema import CHECKPOINT, LOG
+from spt.records.skip_finished import finished_record
 from spt.sweeps.gpu_assignment import take_one_gpu
 from spt.tasks.base import REQUIRED, data_fingerprint, describe_task
 from spt.tasks.baselines import baseline_scores

@@ -15,7 +15,7 @@ from spt.adapters.hub import push_adapter
 from spt.adapters.pruned import save_pruned
 from spt.insight.inspect_adapter import inspect
 from spt.insight.interventions import slot_order, without_slots
-from spt.modeling.inspect_attention import inspected_attention
+from spt.modeling.attention_probe import inspected_attention
 from spt.modeling.prefix_parameters import prefixes
 from spt.modeling.task_model import TaskModel
 from spt.train import main as train_command

@@ -7,7 +7,7 @@ import torch
 
 from spt.insight.inspect_adapter import inspect
 from spt.insight.interventions import changes, gates_fixed, kept_counts, scored_interventions, slot_order, without_slots
-from spt.modeling.inspect_attention import inspected_attention
+from spt.modeling.attention_probe import inspected_attention
 from spt.modeling.prefix_parameters import prefixes
 from tests.conftest import batch
 from tests.insight.test_measures import P, batches_of, model_of

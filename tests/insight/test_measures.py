@@ -11,7 +11,7 @@ from spt.insight.attention_measures import PERMUTATIONS, attention_measures, boo
 from spt.insight.attention_sums import AttentionSums
 from spt.insight.inspect_adapter import inspect
 from spt.insight.text_batches import TextBatch, texts_of_batches
-from spt.modeling.inspect_attention import LayerAttention, inspected_attention
+from spt.modeling.attention_probe import LayerAttention, inspected_attention
 from spt.modeling.prefix_parameters import prefixes
 from spt.modeling.task_model import IGNORED
 from tests.conftest import batch

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 import spt
 from spt.errors import SptError
-from spt.modeling.inspect_attention import inspected_attention
+from spt.modeling.attention_probe import inspected_attention
 from spt.modeling.prefix_parameters import attached, prefixes
 from tests.conftest import DEMO, batch, tiny_encoder
 from tests.families import EAGER_ONLY, FAMILIES, family

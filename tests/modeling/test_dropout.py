@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 import spt
-from spt.modeling import gated_attention_cpu as cpu_attention
+from spt.modeling import cpu_kernel
 from spt.modeling.prefix_parameters import prefixes
 from tests.conftest import batch, tiny_encoder
 from tests.modeling.test_gated_attention import attention, tensors
@@ -69,7 +69,7 @@ def test_attention_dropout_covers_all_columns():
 
 def test_the_masks_of_cpu_attention_have_the_rate_and_the_seed():
     generators = [torch.Generator().manual_seed(seed) for seed in (1, 2, 1)]
-    kept = cpu_attention.keep_mask(torch.empty(3, 11, 97, 89), 0.1, generators)
+    kept = cpu_kernel.keep_mask(torch.empty(3, 11, 97, 89), 0.1, generators)
     assert set(kept.unique().tolist()) == {0.0, 1.0}
     expected = 1 - round(0.1 * 2**16) / 2**16
     assert abs(kept.mean().item() - expected) < 4 * math.sqrt(0.09 / kept.numel())
@@ -80,7 +80,7 @@ def test_the_masks_of_cpu_attention_have_the_rate_and_the_seed():
 
 def test_neighbouring_entries_of_a_mask_are_independent():
     generators = [torch.Generator().manual_seed(seed) for seed in range(10)]
-    dropped = 1 - cpu_attention.keep_mask(torch.empty(10, 100_000, dtype=torch.float64), 0.1, generators)
+    dropped = 1 - cpu_kernel.keep_mask(torch.empty(10, 100_000, dtype=torch.float64), 0.1, generators)
     for shift in range(1, 9):  # four entries come from one random number
         together = (dropped[:, shift:] * dropped[:, :-shift]).mean().item()
         assert abs(together - 0.01) < 5 * (0.0099 / 1e6) ** 0.5, shift

@@ -9,10 +9,10 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from spt.modeling import cpu_kernel
 from spt.modeling import gated_attention as gated
-from spt.modeling import gated_attention_cpu as cpu_attention
 from spt.modeling.gated_attention import Settings, gated_attention, join_prefix, kernel_attention
-from spt.modeling.transformers_attention import fused_attention
+from spt.modeling.transformers_interface import fused_attention
 
 OF_HEADS = torch.tensor([0.5, 1.0, 3.0, 8.0], dtype=torch.float64).view(-1, 1, 1)
 
@@ -167,7 +167,7 @@ def test_blocks_with_dropout_are_the_equation_with_its_gradients(
     mask = torch.rand(3, 1, 1, length, generator=torch.Generator().manual_seed(seed)) < 0.6 if masked else None
     names = dict(zip(("score_dropout", "attention_dropout"), rates, strict=True))
     drawn = {}
-    own = cpu_attention.keep_mask
+    own = cpu_kernel.keep_mask
 
     def kept(like, rate, generators):
         masks = own(like, rate, generators)
@@ -185,12 +185,12 @@ def test_blocks_with_dropout_are_the_equation_with_its_gradients(
 
     results = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cpu_attention, "BLOCK", block)
-        patch.setattr(cpu_attention, "keep_mask", kept)
+        patch.setattr(cpu_kernel, "BLOCK", block)
+        patch.setattr(cpu_kernel, "keep_mask", kept)
         for fused in (True, False):
             patch.setattr(F, "dropout", dropout)
             output, _ = attention(t, mask, scaling=0.5, alpha=alpha, fused=fused, **names)
-            patch.setattr(cpu_attention, "keep_mask", own)
+            patch.setattr(cpu_kernel, "keep_mask", own)
             results.append((output, *torch.autograd.grad(output.square().sum(), list(t.values()))))
     for fast, plain in zip(*results, strict=True):
         torch.testing.assert_close(fast, plain, rtol=1e-9, atol=1e-10)

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from transformers import BertConfig, BertModel, RobertaConfig, RobertaModel, get_linear_schedule_with_warmup
 
 import spt
-from spt.modeling import gated_attention_cpu as cpu_attention
+from spt.modeling import cpu_kernel
 
 GOLDEN = Path(__file__).resolve().parents[3] / "shared" / "golden"
 FAMILIES = {"bert": (BertConfig, BertModel), "roberta": (RobertaConfig, RobertaModel)}
@@ -133,7 +133,7 @@ def test_dropouts_act_where_the_authors_do(attention, monkeypatch):
         return (drawn[call] != 0).to(like.dtype)
 
     monkeypatch.setattr(torch.nn.functional, "dropout", replay)
-    monkeypatch.setattr(cpu_attention, "keep_mask", replay_kept)
+    monkeypatch.setattr(cpu_kernel, "keep_mask", replay_kept)
     model.train()
     out = model(**inputs, output_attentions=attention == "eager")
     assert next(calls, None) is None

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import spt
-from spt.modeling.inspect_attention import inspected_attention
+from spt.modeling.attention_probe import inspected_attention
 from spt.modeling.prefix_parameters import prefixes
 from tests.conftest import batch
 from tests.families import FAMILIES, family

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pandas import Series
 from scipy.stats import ttest_1samp, ttest_rel
 
-from spt.records.paired_bootstrap import example_test, kind_of
+from spt.records.bootstrap import example_test, kind_of
 from spt.report.paired_tests import detectable, holm, mcnemar, seed_test
 from spt.report.seed_means import tolerance
 

@@ -20,7 +20,7 @@ from spt.report.display_names import Names
 from spt.report.figure_layout import INTERVALS, seed_interval
 from spt.report.figures import drawings
 from spt.report.latex import print_latex
-from spt.report.print_tables import Choice, PrintTable, Score, print_tables
+from spt.report.paper_tables import Choice, PrintTable, Score, print_tables
 from spt.report.runs_frame import runs_frame
 from spt.report.seed_means import cells_frame
 from tests.conftest import REPO

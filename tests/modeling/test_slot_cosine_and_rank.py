@@ -7,7 +7,7 @@ import torch
 
 import spt
 from spt.modeling.prefix_parameters import prefixes
-from spt.modeling.slot_similarity import cosine, effective_rank, mean_abs_cosine, norm, slot_similarity
+from spt.modeling.slot_cosine_and_rank import cosine, effective_rank, mean_abs_cosine, norm, slot_similarity
 from tests.conftest import tiny_encoder
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from spt.modeling.gated_attention import attention_output, attention_scores, log_gate
 from spt.modeling.prefix_parameters import encoder_of
-from spt.modeling.transformers_attention import attend, observed, with_prefix
+from spt.modeling.transformers_interface import attend, observed, with_prefix
 
 
 class LayerAttention(NamedTuple):

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from spt.errors import SptError
-from spt.hydra_overrides import INPUTS, OUTPUTS, assignment, plain, verbatim
 from spt.hydra_targets import instantiate
+from spt.path_overrides import INPUTS, OUTPUTS, assignment, plain, verbatim
 from spt.paths import CONF
 
 ODD = [

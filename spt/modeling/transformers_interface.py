@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.masking_utils import eager_mask, sdpa_mask
 
+from spt.modeling.cpu_kernel import cpu_attention
 from spt.modeling.gated_attention import Settings, gated_attention, join_prefix, kernel_attention
-from spt.modeling.gated_attention_cpu import cpu_attention
 from spt.modeling.prefix_parameters import Prefix, SharedPrefixes
 
 # transformers' name of an attention, and the name under which it is registered with prefixes.

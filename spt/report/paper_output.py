@@ -19,9 +19,9 @@ from spt.report.figure_layout import Drawing
 from spt.report.figures import drawings
 from spt.report.latex import escape, print_latex
 from spt.report.markdown import markdown_table
+from spt.report.paper_tables import Choice, PrintTable, Score, print_tables
 from spt.report.prefix_figures import prefix_drawings
 from spt.report.prefix_frame import prefix_frame
-from spt.report.print_tables import Choice, PrintTable, Score, print_tables
 from spt.report.runs_frame import runs_frame
 from spt.report.seed_means import cells_frame
 from spt.report.table_model import Column, Table
