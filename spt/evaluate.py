@@ -14,7 +14,7 @@ from spt.paths import local_path
 
 if TYPE_CHECKING:
     from spt.adapters.predictor import Predictor
-    from spt.tasks.base import Example
+    from spt.tasks.task import Example
     from spt.training.evaluate_split import Evaluation
 
 
@@ -24,7 +24,7 @@ def main(config: DictConfig) -> None:
     from spt.adapters.predictor import load
     from spt.console import logged, show_evaluation
     from spt.files import output_file, write_atomically, written
-    from spt.tasks.base import data_fingerprint
+    from spt.tasks.task import data_fingerprint
 
     output = None if config.output is None else output_file(config.output)
     with logged():

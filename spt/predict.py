@@ -24,7 +24,7 @@ from spt.paths import local_path
 
 if TYPE_CHECKING:
     from spt.adapters.predictor import Input, Predictor
-    from spt.tasks.base import Task
+    from spt.tasks.task import Task
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from spt.paths import local_path
 
 if TYPE_CHECKING:
     from spt.adapters.predictor import Predictor
-    from spt.tasks.base import Example
+    from spt.tasks.task import Example
 
 
 @command("prune")
@@ -98,7 +98,7 @@ def write_pruned(
     from spt.evaluate import evaluate
     from spt.insight.inspect_adapter import inspect
     from spt.insight.interventions import slot_order
-    from spt.tasks.base import data_fingerprint
+    from spt.tasks.task import data_fingerprint
 
     dev, full = examples["validation"], predictor.adapter
     insight = inspect(predictor, examples[str(config.split)], batch_size=config.batch_size, show_progress=True)

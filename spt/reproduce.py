@@ -123,7 +123,7 @@ def report_config(config: DictConfig) -> DictConfig:
 def data_fingerprint(task: dict[str, Any]) -> str:
     """The fingerprint of the data of a task, from the task's config."""
     from spt.hydra_targets import instantiate
-    from spt.tasks.base import data_fingerprint as fingerprint
+    from spt.tasks.task import data_fingerprint as fingerprint
 
     return fingerprint(instantiate(OmegaConf.create(escaped(task)), _convert_="all").load())
 

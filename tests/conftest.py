@@ -109,7 +109,8 @@ def run(*command: str, timeout: float | None = None, **kwargs) -> subprocess.Com
 def _fork_server() -> subprocess.Popen:
     """It ends with this process, which closes its standard input."""
     command = [sys.executable, "-m", "tests.fork_server"]
-    return subprocess.Popen(command, cwd=REPO, text=True, bufsize=1, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    where = {"cwd": REPO, "env": dict(os.environ), "text": True, "bufsize": 1}  # without the COLUMNS of readline
+    return subprocess.Popen(command, **where, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
 
 def _fork(*command: str) -> subprocess.CompletedProcess:

@@ -110,7 +110,7 @@ class Pruning(Strict):
 class RunDescription(Strict):
     """What a run says of its adapter: enough to use it and to train it again."""
 
-    task: dict[str, Any]  # see spt.tasks.base.describe_task
+    task: dict[str, Any]  # see spt.tasks.task.describe_task
     input: Any = None  # an example of what predict takes
     model: dict[str, Any]  # the config group
     tokenizer: str | None = None  # tokenizer_fingerprint of the base model's tokenizer; earlier adapters have none

@@ -27,8 +27,8 @@ from spt.modeling.position_shift import longest_input
 from spt.modeling.prefix_parameters import Attachment
 from spt.modeling.pretrained_encoder import backbone_settings, load_backbone, load_tokenizer, tokenizer_fingerprint
 from spt.modeling.task_model import TaskModel
-from spt.tasks.base import Example, Split, Task
 from spt.tasks.model_inputs import in_order
+from spt.tasks.task import Example, Split, Task
 from spt.tasks.text_classification import TextTask
 from spt.tasks.text_lines import Row
 from spt.tasks.token_classification import TokenTask
@@ -389,7 +389,7 @@ def _method_of(adapter: Adapter, method: Method | None) -> Method | None:
 
 
 def _task_of(adapter: Adapter) -> Task:
-    """The task that an adapter describes (see `spt.tasks.base.describe_task`); SptError if it does not fit the head."""
+    """The task that an adapter describes (see `spt.tasks.task.describe_task`); SptError if it does not fit the head."""
     path = adapter.folder / DESCRIPTION
     settings = dict(adapter.run.task)
     target = str(settings.pop("_target_", None))

@@ -39,7 +39,7 @@ class Finished:
 
     @cached_property
     def outcomes(self) -> dict[str, list | None]:
-        """The outcome of each example, by the names of the record's metrics; see `spt.tasks.base.Task.outcomes`."""
+        """The outcome of each example, by the names of the record's metrics; see `spt.tasks.task.Task.outcomes`."""
         (outcomes,) = self._read(OUTCOMES)[1]
         return outcomes
 

@@ -20,7 +20,7 @@ from spt.modeling import slot_cosine_and_rank
 from spt.modeling.attention_probe import inspected_attention
 from spt.modeling.prefix_parameters import attached
 from spt.modeling.task_model import TaskModel
-from spt.tasks.base import Example
+from spt.tasks.task import Example
 from spt.training.evaluate_split import evaluate_split
 from spt.training.process_group import join
 from spt.training.recorded_settings import recorded_settings

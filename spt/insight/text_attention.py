@@ -12,7 +12,7 @@ from spt.insight.inspect_adapter import check_inspectable
 from spt.modeling.attention_probe import LayerAttention, inspected_attention
 from spt.modeling.prefix_parameters import attached
 from spt.modeling.task_model import TaskModel
-from spt.tasks.base import Example, Task
+from spt.tasks.task import Example, Task
 
 
 @dataclass(frozen=True)

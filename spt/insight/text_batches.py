@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerBase
 
 from spt.errors import SptError
 from spt.modeling.task_model import IGNORED, TaskModel, padded_right
-from spt.tasks.base import Split, Task
+from spt.tasks.task import Split, Task
 from spt.training.batches import collator
 
 NO_LABEL = -1

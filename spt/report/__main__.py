@@ -13,7 +13,7 @@ def main(config: DictConfig) -> None:
     """Write the report of the records in `results_dir`, or its tables and figures for a paper, or explain one cell."""
     from spt.grid.own_tables import settle_results_dir
     from spt.path_overrides import job_overrides
-    from spt.report.paper_output import for_print, is_for_print
+    from spt.report.one_table import for_print, is_for_print
     from spt.report.write_report import report, tell
     from spt.reproduce import data_fingerprint
 

@@ -4,9 +4,9 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
+from spt.report.compact_tables import PrintTable, Row, Score
 from spt.report.display_names import Names
 from spt.report.number_format import NONE, NOT_APPLICABLE
-from spt.report.paper_tables import PrintTable, Row, Score
 from spt.report.runs_frame import SIGNS
 from spt.report.table_model import Column, Section, Table, groups
 

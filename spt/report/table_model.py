@@ -27,7 +27,7 @@ class Table:
 class Section:
     """A heading with text and tables; `is_collapsed` on a page that can fold it, where nothing of it was run.
 
-    `has_scores`: LaTeX has the scores in tables of their own, see `spt.report.paper_tables`.
+    `has_scores`: LaTeX has the scores in tables of their own, see `spt.report.compact_tables`.
     """
 
     heading: str

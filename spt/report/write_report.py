@@ -23,6 +23,7 @@ from spt.grid.local_data import DataFingerprint, LocalSources
 from spt.grid.match_records import RECORDS, Records, Result, collect, find_changed
 from spt.paths import CONF
 from spt.report.cell_sources import select, trace
+from spt.report.compact_tables import Choice, print_tables
 from spt.report.csv_files import csv_text
 from spt.report.display_names import Names
 from spt.report.figures import drawings
@@ -31,7 +32,6 @@ from spt.report.markdown import markdown
 from spt.report.number_format import mean_and_std
 from spt.report.page import PAGE, Heading, page
 from spt.report.paired_tests import paired_tests
-from spt.report.paper_tables import Choice, print_tables
 from spt.report.prefix_figures import prefix_drawings
 from spt.report.prefix_frame import prefix_csv, prefix_frame
 from spt.report.prefix_tables import HEADING, prefix_tables

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from spt.tasks.base import Task
 from spt.tasks.model_inputs import Example
+from spt.tasks.task import Task
 
 DRAWS = 100  # of random predictions, whose mean score is given
 

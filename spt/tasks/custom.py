@@ -8,12 +8,12 @@ from typing import Any
 
 from spt.errors import SptError, nearest
 from spt.paths import split_file
-from spt.tasks.base import Names, Task, checked
 from spt.tasks.class_names import found_classes, is_missing, one_name
 from spt.tasks.entity_tags import PREFIX, Scheme, check_tag, iob2_tags
 from spt.tasks.fields_and_templates import missing_field
 from spt.tasks.file_readers import OF_OBJECTS, read_rows, read_sentences
 from spt.tasks.multiple_choice import ChoiceTask
+from spt.tasks.task import Names, Task, checked
 from spt.tasks.text_classification import RegressionTask, SentenceTask
 from spt.tasks.text_lines import Rows
 from spt.tasks.token_classification import TokenTask

@@ -9,9 +9,9 @@ from scipy.special import softmax
 from transformers import DataCollatorForMultipleChoice, PreTrainedTokenizerBase
 
 from spt.errors import SptError, nearest
-from spt.tasks.base import Task
 from spt.tasks.fields_and_templates import template_fields
 from spt.tasks.model_inputs import Example, Split, Tokenize, input_columns
+from spt.tasks.task import Task
 from spt.tasks.text_lines import Row
 
 

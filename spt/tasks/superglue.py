@@ -9,10 +9,10 @@ import numpy as np
 from scipy.special import softmax
 
 from spt.errors import SptError, UnusableRow, is_whole
-from spt.tasks.base import Names, Task
 from spt.tasks.fields_and_templates import template_fields
 from spt.tasks.metrics import QUESTION_METRICS, TEXT_METRICS, Scores
 from spt.tasks.model_inputs import Example, Split, Tokenize, input_columns
+from spt.tasks.task import Names, Task
 from spt.tasks.text_classification import SentenceTask
 from spt.tasks.text_lines import Row
 

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from spt.errors import SptError, is_number
-from spt.tasks.base import Names, Task
 from spt.tasks.class_names import is_missing
 from spt.tasks.fields_and_templates import template_fields
 from spt.tasks.file_readers import read_rows
 from spt.tasks.metrics import NUMBER_METRICS, correlation_terms
 from spt.tasks.model_inputs import Example, Split, Tokenize, input_columns
+from spt.tasks.task import Names, Task
 from spt.tasks.text_lines import Row, Rows
 
 

@@ -13,11 +13,11 @@ from transformers import DataCollatorForTokenClassification, PreTrainedTokenizer
 
 from spt.errors import SptError, nearest
 from spt.modeling.task_model import IGNORED
-from spt.tasks.base import Task
 from spt.tasks.entity_tags import PREFIX, Scheme, check_tag, iob2_tags, spans_to_tags
 from spt.tasks.file_readers import read_sentences
 from spt.tasks.metrics import ENTITY_METRICS, Scores, entity_counts, entity_scores
 from spt.tasks.model_inputs import Example, Split, Tokenize, input_columns
+from spt.tasks.task import Task
 from spt.tasks.text_lines import BLANKS, Row, Rows
 
 NO_WORD = -1

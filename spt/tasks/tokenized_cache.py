@@ -14,8 +14,8 @@ from datasets.exceptions import DatasetGenerationError
 from transformers import PreTrainedTokenizerBase
 
 from spt.errors import cannot_write
-from spt.tasks.base import CHUNK, Task, data_fingerprint
 from spt.tasks.model_inputs import Example, Split
+from spt.tasks.task import CHUNK, Task, data_fingerprint
 
 NOT_ENCODED = ("data_dir", "hub", "files", "sizes", "held_out")  # settings that only say where the examples come from
 

@@ -15,7 +15,7 @@ from spt.hydra_targets import instantiate, named_function
 from spt.modeling.position_shift import longest_input
 from spt.modeling.pretrained_encoder import backbone_settings, load_backbone
 from spt.modeling.task_model import TaskModel
-from spt.tasks.base import Task, data_fingerprint
+from spt.tasks.task import Task, data_fingerprint
 from spt.tasks.tokenized_cache import encoded
 from spt.training.batches import collator
 from spt.training.loop import TrainingLoop

@@ -8,7 +8,7 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
-from spt.tasks.base import Task
+from spt.tasks.task import Task
 from spt.training import preemption
 from spt.training.trainer_schema import TrainerSettings
 

@@ -13,9 +13,9 @@ from transformers import PreTrainedTokenizerBase
 
 from spt.methods import Penalty
 from spt.modeling.task_model import IGNORED, TaskModel
-from spt.tasks.base import Split, Task
 from spt.tasks.metrics import Scores
 from spt.tasks.model_inputs import in_order
+from spt.tasks.task import Split, Task
 from spt.training.batches import collator, loader, shares
 from spt.training.settings import autocast
 from spt.training.trainer_schema import TrainerSettings

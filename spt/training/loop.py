@@ -22,7 +22,7 @@ from spt.errors import SptError
 from spt.methods import Penalty
 from spt.modeling.slot_cosine_and_rank import slot_similarity
 from spt.modeling.task_model import IGNORED, TaskModel
-from spt.tasks.base import Split, Task
+from spt.tasks.task import Split, Task
 from spt.training import preemption
 from spt.training.batches import collator, epoch_order, loader, shares
 from spt.training.checkpoint import Checkpoint, Within

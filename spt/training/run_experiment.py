@@ -29,8 +29,8 @@ from spt.records.run_folder import RunFolder
 from spt.records.schema import CHECKPOINT, LOG
 from spt.records.skip_finished import finished_record
 from spt.sweeps.gpu_assignment import take_one_gpu
-from spt.tasks.base import REQUIRED, data_fingerprint, describe_task
 from spt.tasks.baselines import baseline_scores
+from spt.tasks.task import REQUIRED, data_fingerprint, describe_task
 from spt.training import preemption, process_group
 from spt.training.assemble import assemble
 from spt.training.checkpoint import Checkpoint, Within, read_checkpoint, training_state

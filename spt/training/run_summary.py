@@ -7,7 +7,7 @@ from spt.modeling.freeze_parameters import backbone_size, missing_pooler, parame
 from spt.modeling.task_model import TaskModel
 from spt.recipes import recipes
 from spt.records.run_folder import RunFolder
-from spt.tasks.base import Split, Task
+from spt.tasks.task import Split, Task
 
 LABELS = 10  # as many as a line has room for
 

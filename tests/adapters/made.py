@@ -11,7 +11,7 @@ from spt.adapters.format import save_adapter
 from spt.modeling.pretrained_encoder import backbone_settings, load_backbone, tokenizer_fingerprint
 from spt.modeling.task_model import TaskModel
 from spt.paths import local_path
-from spt.tasks.base import describe_task
+from spt.tasks.task import describe_task
 from tests.families import family
 from tests.test_configs import composed
 

@@ -20,7 +20,7 @@ from spt.insight.text_attention import text_attention
 from spt.modeling.pretrained_encoder import load_backbone
 from spt.modeling.slot_cosine_and_rank import slot_similarity
 from spt.paths import local_path
-from spt.tasks.base import Task
+from spt.tasks.task import Task
 from tests.adapters.made import DEMO_ENCODER, made_adapter, made_encoder
 
 METHODS = ("spt", "p_tuning_v2", "bitfit", "lora", "linear_probe")

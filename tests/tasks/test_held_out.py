@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spt.errors import SptError
-from spt.tasks.base import HELD_OUT, data_fingerprint
 from spt.tasks.metrics import NUMBER_METRICS, correlation_terms, entity_counts, entity_scores
+from spt.tasks.task import HELD_OUT, data_fingerprint
 from tests.conftest import DEMO, run
 from tests.tasks.test_base import task
 

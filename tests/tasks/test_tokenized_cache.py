@@ -5,7 +5,7 @@ import pytest
 
 from spt.errors import SptError
 from spt.modeling.pretrained_encoder import load_tokenizer
-from spt.tasks.base import CHUNK
+from spt.tasks.task import CHUNK
 from spt.tasks.text_classification import SentenceTask
 from spt.tasks.token_classification import TokenTask
 from spt.tasks.tokenized_cache import encoded

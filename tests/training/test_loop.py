@@ -16,7 +16,7 @@ from spt.modeling.pretrained_encoder import backbone_settings, load_backbone
 from spt.paths import CONF
 from spt.records.run_folder import RunFolder
 from spt.records.schema import read_record
-from spt.tasks.base import Task, data_fingerprint
+from spt.tasks.task import Task, data_fingerprint
 from spt.training.batches import EPOCHS_PER_SEED, epoch_order
 from spt.training.loggers import RunFolderOnly
 from spt.training.loop import TrainingLoop

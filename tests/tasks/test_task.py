@@ -399,7 +399,7 @@ def test_texts_are_encoded_in_chunks_of_compact_types(tokenizer, monkeypatch):
     for name, rows in examples.items():
         made = task(name, "task.max_length=12")
         whole = made.encode(rows, tokenizer, limit=64)
-        monkeypatch.setattr("spt.tasks.base.CHUNK", 2)
+        monkeypatch.setattr("spt.tasks.task.CHUNK", 2)
         chunked = made.encode(rows, tokenizer, limit=64)
         monkeypatch.undo()
         assert chunked.inputs.to_list() == whole.inputs.to_list() and chunked.examples == rows
