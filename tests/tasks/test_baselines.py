@@ -3,7 +3,7 @@
 import pytest
 
 from spt.tasks.baselines import baseline_scores
-from tests.tasks.test_base import task
+from tests.tasks.test_task import task
 
 
 def labelled(*labels):

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from tests.conftest import DEMO, run
-from tests.tasks.test_base import task, write_splits
+from tests.tasks.test_task import task, write_splits
 from tests.test_configs import options
 
 A, B = "the old apple broke", 'the child "pulled the apple'

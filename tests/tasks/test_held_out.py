@@ -13,7 +13,7 @@ from spt.errors import SptError
 from spt.tasks.metrics import NUMBER_METRICS, correlation_terms, entity_counts, entity_scores
 from spt.tasks.task import HELD_OUT, data_fingerprint
 from tests.conftest import DEMO, run
-from tests.tasks.test_base import task
+from tests.tasks.test_task import task
 
 TAGS = st.sampled_from(["O", "B-PER", "I-PER", "B-LOC", "I-LOC"])
 SENTENCES = st.lists(st.lists(st.tuples(TAGS, TAGS), min_size=1, max_size=8), min_size=1, max_size=6)

@@ -8,7 +8,7 @@ from transformers import AutoTokenizer
 
 from spt.errors import SptError
 from spt.paths import local_path
-from tests.tasks.test_base import task, write_splits
+from tests.tasks.test_task import task, write_splits
 
 PASSAGE = "The old apple broke.\n@highlight\nAnn Lee pulled it\n@highlight\nthe apple was old"
 MULTIRC = {
