@@ -21,7 +21,7 @@ PLACE = ("profile", "table", "model", "task", "metric", "setting", "value")  # c
 
 COLUMNS = (
     *(*PLACE, "first", "second", "second_value", "label", "quantity", "are_done", "seeds", "examples", "mcnemar"),
-    *("untested", "detectable", "marks"),
+    *("untested", "detectable", "marks", "folders"),
 )
 
 MOST_COMPARISONS = 100  # of a table that is tested over examples: each takes some 30 ms
@@ -57,7 +57,7 @@ def paired_tests(cells: DataFrame, runs: DataFrame) -> DataFrame:
     `are_done` (whether both cells have all their runs), `seeds` (a `SeedTest`, in points), `examples` (an
     `ExampleTest`, or None for the reason `untested`: "other data", or "not tested" among more than `MOST_COMPARISONS`),
     `mcnemar` (its p per seed, empty unless outcomes are right or wrong), `detectable` (see there), `marks` (of both
-    cells), and the p-values corrected for the number of rows, `seeds_p` and `examples_p`.
+    cells), `folders` (of the runs compared), and `seeds_p` and `examples_p`, corrected for the number of rows.
 
     Args:
         cells: the `cells_frame` of one table.
@@ -75,6 +75,7 @@ def paired_tests(cells: DataFrame, runs: DataFrame) -> DataFrame:
         a, b = of_first.get(quantity, {}), of_second.get(quantity, {})
         if seeds := [seed for seed in a if seed in b]:
             compared.append([[by_seed[cell.profile, cell.cell, seed] for seed in seeds] for cell in (first, second)])
+            folders = tuple(run.folder.name for own in compared[-1] for run in own)
             rows.append(
                 {
                     **{name: getattr(first, name) for name in PLACE},
@@ -86,6 +87,7 @@ def paired_tests(cells: DataFrame, runs: DataFrame) -> DataFrame:
                     "are_done": first.cell_state == second.cell_state == "done",
                     "seeds": seed_test(a, b),
                     "marks": first.marks + second.marks,
+                    "folders": folders,
                 }
             )
     are_tested = len(rows) <= MOST_COMPARISONS

@@ -85,7 +85,8 @@ class Verdict:
 def verdicts(tests: Iterable[DataFrame]) -> list[Verdict]:
     """A verdict for each question that a table is about.
 
-    Only cells with all their runs count, and none of the demo. Holm's correction is over the comparisons of a question.
+    Only cells with all their runs count, and none of the demo. The same runs in several tables are one comparison.
+    Holm's correction is over the comparisons of a question.
 
     Args:
         tests: the `paired_tests` of each table.
@@ -95,7 +96,10 @@ def verdicts(tests: Iterable[DataFrame]) -> list[Verdict]:
         return [_verdict(question, None) for question in QUESTIONS]
     every = pd.concat(frames, ignore_index=True)
     every = every[every.are_done.astype(bool) & (every.model != "demo")]
-    return [_verdict(question, corrected(every[question.is_about(every)])) for question in QUESTIONS]
+    return [
+        _verdict(question, corrected(every[question.is_about(every)].drop_duplicates("folders")))
+        for question in QUESTIONS
+    ]
 
 
 def _verdict(question: Question, tests: DataFrame | None) -> Verdict:

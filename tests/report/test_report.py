@@ -316,8 +316,11 @@ def test_learning_rates_and_the_split_that_selects_nothing(demo, tmp_path):
 
 
 def test_what_the_runs_answer(demo, tmp_path):
-    """A question has an answer as soon as the cells it compares have all their seeds, and not before."""
-    made = Made(demo, tmp_path, "table=[prefix_length,sl_weight,train_size]", "profile=cpu")
+    """A question has an answer as soon as the cells it compares have all their seeds, and not before.
+
+    Two tables have the cells of the gate: they are one comparison.
+    """
+    made = Made(demo, tmp_path, "table=[prefix_length,sl_weight,train_size,ablation]", "profile=cpu")
     for seed, right in zip((11, 12, 13), (90, 91, 92), strict=True):
         made.run("prefix_length/conll04/minilm/ungated/20", seed, outcomes(right - 40, 100), split="test")
         made.run("prefix_length/conll04/minilm/spt/1", seed, outcomes(right - 2 * (seed - 12), 100), split="test")
