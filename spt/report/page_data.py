@@ -78,18 +78,13 @@ def _distinct(runs: DataFrame) -> DataFrame:
     return runs[runs.run.notna() & (runs.role != "changed")].drop_duplicates("folder")
 
 
-def rounded(score: float) -> float:
-    """A fraction in percent, as the page shows it."""
-    return round(100 * score, 2)
-
-
 def _commit(git: Mapping[str, Any]) -> str:
     return (git["commit"] or "not in a repository") + (" with uncommitted changes" if git["dirty"] else "")
 
 
 def dev_curve(history: Iterable[Mapping[str, Any]], metric: str) -> tuple[list[float], int]:
-    """The dev score, in percent, after every step-th epoch, and the step."""
-    scores = [rounded(row[name]) for row in history if (name := f"dev_{metric}") in row]
+    """The dev score, in percent to a tenth (no chart shows more), after every step-th epoch, and the step."""
+    scores = [round(100 * row[name], 1) for row in history if (name := f"dev_{metric}") in row]
     step = max(1, ceil(len(scores) / MOST_EPOCHS))
     return scores[step - 1 :: step], step
 

@@ -158,7 +158,7 @@
       scale.range = () => [-0.5, chart.x.ticks.length - 0.5];
     } else if (chart.x.log) {
       const powers = (_, __, low, high) => [...Array(12).keys()].map((power) => 10 ** power).filter((each) => low <= each && each <= high);
-      Object.assign(x, { splits: powers, values: (_, splits) => splits.map(compact.format) });
+      Object.assign(x, { splits: powers, filter: (_, splits) => splits, values: (_, splits) => splits.map(compact.format) });
       Object.assign(scale, { distr: 3, range: (_, low, high) => [low / 1.6, high * 1.6] });
     } else {
       Object.assign(x, { incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000] });
