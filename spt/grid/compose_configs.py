@@ -83,10 +83,10 @@ class Composer:
         """The config with a choice for each of `GROUPS`."""
         if choices not in self._merged:
             if self._base is None:
-                self._base = _plain(compose("train", ["~task", "~model", "~method", "recipe=none"]))
+                self._base = _as_dict(compose("train", ["~task", "~model", "~method", "recipe=none"]))
             merged = self._base
             for group, choice in zip(GROUPS, choices, strict=True):
-                merged = _merged(merged, _group_file(group, choice))
+                merged = _deep_merge(merged, _group_file(group, choice))
             if "${" in json.dumps(merged):
                 raise LookupError("interpolations")
             self._merged[choices] = merged
@@ -107,17 +107,17 @@ def _is_group(override: Override) -> bool:
     return override.key_or_group in GROUPS
 
 
-def _plain(config: Any) -> dict[str, Any]:
+def _as_dict(config: Any) -> dict[str, Any]:
     assert isinstance(config, DictConfig)
     return OmegaConf.to_container(config)  # type: ignore[return-value]
 
 
-def _merged(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
+def _deep_merge(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
     """What `OmegaConf.merge` makes of plain dictionaries, in a tenth of its time."""
     merged = first | second
     for key in first.keys() & second.keys():
         if isinstance(first[key], dict) and isinstance(second[key], dict):
-            merged[key] = _merged(first[key], second[key])
+            merged[key] = _deep_merge(first[key], second[key])
     return merged
 
 
@@ -133,7 +133,7 @@ def _group_file(group: str, name: str) -> dict[str, Any]:
     if group == "recipe" and not path.exists():
         return {}
     text = path.read_text(encoding="utf-8")
-    content = _plain(OmegaConf.create(text))
+    content = _as_dict(OmegaConf.create(text))
     package = re.match(r"#\s*@package\s+(\S+)", text)
     if "defaults" in content or (package is not None and package[1] not in (group, "_global_")):
         raise LookupError(f"{group}={name} is composed of other files")

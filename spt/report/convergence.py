@@ -1,13 +1,11 @@
 """Whether the runs of each cell were long enough: how the dev score rises in the last quarter of their epochs."""
 
-from typing import Any
-
 import numpy as np
-from pandas import DataFrame
+from pandas import DataFrame, Series
 
-from spt.report.runs_frame import CELL
+from spt.report.runs_frame import CELL, dev_scores
 
-COLUMNS = (*CELL, "model", "task", "row", "setting", "value", "epochs", "n", "rise", "noise", "is_rising")
+PLACE = [*CELL, "model", "task", "row", "setting", "value"]
 
 
 def convergence_frame(runs: DataFrame) -> DataFrame:
@@ -24,21 +22,14 @@ def convergence_frame(runs: DataFrame) -> DataFrame:
     rows = []
     finished = runs[(runs.role == "seed") & (runs.status == "finished")]
     for _, own in finished.groupby(CELL, sort=False):
-        scores = [_dev_scores(run) for run in own.run]
+        scores = [dev_scores(run.history, run.record["metric"]) for run in own.run]
         ends = [_last_quarter(each) for each in scores if len(each) > 1]
         if ends:
-            before, after = np.array(ends).T
-            rise, noise = float((after - before).mean()), float(after.std(ddof=1)) if len(ends) > 1 else np.nan
-            is_rising = rise > noise if len(ends) > 1 else None
-            place = own.iloc[0][[*CELL, "model", "task", "row", "setting", "value"]].to_dict()
-            rows.append([*place.values(), max(map(len, scores)), len(ends), rise, noise, is_rising])
-    return DataFrame(rows, columns=COLUMNS)
-
-
-def _dev_scores(run: Any) -> list[float]:
-    """The score that selects the epoch, in percent, after each epoch."""
-    dev = f"dev_{run.record['metric']}"
-    return [100 * row[dev] for row in run.history if dev in row]
+            before, after = map(Series, zip(*ends, strict=True))
+            rise, noise = (after - before).mean(), after.std()
+            is_rising = bool(rise > noise) if len(ends) > 1 else None
+            rows.append([*own.iloc[0][PLACE], max(map(len, scores)), len(ends), rise, noise, is_rising])
+    return DataFrame(rows, columns=[*PLACE, "epochs", "n", "rise", "noise", "is_rising"])
 
 
 def _last_quarter(scores: list[float]) -> tuple[float, float]:

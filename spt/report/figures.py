@@ -24,7 +24,7 @@ from spt.report.figure_layout import (
 )
 from spt.report.number_format import METRICS, SPLITS
 from spt.report.published_numbers import curve
-from spt.report.runs_frame import DEV
+from spt.report.runs_frame import DEV, dev_scores
 from spt.report.seed_means import FEWEST_POINTS, unselected
 
 MOST_ROWS = 18  # of a task and model in a figure: more cannot be told apart
@@ -85,11 +85,10 @@ def rows_of(cells: DataFrame, names: Names) -> Rows:
 
 
 def _curves_of(runs: DataFrame, metric: str) -> Curves:
-    dev = f"dev_{metric}"
     found: Curves = {}
     for row, group in runs.groupby("row", sort=False):
         released = curve(group.task.iloc[0], group.model.iloc[0], str(row), metric)
-        scores = [[100 * epoch[dev] for epoch in run.history if dev in epoch] for run in group.run]
+        scores = [dev_scores(run.history, metric) for run in group.run]
         found[str(row)] = released, [own for own in scores if own]
     return found
 

@@ -15,7 +15,7 @@ from pandas import DataFrame
 
 from spt.report.number_format import QUANTITIES, conditions, mean_and_std
 from spt.report.page_charts import LEAST_WIDTH, charts
-from spt.report.page_data import cell_data, named, run_data
+from spt.report.page_data import cell_data, finished_runs, named, run_data
 from spt.report.prefix_tables import HEADING as LEARNED
 from spt.report.render_templates import ENVIRONMENT, notes
 from spt.report.runs_frame import DEV, each_row
@@ -102,7 +102,7 @@ def page(
     """
     opened = cell_data(cells, runs)
     scores = _scores(cells, {(cell["profile"], cell["name"]): place for place, cell in enumerate(opened)})
-    finished = runs[runs.run.notna() & (runs.role != "changed")].drop_duplicates("folder")
+    finished = finished_runs(runs)
     scripts = [*map(_library, LIBRARIES), _file("page.js")]
     return HTML.get_template("page.html.j2").render(
         heading=heading.title,

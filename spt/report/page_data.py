@@ -8,7 +8,7 @@ import pandas as pd
 from pandas import DataFrame
 
 from spt.report.number_format import QUANTITIES, conditions, number
-from spt.report.runs_frame import CELL, SCORE, each_row
+from spt.report.runs_frame import CELL, SCORE, dev_scores, each_row
 
 MOST_EPOCHS = 100  # of a curve on the page; a longer run shows every second epoch, every third, ...
 
@@ -32,7 +32,7 @@ def run_data(runs: DataFrame) -> Json:
     `command` is a list of places, `scores` has a column for each split. A run's own place in the columns is what
     `cell_data` refers to.
     """
-    texts, rows, own = Texts(), list[Json](), _distinct(runs)
+    texts, rows, own = Texts(), list[Json](), finished_runs(runs)
     scores = {
         name.removeprefix(SCORE): [None if pd.isna(score) else round(score, 2) for score in own[name]]
         for name in own
@@ -71,10 +71,11 @@ def run_data(runs: DataFrame) -> Json:
 
 def places_of(runs: DataFrame) -> dict[str, int]:
     """The place of each run in the columns of `run_data`, by its folder."""
-    return {folder: place for place, folder in enumerate(_distinct(runs).folder)}
+    return {folder: place for place, folder in enumerate(finished_runs(runs).folder)}
 
 
-def _distinct(runs: DataFrame) -> DataFrame:
+def finished_runs(runs: DataFrame) -> DataFrame:
+    """The rows of a `runs_frame` that have a record, one for each run."""
     return runs[runs.run.notna() & (runs.role != "changed")].drop_duplicates("folder")
 
 
@@ -84,7 +85,7 @@ def _commit(git: Mapping[str, Any]) -> str:
 
 def dev_curve(history: Iterable[Mapping[str, Any]], metric: str) -> tuple[list[float], int]:
     """The dev score, in percent to a tenth (no chart shows more), after every step-th epoch, and the step."""
-    scores = [round(100 * row[name], 1) for row in history if (name := f"dev_{metric}") in row]
+    scores = [round(score, 1) for score in dev_scores(history, metric)]
     step = max(1, ceil(len(scores) / MOST_EPOCHS))
     return scores[step - 1 :: step], step
 

@@ -6,7 +6,7 @@ value as text, empty without a sweep.
 """
 
 from collections import namedtuple
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any
 
@@ -94,6 +94,11 @@ def _facts(run: Finished, usual_data: str | None) -> dict[str, Any]:
         "hardware": hardware(record),
         "commit": f"{(git['commit'] or 'no repository')[:12]}{', uncommitted changes' if git['dirty'] else ''}",
     }
+
+
+def dev_scores(history: Iterable[Mapping[str, Any]], metric: str) -> list[float]:
+    """The dev score after each epoch of a run's history, in percent."""
+    return [100 * row[name] for row in history if (name := f"dev_{metric}") in row]
 
 
 def hardware(record: dict[str, Any]) -> str:
