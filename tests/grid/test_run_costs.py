@@ -7,10 +7,11 @@ from transformers import BertConfig
 
 from spt.grid.cells import cells
 from spt.grid.compose_configs import Composer
-from spt.grid.gpu_speed import achieved_tflops, measured_tflops
+from spt.grid.gpu_speed import measured_tflops
 from spt.grid.match_records import Finished
 from spt.grid.run_costs import Costs, Encoder, run_flops
 from spt.paths import CONF
+from spt.reproduce import _cost
 
 
 @pytest.fixture
@@ -64,5 +65,5 @@ def test_times_are_of_the_machines_that_ran_it(planned):
 def test_the_speed_of_a_device_is_measured():
     tiny = BertConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64)
     assert measured_tflops(torch.device("cpu"), tiny) > 0
-    if torch.cuda.is_available():
-        assert achieved_tflops() > 0
+    assert ("GPU-hours" in _cost(1e15, None)) == torch.cuda.is_available() != ("tflops=<" in _cost(1e15, None))
+    assert _cost(3.6e17, 100) == "1.00 GPU-hours: 360 PFLOP at 100 TFLOP/s"
