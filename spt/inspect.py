@@ -118,7 +118,7 @@ def compare(config: DictConfig, folder: Path) -> None:
 def result_folder(run: str | ListConfig, output: str | None) -> Path:
     """Where the results go: `output`, else `insight` in the run's folder, beside an adapter, or for the hub's here.
 
-    The comparison of several runs goes to `output`, else here.
+    The comparison of several runs goes to `output`, else to `insight` here.
     """
     from spt.records.schema import ADAPTER
 
@@ -127,7 +127,7 @@ def result_folder(run: str | ListConfig, output: str | None) -> Path:
             raise SptError(f"output must name a folder, not {output!r}")
         return Path(output)
     if isinstance(run, ListConfig):
-        return Path()
+        return Path(FOLDER)
     source = local_path(str(run))
     if not source.is_dir():
         return Path(FOLDER)

@@ -38,7 +38,7 @@ def main(config: DictConfig) -> None:
             raise SptError(f"{key} must be a folder, not {config[key]!r}")
     settle_results_dir(config, job_overrides())
     plan = Plan(config, data_fingerprint)
-    costs = Costs(plan.records.finished.values())
+    costs = Costs(plan.records.finished.values(), config.costs)
     show(plan)
     show_costs(plan, costs, config)
     if config.dry_run:

@@ -111,8 +111,8 @@ def _cells(
     for key in ("models", "tasks"):
         if not isinstance(part[key], list):
             raise SptError(f"tables.{name}.profiles.{profile_name}.{key} must be a list, not {part[key]!r}")
-    swept = [(key, value) for key, values in sweep.items() for value in values]
-    points: list[tuple[str, Any] | None] = [*swept] or [None]
+    swept = [(key, *_shown_and_set(value)) for key, values in sweep.items() for value in values]
+    points: list[tuple[str, Any, Any] | None] = [*swept] or [None]
     every = []
     for model, task, row in itertools.product(part["models"], part["tasks"], part.get("rows", list(rows))):
         if row not in rows:
@@ -127,7 +127,7 @@ def _cells(
                 *(f"trainer.learning_rate={rate}" for rate in rates[:1] if not is_searched),
                 *part.get("set", []),
                 *rows[row].get("set", []),
-                *([f"{point[0]}={point[1]}"] if point else []),
+                *([f"{point[0]}={point[2]}"] if point else []),
             ]
             every.append(
                 Cell(
@@ -136,7 +136,7 @@ def _cells(
                     task=task,
                     model=model,
                     row=row,
-                    point=point,
+                    point=point and point[:2],
                     overrides=(*_groups(rows[row], recipe, task, model), *overrides),
                     seeds=_seeds(part.get("seeds", profile["seeds"]), profile, recipe),
                     learning_rates=rates if is_searched else (),
@@ -144,6 +144,12 @@ def _cells(
                 )
             )
     return every
+
+
+def _shown_and_set(value: Any) -> tuple[Any, Any]:
+    """The number that stands for a point of a sweep, and what its runs set: `922: null` is a number and its setting."""
+    shown, given = next(iter(value.items())) if isinstance(value, dict) else (value, value)
+    return shown, "null" if given is None else given
 
 
 def _recipe(table: str, row: str, spec: dict[str, Any], task: str, model: str) -> str | None:

@@ -14,9 +14,10 @@ FROZEN = 2  # forward, and backward to the activations alone
 
 
 class Costs:
-    """Run times by finished runs: seconds per epoch of the same task, model and method, on each machine."""
+    """Run times by finished runs: seconds per example of the same task, model and method, on each machine."""
 
-    def __init__(self, finished: Iterable[Finished]):
+    def __init__(self, finished: Iterable[Finished], sizes: DictConfig):
+        self.sizes = sizes
         self.seconds: dict[tuple[str, ...], dict[str, list[float]]] = {}
         for run in finished:
             record = run.record
@@ -27,18 +28,43 @@ class Costs:
             names = (record["task"], record["model"], record["method"])
             for key in (names, names[:2]):
                 own = self.seconds.setdefault(key, {}).setdefault(machine, [])
-                own.append(record["wall_seconds"] / record["epochs"])
+                own.append(record["wall_seconds"] / self._work(record["config"], record["epochs"]))
 
     def by_machine(self, config: dict[str, Any]) -> dict[str, float]:
         """The seconds that a run with this config takes, by the machines that have finished one like it."""
         names = tuple(config[group]["name"] for group in ("task", "model", "method"))
         measured = self.seconds.get(names) or self.seconds.get(names[:2]) or {}
-        epochs = config["trainer"]["num_train_epochs"]
-        return {machine: statistics.fmean(seconds) * epochs for machine, seconds in measured.items()}
+        work = self._work(config, config["trainer"]["num_train_epochs"])
+        return {machine: statistics.fmean(seconds) * work for machine, seconds in measured.items()}
 
     def of(self, config: dict[str, Any]) -> float | None:
         """The seconds that the run takes on the fastest of these machines; None if none has finished one like it."""
         return min(self.by_machine(config).values(), default=None)
+
+    def _work(self, config: dict[str, Any], epochs: float) -> float:
+        """Forward passes of examples; epochs, if the size of the task is not known."""
+        return epochs * (passes_per_epoch(config, self.sizes) or 1)
+
+
+def passes_per_epoch(config: dict[str, Any], sizes: DictConfig) -> float | None:
+    """The forward passes that an epoch is worth: its training examples, and an evaluation of dev.
+
+    A training example takes 3 with fine-tuning, 1 with a linear probe, else 2: a frozen encoder's weights have no
+    gradients.
+
+    Args:
+        config: of the run.
+        sizes: `costs` of conf/costs.yaml.
+
+    Returns:
+        None if the size of its task is not known.
+    """
+    task = config["task"]
+    published = task.get("sizes") or sizes.examples.get(task["name"])
+    if published is None:
+        return None
+    train = task.get("train_examples") or published["train"] * (1 - task["held_out"])
+    return PASSES.get(config["method"]["_target_"].rpartition(".")[2], FROZEN) * train + published["validation"]
 
 
 @dataclass(frozen=True)
@@ -61,8 +87,7 @@ class Encoder:
 def run_flops(config: dict[str, Any], sizes: DictConfig) -> float | None:
     """The floating point operations of a run: its training, and an evaluation of dev after every epoch.
 
-    Training takes 3 forward passes with fine-tuning, 1 with a linear probe, else 2: a frozen encoder's weights have no
-    gradients. Embeddings, heads and padding are left out.
+    Embeddings, heads and padding are left out.
 
     Args:
         config: of the run.
@@ -71,14 +96,10 @@ def run_flops(config: dict[str, Any], sizes: DictConfig) -> float | None:
     Returns:
         None if the sizes of its encoder or its task are not known.
     """
-    task, method = config["task"], config["method"]
-    encoder, tokens = sizes.encoders.get(config["model"]["name"]), sizes.tokens.get(task["name"])
-    published = task.get("sizes") or sizes.examples.get(task["name"])
-    if encoder is None or tokens is None or published is None:
+    task, passes = config["task"]["name"], passes_per_epoch(config, sizes)
+    encoder, tokens = sizes.encoders.get(config["model"]["name"]), sizes.tokens.get(task)
+    if encoder is None or tokens is None or passes is None:
         return None
-    train = task["train_examples"] or published["train"] * (1 - task["held_out"])
-    passes = PASSES.get(method["_target_"].rpartition(".")[2], FROZEN)
-    examples = config["trainer"]["num_train_epochs"] * (passes * train + published["validation"])
-    inputs = sizes.inputs.get(task["name"], 1)  # of an example: its choices
-    columns = tokens + method.get("prefix_length", 0)
-    return Encoder(*encoder).forward_flops(examples * inputs * tokens, columns)
+    inputs = config["trainer"]["num_train_epochs"] * passes * sizes.inputs.get(task, 1)  # of an example: its choices
+    columns = tokens + config["method"].get("prefix_length", 0)
+    return Encoder(*encoder).forward_flops(inputs * tokens, columns)

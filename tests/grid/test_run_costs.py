@@ -48,18 +48,27 @@ def test_every_cell_of_paper_and_cpu_has_an_estimate(planned):
 
 
 def test_times_are_of_the_machines_that_ran_it(planned):
-    configs, _ = planned
+    configs, sizes = planned
     config = configs["superglue/cb/minilm/spt"]
     names = {group: config[group]["name"] for group in ("task", "model", "method")}
     machines = [{"accelerator": None, "processor": "A CPU", "threads": 1}, {"accelerator": "A GPU"}]
     runs = [
-        Finished(names | {"status": "finished", "wall_seconds": seconds, "epochs": 10, "hardware": machine}, CONF)
+        Finished(
+            names | {"status": "finished", "wall_seconds": seconds, "epochs": 5, "hardware": machine, "config": config},
+            CONF,
+        )
         for seconds, machine in zip((100.0, 20.0), machines, strict=True)
     ]
-    costs, epochs = Costs(runs), config["trainer"]["num_train_epochs"]
-    assert costs.by_machine(config) == {"A CPU, threads: 1": 10.0 * epochs, "A GPU": 2.0 * epochs}
-    assert costs.of(config) == 2.0 * epochs
-    assert Costs([]).of(config) is None
+    costs, times = Costs(runs, sizes), config["trainer"]["num_train_epochs"] / 5
+    assert costs.by_machine(config) == pytest.approx({"A CPU, threads: 1": 100 * times, "A GPU": 20 * times})
+    assert costs.of(config) == pytest.approx(20 * times)
+    assert Costs([], sizes).of(config) is None
+
+    few = config | {"task": config["task"] | {"train_examples": 10}}  # and an evaluation of dev after every epoch
+    train, dev = config["task"]["sizes"]["train"] * (1 - config["task"]["held_out"]), 56
+    assert costs.of(few) == pytest.approx(20 * times * (2 * 10 + dev) / (2 * train + dev))
+    unknown = config | {"task": config["task"] | {"sizes": None}}
+    assert Costs([Finished(runs[0].record | {"config": unknown}, CONF)], sizes).of(unknown) == 100 * times
 
 
 def test_the_speed_of_a_device_is_measured():
