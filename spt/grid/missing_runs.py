@@ -12,6 +12,7 @@ from spt.grid.compose_configs import Composer
 from spt.grid.copy_records import publish, withdraw
 from spt.grid.local_data import DataFingerprint, LocalSources
 from spt.grid.match_records import RECORDS, Records, Result, collect
+from spt.grid.run_costs import training_examples
 from spt.path_overrides import assignment
 
 
@@ -31,7 +32,7 @@ class Plan:
     """
 
     def __init__(self, config: DictConfig, fingerprint: DataFingerprint):
-        self.force = config.force
+        self.force, self.sizes = config.force, config.costs
         self.output_dir, self.published = Path(config.output_dir), Path(config.results_dir) / RECORDS
         self.sources = LocalSources(config.folders, fingerprint, config.data_dir, config.model_dir)
         self.cells = cells(config)
@@ -107,12 +108,11 @@ class Plan:
     def examples(self, job: Job) -> float | None:
         """The number of training examples that a run sees over all epochs; None if its task's size is not known."""
         config = self.composer.config(job)
-        task, size = config["task"], (config["task"].get("sizes") or {}).get("train")
-        size = task["train_examples"] or (None if size is None else size * (1 - task["held_out"]))
+        size = training_examples(config["task"], self.sizes)
         return None if size is None else size * config["trainer"]["num_train_epochs"]
 
     def publish(self) -> None:
-        """Copy the records of finished runs, and the notes of failed ones, to results_dir.
+        """Copy the records of the cells' finished runs, and the notes of their failed ones, to results_dir.
 
         A copy of the same run that was published from another folder is deleted.
         """
@@ -122,7 +122,9 @@ class Plan:
                 if run.identity not in chosen or result.trials:
                     chosen[run.identity] = result
         runs = {key: (self.records.finished[key], result.selection) for key, result in chosen.items()}
-        runs |= {key: (note, None) for key, note in self.records.failures.items() if key not in self.records.finished}
+        planned = {self.composer.identity(job) for result in self.results for job in _jobs(result)}
+        failed = (planned & self.records.failures.keys()) - self.records.finished.keys()
+        runs |= {key: (self.records.failures[key], None) for key in sorted(failed)}
         before = Records(self.published)
         for key, (run, selection) in runs.items():
             publish(run, self.published, selection)

@@ -60,11 +60,22 @@ def passes_per_epoch(config: dict[str, Any], sizes: DictConfig) -> float | None:
         None if the size of its task is not known.
     """
     task = config["task"]
-    published = task.get("sizes") or sizes.examples.get(task["name"])
-    if published is None:
+    train = training_examples(task, sizes)
+    if train is None:
         return None
-    train = task.get("train_examples") or published["train"] * (1 - task["held_out"])
-    return PASSES.get(config["method"]["_target_"].rpartition(".")[2], FROZEN) * train + published["validation"]
+    dev = _examples(task, sizes)["validation"]
+    return PASSES.get(config["method"]["_target_"].rpartition(".")[2], FROZEN) * train + dev
+
+
+def training_examples(task: dict[str, Any], sizes: DictConfig) -> float | None:
+    """How many examples a run with this config of a task trains on; None if the size of the task is not known."""
+    if (examples := _examples(task, sizes)) is None:
+        return None
+    return task.get("train_examples") or examples["train"] * (1 - task["held_out"])
+
+
+def _examples(task: dict[str, Any], sizes: DictConfig) -> Any:
+    return task.get("sizes") or sizes.examples.get(task["name"])
 
 
 @dataclass(frozen=True)

@@ -38,10 +38,10 @@ def show_runs(records: Sequence[dict[str, Any]], format: str = "table") -> None:
             )
         return _write(DataFrame(rows), format)
     table = _table([*PLACE, "with", "seed", "metric", *map(_heading, splits), "parameters", "s", NOTE, "run"])
+    differing = {name: frame.groupby(PLACE)[name].transform("nunique") > 1 for name in varied}
     for i in order:
         record, own = records[i], frame.loc[i]
-        alike = frame[(frame[PLACE] == own[PLACE]).all(axis=1)]
-        words = [f"{name.rpartition('.')[2]}={own[name] or 'none'}" for name in varied if alike[name].nunique() > 1]
+        words = [f"{name.rpartition('.')[2]}={own[name] or 'none'}" for name in varied if differing[name][i]]
         scores = [percent(record["metrics"].get(name)) for name in splits]
         if record["best_epoch"] is not None:
             scores[0] += f" @{record['best_epoch']}"

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from spt.errors import SptError, nearest
 from spt.grid.cells import Cell, Job
 from spt.grid.match_records import Result
+from spt.path_overrides import own_config_dir
 from spt.report.render_templates import ENVIRONMENT
 from spt.report.runs_frame import hardware
 from spt.report.seed_means import metric_of, published_for
@@ -15,6 +16,7 @@ PARTS = ("table", "task", "model", "row", "the swept value")
 
 def trace(result: Result) -> str:
     """The runs of a cell with everything that made them, or the commands for missing ones; a fact per line."""
+    command = ["python", "-m", "spt.train", *own_config_dir()]
     jobs = [
         {
             "seed": seed,
@@ -22,7 +24,7 @@ def trace(result: Result) -> str:
             "run": run,
             "hardware": run and hardware(run.record),
             "error": result.failures.get((seed, rate)),
-            "command": shlex.join(["python", "-m", "spt.train", *Job(result.cell, seed, rate).overrides]),
+            "command": shlex.join([*command, *Job(result.cell, seed, rate).overrides]),
         }
         for (seed, rate), run in result.by_job.items()
     ]

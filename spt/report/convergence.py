@@ -5,7 +5,7 @@ from pandas import DataFrame, Series
 
 from spt.report.runs_frame import CELL, dev_scores
 
-PLACE = [*CELL, "model", "task", "row", "setting", "value"]
+PLACE = [*CELL, "model", "task", "row", "setting", "value", "shown_profile"]
 
 
 def convergence_frame(runs: DataFrame) -> DataFrame:

@@ -24,7 +24,7 @@ from spt.report.figure_layout import (
 )
 from spt.report.number_format import METRICS, SPLITS
 from spt.report.published_numbers import curve
-from spt.report.runs_frame import DEV, dev_scores
+from spt.report.runs_frame import DEV, GROUP, dev_scores
 from spt.report.seed_means import FEWEST_POINTS, unselected
 
 MOST_ROWS = 18  # of a task and model in a figure: more cannot be told apart
@@ -52,10 +52,11 @@ def drawings(
     rows = rows_of(cells, names)
     for table, title in titles.items():
         own, own_runs = cells[(cells.table == table) & (cells.n > 0)], finished[finished.table == table]
-        own = own[own.groupby(["task", "model"]).row.transform("nunique") <= MOST_ROWS]
+        own = own[own.groupby(GROUP).row.transform("nunique") <= MOST_ROWS]
         compared = dict[str, DataFrame]()
-        for (task, model), group in own.groupby(["task", "model"]):
-            place, name = f"{names.task(task)}, {names.model(model)}", f"{table}.{task}.{model}"
+        for (task, model, profile), group in own.groupby(GROUP):
+            place = ", ".join(filter(None, [names.task(task), names.model(model), profile]))
+            name = ".".join(filter(None, [table, task, model, profile]))
             compared[place] = group[group.quantity == unselected(group.quantity)]
             if setting := group.setting.iloc[0]:
                 if group.value.nunique() >= FEWEST_POINTS:
@@ -63,7 +64,7 @@ def drawings(
                         title, place, group, rows, names.setting(setting), width
                     )
                 continue
-            of_group = own_runs[(own_runs.task == task) & (own_runs.model == model)]
+            of_group = own_runs[(own_runs[GROUP] == [task, model, profile]).all(axis=1)]
             curves = _curves_of(of_group, group.metric.iloc[0])
             if any(len(scores) > 1 for _, by_seed in curves.values() for scores in by_seed):
                 best = group[group.quantity == DEV[0]]

@@ -18,7 +18,7 @@ from spt.report.page_charts import LEAST_WIDTH, charts
 from spt.report.page_data import cell_data, finished_runs, named, run_data
 from spt.report.prefix_tables import HEADING as LEARNED
 from spt.report.render_templates import ENVIRONMENT, notes
-from spt.report.runs_frame import DEV, each_row
+from spt.report.runs_frame import DEV, GROUP, each_row
 from spt.report.seed_means import unselected
 from spt.report.table_model import Section, Table, columns, groups
 from spt.report.tables import FURTHER
@@ -152,7 +152,7 @@ def _scores(cells: DataFrame, places: Mapping[tuple[str, str], int]) -> list[Sco
     """The scores of the cells that the page opens, by table, task and model; of a cell without any, why."""
     scores: list[Score] = []
     shown = cells[[place in places for place in zip(cells.profile, cells.cell, strict=True)]]
-    for _, group in shown.groupby(["table", "task", "model"], sort=False):
+    for _, group in shown.groupby(["table", *GROUP], sort=False):
         compared = unselected(dict.fromkeys(group.quantity[group.n > 0]))
         axes = {quantity: _axis(own) for quantity, own in group[group.n > 0].groupby("quantity")}
         for line in each_row(group):

@@ -18,7 +18,7 @@ from spt.report.page_data import Json, places_of
 from spt.report.prefix_frame import over_seeds
 from spt.report.prefix_tables import MATRICES
 from spt.report.published_numbers import curve
-from spt.report.runs_frame import each_row
+from spt.report.runs_frame import GROUP, each_row
 from spt.report.seed_means import FEWEST_POINTS, unselected
 
 LEAST_WIDTH = 10.0  # of a score axis, in points, so that noise looks small
@@ -37,13 +37,14 @@ def charts(titles: Mapping[str, str], cells: DataFrame, runs: DataFrame, prefixe
     scored = cells[cells.n > 0]
     similar = over_seeds(prefixes[prefixes.measure == "mean_abs_cosine"])
     for table, title in titles.items():
-        for (task, model), own in scored[scored.table == table].groupby(["task", "model"], sort=False):
+        for (task, model, profile), own in scored[scored.table == table].groupby(GROUP, sort=False):
             if own.row.nunique() > MOST_ROWS:
                 continue
-            chart = {"table": title, "task": task, "model": model, "title": f"{task}, {model}"}
+            of = ", ".join(filter(None, [task, model, profile]))
+            chart = {"table": title, "task": task, "model": model, "title": of}
             lines = own[own.quantity == unselected(own.quantity)]
             if not own.setting.iloc[0]:
-                of_group = finished[(finished.table == table) & (finished.task == task) & (finished.model == model)]
+                of_group = finished[(finished[["table", *GROUP]] == [table, task, model, profile]).all(axis=1)]
                 found["curves"].append(chart | _curves(of_group, own.metric.iloc[0], places, looks_of))
             elif own.value.nunique() >= FEWEST_POINTS:
                 found["sweeps"].append(chart | _sweep(lines, looks_of))

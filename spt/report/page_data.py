@@ -100,7 +100,8 @@ def cell_data(cells: DataFrame, runs: DataFrame) -> list[Json]:
     places = places_of(runs)
     known = runs[(runs.status != "not run") & (runs.role != "changed")]
     by_cell: dict[tuple[str, str], Json] = {}
-    for run in each_row(known[[*CELL, "task", "model", "row", "setting", "value", "seed", "role", "folder", "error"]]):
+    names = [*CELL, "task", "model", "row", "setting", "value", "shown_profile"]
+    for run in each_row(known[[*names, "seed", "role", "folder", "error"]]):
         cell = by_cell.setdefault(
             (run.profile, run.cell),
             {
@@ -125,5 +126,6 @@ def cell_data(cells: DataFrame, runs: DataFrame) -> list[Json]:
 
 
 def named(line: Any) -> str:
-    """A cell's method and, in a sweep, the setting with its value."""
-    return f"{line.row}, {line.setting.rpartition('.')[2]}={line.value}" if line.setting else line.row
+    """A cell's method, in a sweep the setting with its value, and the profile where it tells cells apart."""
+    value = f"{line.setting.rpartition('.')[2]}={line.value}" if line.setting else ""
+    return ", ".join(filter(None, [line.row, value, line.shown_profile]))

@@ -23,6 +23,7 @@ from spt.report.figures import MOST_ROWS, Rows, rows_of
 from spt.report.number_format import METRICS, SPLITS
 from spt.report.prefix_frame import over_seeds
 from spt.report.prefix_tables import MATRICES, scored
+from spt.report.runs_frame import GROUP
 from spt.report.seed_means import FEWEST_POINTS
 
 SUFFIX = ".prefixes"  # ends the names of these figures
@@ -43,19 +44,20 @@ def prefix_drawings(
     cosines = prefixes[prefixes.measure == "mean_abs_cosine"]
     rows = rows_of(cells, names)
     for table, title in titles.items():
-        for (task, model), own in cosines[cosines.table == table].groupby(["task", "model"]):
-            setting = own.setting.iloc[0]
-            if (own.value if setting else own.row).nunique() < FEWEST_POINTS or own.row.nunique() > MOST_ROWS:
+        for (task, model, profile), group in scored(cells[cells.table == table]).groupby(GROUP):
+            own = cosines[cosines.profile.isin(group.profile) & cosines.cell.isin(group.cell)]
+            setting, shown = group.setting.iloc[0], group[group.cell.isin(own.cell)]
+            if (shown.value if setting else shown.row).nunique() < FEWEST_POINTS or shown.row.nunique() > MOST_ROWS:
                 continue
-            shown = scored(cells[(cells.table == table) & (cells.task == task) & (cells.model == model)])
-            shown = shown[shown.cell.isin(own.cell)]
-            place, x = f"{names.task(task)}, {names.model(model)}", names.setting(setting) if setting else ""
+            place = ", ".join(filter(None, [names.task(task), names.model(model), profile]))
+            x = names.setting(setting) if setting else ""
             caption = (
                 f"{title}: {place}. First, mean |cos| over the pairs of a layer's slots, mean over layers: filled "
                 f"markers are keys, open ones values. Second, the score. {about_scores({place: shown})}"
             )
             draw = partial(_similarity, place, shown, over_seeds(own), rows, x, width)
-            found[f"{table}.{task}.{model}{SUFFIX}"] = Drawing(draw, caption)
+            name = ".".join(filter(None, [table, task, model, profile]))
+            found[f"{name}{SUFFIX}"] = Drawing(draw, caption)
     return found
 
 

@@ -7,7 +7,7 @@ from pandas import DataFrame
 from spt.report.number_format import NONE, QUANTITIES, mean_and_std
 from spt.report.prefix_frame import ON_DATA, SIMILARITY, over_seeds
 from spt.report.render_templates import notes
-from spt.report.runs_frame import CELL, each_row
+from spt.report.runs_frame import CELL, GROUP, each_row
 from spt.report.seed_means import unselected
 from spt.report.table_model import Column, Table, columns
 
@@ -29,8 +29,8 @@ def prefix_tables(cells: DataFrame, prefixes: DataFrame) -> list[Table]:
 def scored(cells: DataFrame) -> DataFrame:
     """The row of each cell that has the score to compare by: of a split that selected nothing, if the runs have one."""
     done = cells[cells.n > 0]
-    chosen = {key: unselected(own.quantity) for key, own in done.groupby(["task", "model"])}
-    return done[[row.quantity == chosen[row.task, row.model] for row in each_row(done)]]
+    chosen = {key: unselected(own.quantity) for key, own in done.groupby(GROUP)}
+    return done.loc[[row.quantity == chosen[row.task, row.model, row.shown_profile] for row in each_row(done)]]
 
 
 def _similarity(cells: DataFrame, prefixes: DataFrame) -> Table:
@@ -43,7 +43,7 @@ def _similarity(cells: DataFrame, prefixes: DataFrame) -> Table:
         if keys[0] not in numbers.index:
             continue
         texts = [_text(numbers, key) for key in keys]
-        place = [cell.model, cell.task, cell.row, *([cell.value] if swept else [])]
+        place = [cell.model, cell.task, _row(cell), *([cell.value] if swept else [])]
         score = f"{mean_and_std(cell.mean, cell.std)} ({cell.n})"
         rows.append([*place, QUANTITIES.get(cell.quantity, cell.quantity), score, *texts])
     heads = columns("model", "task", "row", *swept[:1], "of", "score")
@@ -63,11 +63,15 @@ def _on_data(cells: DataFrame, prefixes: DataFrame) -> Table:
         for measure, label in ON_DATA.items():
             key = (cell.profile, cell.cell, measure, "")
             if key in overall.index:
-                place = [cell.model, cell.task, cell.row, *([cell.value] if swept else []), label]
+                place = [cell.model, cell.task, _row(cell), *([cell.value] if swept else []), label]
                 texts = [_text(by_layer, (*key, layer)) for layer in layers]
                 rows.append([*place, str(overall.n[key]), *texts, _text(overall, key)])
     heads = [*columns("model", "task", "row", *swept[:1], "measure", "n"), *columns(*map(str, layers), group="layer")]
     return Table("Attention to the slots", [*heads, Column("mean")], rows, notes("attention_to_slots"))
+
+
+def _row(cell: Any) -> str:
+    return ", ".join(filter(None, [cell.row, cell.shown_profile]))
 
 
 def _text(numbers: DataFrame, key: tuple[Any, ...]) -> str:

@@ -1,11 +1,13 @@
 """The README of a results folder: what was run and what was not, how to read it, and known deviations."""
 
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
 from pandas import DataFrame
 
+from spt.path_overrides import own_config_dir
 from spt.paths import CONF
 from spt.report.convergence import convergence_frame
 from spt.report.markdown import markdown_table
@@ -170,7 +172,8 @@ def command(titles: Mapping[str, str], profiles: Sequence[str]) -> str:
         choices.append(f"'table=[{','.join(titles)}]'")
     if profiles != DEFAULT_PROFILES:
         choices.append(f"'profile=[{','.join(profiles)}]'")
-    return " ".join(["python -m spt.report", *choices, *(["results_dir=..."] if choices else [])])
+    where = ["results_dir=..."] if choices else []
+    return " ".join(["python -m spt.report", *map(shlex.quote, own_config_dir()), *choices, *where])
 
 
 def _deviations(cells: DataFrame) -> dict[str, Any]:

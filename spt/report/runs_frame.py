@@ -2,7 +2,8 @@
 
 Tables, paired tests, figures, CSV files and the README only read this frame and the one of `spt.report.seed_means`.
 Scores are in percent. A cell is identified by the columns `CELL`; `setting` and `value` are the swept setting and its
-value as text, empty without a sweep.
+value as text, empty without a sweep; `shown_profile` is the profile where a table has several for a task and model,
+else empty.
 """
 
 from collections import namedtuple
@@ -19,6 +20,7 @@ from spt.numerics_version import NUMERICS
 DEV = ("best_dev", "last_dev")  # scores on the split that selects the epoch; no other quantity selects anything
 
 CELL = ["profile", "cell"]
+GROUP = ["task", "model", "shown_profile"]  # the cells of a table that a figure shows
 
 # What is marked in the tables if it holds for any run of a cell, and by which sign.
 SIGNS = {"collapsed": "†", "diverged": "‡", "dirty": "§", "outdated": "¶", "other_data": "‖"}
@@ -28,7 +30,7 @@ SCORE = "score_"  # begins the names of the columns of `runs_frame` with scores
 RUN_COLUMNS = (
     *("cell", "table", "profile", "model", "task", "row", "setting", "value"),
     *("seed", "learning_rate", "role", "trial", "status", "error", "differences"),
-    *("run", "folder", "record_model", "record_learning_rate", "data", *SIGNS),
+    *("run", "folder", "record_model", "record_learning_rate", *SIGNS),
     *("trainable_parameters", "wall_seconds", "peak_memory_bytes", "adapter_bytes", "hardware", "commit"),
 )
 
@@ -46,7 +48,7 @@ def runs_frame(results: Iterable[Result]) -> DataFrame:
     rows = [row for result in results for row in _run_rows(result)]
     scores = dict.fromkeys([f"{SCORE}{name}" for name in DEV])
     scores |= dict.fromkeys(name for row in rows for name in row if name.startswith(SCORE))
-    return with_plain_text(DataFrame(rows, columns=[*RUN_COLUMNS, *scores]))
+    return with_shown_profile(with_plain_text(DataFrame(rows, columns=[*RUN_COLUMNS, *scores])))
 
 
 def _run_rows(result: Result) -> list[dict[str, Any]]:
@@ -81,7 +83,6 @@ def _facts(run: Finished, usual_data: str | None) -> dict[str, Any]:
         "record_model": record["model"],
         **{SCORE + name: 100 * score for name, score in record["metrics"].items() if score is not None},
         "record_learning_rate": record["config"]["trainer"]["learning_rate"],
-        "data": record["data"].get("fingerprint"),
         "collapsed": record["collapsed"],
         "diverged": record["status"] == "diverged",
         "dirty": bool(git["dirty"]),
@@ -116,6 +117,12 @@ def place(cell: Cell) -> dict[str, Any]:
     setting, value = ("", "") if cell.point is None else (cell.point[0], str(cell.point[1]))
     names = {"cell": cell.name, "table": cell.table, "profile": cell.profile, "model": cell.model, "task": cell.task}
     return names | {"row": cell.row, "setting": setting, "value": value}
+
+
+def with_shown_profile(frame: DataFrame) -> DataFrame:
+    """A frame of cells or runs with the column `shown_profile`."""
+    profiles = frame.groupby(["table", "task", "model"]).profile.transform("nunique")
+    return frame.assign(shown_profile=frame.profile.where(profiles > 1, ""))
 
 
 def each_row(frame: DataFrame) -> list[Any]:

@@ -12,7 +12,7 @@ from spt.grid.match_records import Result
 from spt.recipes import recipe_setting
 from spt.records.bootstrap import CONFIDENCE
 from spt.report.published_numbers import COMPARES_WITH, published, task_config
-from spt.report.runs_frame import CELL, DEV, SCORE, SIGNS, place, with_plain_text
+from spt.report.runs_frame import CELL, DEV, SCORE, SIGNS, place, with_plain_text, with_shown_profile
 
 FEWEST_POINTS = 2  # of a sweep, from which on it has a table and a figure
 
@@ -46,7 +46,7 @@ def cells_frame(results: Sequence[Result], runs: DataFrame) -> DataFrame:
     cells["state"] = cells.cell_state
     cells.loc[cells.cell_state.isin(["done", "partly"]) & (cells.n == 0), "state"] = "diverged"
     cells.loc[(cells.cell_state == "not run") & cells.published.notna(), "state"] = "published only"
-    return with_plain_text(cells)
+    return with_shown_profile(with_plain_text(cells))
 
 
 def _cell_rows(result: Result) -> Iterable[dict[str, Any]]:

@@ -271,4 +271,5 @@ def _costs(cells: DataFrame) -> Table:
 
 
 def _place(cell: Any) -> list[str]:
-    return [cell.model, cell.task, cell.row + (f", {cell.setting} {cell.value}" if cell.setting else "")]
+    value = f"{cell.setting} {cell.value}" if cell.setting else ""
+    return [cell.model, cell.task, ", ".join(filter(None, [cell.row, value, cell.shown_profile]))]

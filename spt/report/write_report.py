@@ -68,7 +68,8 @@ def report(config: DictConfig, fingerprint: DataFingerprint) -> None:
     every = cells(config)
     refuse_to_leave_out(config, folder)
     shipped = {path.stem for path in (CONF / "table").glob("*.yaml")}
-    is_whole = set(config.tables) == shipped and list(config.profiles) in (DEFAULT_PROFILES, ["smoke"])
+    profiles = set(config.profiles)
+    is_whole = set(config.tables) == shipped and (profiles >= set(DEFAULT_PROFILES) or profiles == {"smoke"})
     results = collected(config, every, folder, fingerprint, is_whole)
     runs = runs_frame(results)
     frame = cells_frame(results, runs)

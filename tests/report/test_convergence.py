@@ -15,7 +15,16 @@ def runs(*scores: list[float], **changed: str) -> DataFrame:
         [{"epoch": 0}, *({"epoch": epoch, "dev_f1": score / 100} for epoch, score in enumerate(own, start=1))]
         for own in scores
     ]
-    place = {"profile": "", "cell": "c", "model": "m", "task": "t", "row": "r", "setting": "", "value": ""}
+    place = {
+        "profile": "",
+        "cell": "c",
+        "model": "m",
+        "task": "t",
+        "row": "r",
+        "setting": "",
+        "value": "",
+        "shown_profile": "",
+    }
     place |= {"role": "seed", "status": "finished"} | changed
     return DataFrame(
         [place | {"run": SimpleNamespace(record={"metric": "f1"}, history=history)} for history in histories]

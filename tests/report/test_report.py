@@ -373,6 +373,20 @@ def test_no_table_is_an_empty_frame(demo, tmp_path):
     assert "figures/sl_weight.conll04.minilm.sensitivity.svg" in texts
 
 
+def test_profiles_of_the_same_cells_are_told_apart(demo, tmp_path):
+    made = Made(demo, tmp_path, "table=superglue", "profile=[paper,published]")
+    made.cells = {f"{cell.profile}/{cell.name}": cell for cell in cells(made.config)}
+    for profile, right in (("paper", 60), ("published", 70)):
+        for row in ("prefix_tuning", "spt_sl"):
+            cell = f"{profile}/superglue/copa/bert-large-cased/{row}"
+            made.run(cell, made.cells[cell].seeds[0], outcomes(right, 100))
+    texts = made.report()
+    for profile in ("paper", "published"):
+        assert f"figures/superglue.copa.bert-large-cased.{profile}.curves.svg" in texts
+        assert f">spt_sl, {profile}</th>" in texts["index.html"]
+        assert f"| bert-large-cased | copa | spt_sl, {profile} |" in texts["tables/superglue.md"]
+
+
 def test_scores_without_a_model_are_rows_of_their_table(demo, tmp_path):
     made = Made(demo, tmp_path, "table=superglue", "profile=cpu")
     known = {"validation": {"majority": 0.5, "random": 0.4567}, "held_out": {"majority": 0.625, "random": 0.5}}
