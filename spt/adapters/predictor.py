@@ -203,11 +203,12 @@ class Predictor:
             self.truncated += split.truncated
         names = set(self.tokenizer.model_input_names) & set(split.inputs.column_names)
         rows = split.inputs.select_columns(sorted(names)).to_list()
-        by_length = np.argsort(split.inputs["length"], kind="stable").tolist()
+        is_one_batch = len(rows) <= batch_size
+        order = range(len(rows)) if is_one_batch else np.argsort(split.inputs["length"], kind="stable").tolist()
         collate = self.task.collator(self.tokenizer)
         parts = []
         for start in range(0, len(rows), batch_size):
-            places = by_length[start : start + batch_size]
+            places = order[start : start + batch_size]
             batch = collate([rows[place] for place in places])
             with torch.inference_mode():
                 logits = self.model(**{name: batch[name].to(self._encoder.device) for name in names}).logits

@@ -11,7 +11,6 @@ from spt.errors import SptError
 from spt.insight.inspect_adapter import check_inspectable
 from spt.modeling.attention_probe import LayerAttention, inspected_attention
 from spt.modeling.prefix_parameters import attached
-from spt.modeling.task_model import TaskModel
 from spt.tasks.task import Example, Task
 
 
@@ -65,12 +64,7 @@ def text_attention(predictor: Predictor, item: Input) -> TextAttention:
     Raises:
         SptError: the adapter has no prefixes, or the input does not fit the task or holds several examples.
     """
-    with predictor.active() as model:
-        return _text_attention(predictor, model, item)
-
-
-def _text_attention(predictor: Predictor, model: TaskModel, item: Input) -> TextAttention:
-    check_inspectable(model, predictor.adapter.folder)
+    check_inspectable(predictor.model, predictor.adapter.folder)
     examples = predictor.examples(item)
     if len(examples) != 1:
         raise SptError(f"the row holds {len(examples)} examples to predict: give one of them")
@@ -81,10 +75,10 @@ def _text_attention(predictor: Predictor, model: TaskModel, item: Input) -> Text
     if not any(map(len, texts)):
         raise SptError("the input has no token to look at")
     seen: list[LayerAttention] = []
-    with inspected_attention(model, seen.append):
-        (prediction,) = predictor.stream([item])
+    with predictor.active() as model, inspected_attention(model, seen.append):
+        (prediction,) = predictor.stream([item], batch_size=len(texts))  # one batch, whose rows are in their order
+        config = attached(model)
     seen.sort(key=lambda layer: layer.layer)
-    config = attached(model)
     assert config is not None
     sequences = []
     for row, own in enumerate(texts):

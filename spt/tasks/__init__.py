@@ -1,7 +1,7 @@
 """Tasks: the classes that `_target_` names in conf/task.
 
 file_readers (with table_files, conll_columns and text_lines) and hub_datasets read rows; class_names and entity_tags
-say what labels mean. A task (base, and a module for each kind of input) makes examples of rows,
+say what labels mean. A task (task, and a module for each kind of input) makes examples of rows,
 model inputs of examples (model_inputs, tokenized_cache) and predictions of logits. metrics scores the predictions.
 """
 

@@ -46,7 +46,7 @@ class ChoiceTask(Task):
             value = self.value(row, name)
             if not isinstance(value, str) or value not in words:
                 raise SptError(f"{name} is {value!r}: {nearest(str(value), words)}")
-            row = row | {name: words[value]}
+            row = row | {self.column(name): words[value]}
         return {"context": self.fill(self.context, row), "choices": [self.fill(choice, row) for choice in self.choices]}
 
     def shared_text(self, example: Example) -> str:

@@ -213,8 +213,8 @@ class Task(RowFields, ABC):
             log.warning("%s: %s cannot be used and are left out, the first in %s", self.name, share, unusable[0])
         if unlabelled:
             (where, row), name = unlabelled[0], self.target
-            is_empty = self.has_field(row, name)
-            reason = f"field {self._column_in(row, name)!r} holds no label" if is_empty else self._missing(row, name)
+            has_column = self.has_field(row, name)
+            reason = f"field {self._column_in(row, name)!r} holds no label" if has_column else self._missing(row, name)
             others = [place.rpartition(", ")[2] for place, _ in unlabelled[1:SHOWN]]
             shown = ", ".join(["this is the first", *others, *["..."] * (len(unlabelled) > SHOWN)])
             message = f"{where}: {reason} (rows without a label: {len(unlabelled)}, {shown})"

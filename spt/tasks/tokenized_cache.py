@@ -17,7 +17,8 @@ from spt.errors import cannot_write
 from spt.tasks.model_inputs import Example, Split
 from spt.tasks.task import CHUNK, Task, data_fingerprint
 
-NOT_ENCODED = ("data_dir", "hub", "files", "sizes", "held_out")  # settings that only say where the examples come from
+# Settings that say which examples there are and how they are scored, not how one is encoded.
+NOT_ENCODED = ("name", "data_dir", "hub", "files", "sizes", "held_out", "train_examples", "metrics")
 
 
 def encoded(task: Task, examples: list[Example], tokenizer: PreTrainedTokenizerBase, limit: int | None) -> Split:

@@ -105,6 +105,28 @@ def test_each_choice_is_a_sequence_without_its_padding(runs):
     assert "Tokens of choice 0" in page.text and found.prediction["choice"] in (0, 1)
 
 
+def test_each_answer_is_a_sequence_whatever_their_order(tmp_path, called):
+    text, entities = "Ann Lee of Oldtown pulled the old wagon .", ["Ann Lee of Oldtown", "wagon", "Ann Lee"]
+    places = [{"start": (at := text.index(name)), "end": at + len(name)} for name in entities]
+    answer = {"text": "wagon", **places[1]}
+    data = {"passage": {"text": text, "entities": places}, "idx": 0}
+    data["qas"] = [{"query": "she pulled the @placeholder", "idx": 0, "answers": [answer]}]
+    for split in ("train", "val"):
+        (tmp_path / f"{split}.jsonl").write_text(json.dumps(data) + "\n")
+    few = ["method=spt", "model=demo", "method.prefix_length=4", "trainer.max_steps=1", f"output_dir={tmp_path}/runs"]
+    code, _, err = called("spt.train", "task=record", f"task.data_dir={tmp_path}", "task.max_length=96", *few)
+    assert code == 0, err
+    predictor = spt.load(next(tmp_path.glob("runs/*/adapter")))
+    row = {"passage": text, "query": "she pulled the @placeholder"}
+    shown = {}
+    for names in (entities, entities[::-1], [f"{'Ann ' * (40 - n)}Lee" for n in range(38)] + entities):
+        found = text_attention(predictor, row | {"entities": names})
+        assert [sequence.name for sequence in found.sequences] == [f"answer {name}" for name in names]
+        for sequence in found.sequences:
+            weights = shown.setdefault(sequence.name, sequence.slot_weights)
+            assert sequence.slot_weights == pytest.approx(weights, abs=1e-6)
+
+
 @pytest.mark.parametrize(
     ("run", "item", "message"),
     [

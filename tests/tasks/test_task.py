@@ -279,6 +279,12 @@ def test_perfect_logits_score_one(tokenizer):
     }  # fmt: skip
 
 
+def test_a_word_of_a_renamed_column_fills_the_template():
+    row = {"premise": "It rained.", "asks": "cause", "choice1": "a", "choice2": "b"}
+    renamed = task("copa", "+task.columns={question: [ask, asks]}")
+    assert renamed.unlabelled_example(row)["context"] == "It rained. because"
+
+
 def test_words_cut_off_by_truncation_are_misses(tokenizer):
     split = ner().encode(NER, tokenizer, limit=8)
     assert split.truncated == 1 and split.lost_words == 2  # "mirimso" and the invisible character
