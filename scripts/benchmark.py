@@ -273,7 +273,7 @@ def compete(work: Work) -> dict[str, Any]:
             torch.cuda.synchronize()
         return (time.perf_counter() - started) / len(of)
 
-    memory = PeakMemory()
+    memory = PeakMemory(use_cpu=work.device == "cpu")
     steps((given * WARM_UP[work.device])[: WARM_UP[work.device]])
     return {
         "seconds": steps(given if work.task else given * STEPS[work.device]),

@@ -78,7 +78,7 @@ def evaluate(predictor: "Predictor", examples: "list[Example]", batch_size: int 
     """Score labelled examples as the run did: with its precision, and in its batches unless `batch_size` is given."""
     from spt.training.evaluate_split import evaluate_split
     from spt.training.process_group import join
-    from spt.training.recorded_settings import recorded_settings
+    from spt.training.settings import recorded_settings
 
     settings = recorded_settings(predictor.adapter, batch_size)
     split = predictor.encode(examples)

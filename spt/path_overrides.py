@@ -136,11 +136,12 @@ def _parse(override: str) -> Override:
 
 
 def _literal(value: Any) -> str:
+    value = value.item() if hasattr(value, "item") else value  # numpy's numbers
     match value:
         case None | bool():
             return {None: "null", True: "true", False: "false"}[value]
         case int() | float():
-            return repr(value.item()) if hasattr(value, "item") else repr(value)
+            return repr(value)
         case str() | PurePath():
             return quoted(str(value))
         case Mapping():

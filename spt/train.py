@@ -116,8 +116,9 @@ def check_early(config: DictConfig) -> None:
     Raises:
         SptError: with the message of the part that would meet the error later.
     """
+    from spt import distributed
     from spt.paths import data_folder, split_file
-    from spt.records.fingerprint import folder_of
+    from spt.records.fingerprint import folder_of, with_processes
     from spt.records.schema import RECORD
     from spt.training.trainer_schema import checked_settings
 
@@ -125,7 +126,8 @@ def check_early(config: DictConfig) -> None:
     checked_settings(content["trainer"])
     task = content["task"]
     names = [content["output_dir"], *(content[group]["name"] for group in ("task", "model", "method"))]
-    if not all(isinstance(name, str) for name in names) or (folder_of(content) / RECORD).exists():
+    run = with_processes(content, distributed.count())
+    if not all(isinstance(name, str) for name in names) or (folder_of(run) / RECORD).exists():
         return
     if str(task.get("_target_")).endswith(".custom_task"):
         for split in ("train", "validation", *(["test"] if task.get("test") is not None else [])):

@@ -194,6 +194,9 @@ CONFIGS |= {
         [*PAIR, "trainer.learning_rate=1e300"], "finite number above 0 .in float32"
     ),
     "an optimiser's options in a word": ([*PAIR, "+trainer.optim_args=foo"], "must be name=value,name=value"),
+    "an option of an optimiser without its value": (
+        [*PAIR, "+trainer.optim_args='a=1,b'"], "must be name=value,name=value"
+    ),
     "an unknown compiler": (
         [*PAIR, "+trainer.torch_compile_backend=inducter"],
         "torch_compile_backend 'inducter': did you mean 'inductor'",

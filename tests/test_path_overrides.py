@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -94,6 +95,7 @@ def test_python_values_are_overrides():
         "method.prefix_length": 5, "trainer.learning_rate": 1e-5, "task.labels": ["yes", "no: (x)"],
         "task.max_length": None, "trainer.bf16": True, "task.data_dir": Path("a (1)"),
         "model.config": {"a": 1.5, "b": {"c": "x, y"}}, "seed": 12, "task.held_out": float("inf"),
+        "trainer.max_steps": np.int64(3), "trainer.fp16": np.bool_(False), "trainer.weight_decay": np.float32(0.5),
     }  # fmt: skip
     with initialize_config_dir(str(CONF), version_base="1.3"):
         overrides = [assignment(key if key != "model.config" else f"+{key}", value) for key, value in values.items()]

@@ -6,7 +6,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, get_type_hints
 
-import numpy as np
 import torch
 from huggingface_hub.dataclasses import type_validator
 from tokenizers import Regex
@@ -203,8 +202,9 @@ class Predictor:
             self.truncated += split.truncated
         names = set(self.tokenizer.model_input_names) & set(split.inputs.column_names)
         rows = split.inputs.select_columns(sorted(names)).to_list()
-        is_one_batch = len(rows) <= batch_size
-        order = range(len(rows)) if is_one_batch else np.argsort(split.inputs["length"], kind="stable").tolist()
+        order = list(range(len(rows)))
+        if len(rows) > batch_size:
+            order.sort(key=list(split.inputs["length"]).__getitem__)
         collate = self.task.collator(self.tokenizer)
         parts = []
         for start in range(0, len(rows), batch_size):

@@ -23,8 +23,7 @@ from spt.modeling.task_model import TaskModel
 from spt.tasks.task import Example
 from spt.training.evaluate_split import evaluate_split
 from spt.training.process_group import join
-from spt.training.recorded_settings import recorded_settings
-from spt.training.settings import precision
+from spt.training.settings import precision, recorded_settings
 from spt.training.trainer_schema import TrainerSettings
 
 Inputs = Iterable[Mapping[str, Tensor]]
@@ -139,9 +138,8 @@ def _measured(
     labels = None if texts.labels is None else with_permutations(texts.labels, seed)
     count = 0 if names is None else len(names)
     sums = AttentionSums(bootstrap_draws(texts.examples, seed), config.alpha is not None, labels, count)
-    dtype = None if settings is None else precision(settings)
-    autocast = nullcontext() if dtype is None else torch.autocast(device.type, dtype)
-    with torch.inference_mode(), autocast, inspected_attention(model, sums.visit):
+    as_trained = nullcontext() if settings is None else precision(settings, device)
+    with torch.inference_mode(), as_trained, inspected_attention(model, sums.visit):
         for batch in texts.batches:
             sums.start(batch)
             model(**{name: tensor.to(device) for name, tensor in batch.inputs.items()})

@@ -36,9 +36,9 @@ def origin() -> dict[str, Any]:
 
 
 @cache
-def hardware() -> dict[str, Any]:
-    """The machine: system, processor, cores, threads and accelerator."""
-    cuda = torch.cuda.is_available()
+def hardware(use_cpu: bool = False) -> dict[str, Any]:
+    """The machine: system, processor, cores, threads and the accelerator, unless the CPU is used in its place."""
+    cuda = torch.cuda.is_available() and not use_cpu
     return {
         "system": f"{platform.system()} {platform.machine()}",
         "processor": _processor(),
@@ -58,10 +58,10 @@ def _processor() -> str | None:
 
 
 class PeakMemory:
-    """The peak memory since this object was made: of the GPU if there is one, else of the process."""
+    """The peak memory since this object was made: of the GPU if there is one and it is used, else of the process."""
 
-    def __init__(self) -> None:
-        self.cuda = torch.cuda.is_available()
+    def __init__(self, use_cpu: bool = False) -> None:
+        self.cuda = torch.cuda.is_available() and not use_cpu
         if self.cuda:
             torch.cuda.reset_peak_memory_stats()
         else:
@@ -75,7 +75,7 @@ class PeakMemory:
         try:
             status = Path("/proc/self/status").read_text(encoding="utf-8", errors="replace").splitlines()
             return 1024 * next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
-        except OSError:  # no /proc: macOS, which counts bytes, not KiB
+        except (OSError, StopIteration):  # gVisor leaves the line out; macOS has no /proc, and counts bytes, not KiB
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
             return peak if sys.platform == "darwin" else 1024 * peak
 

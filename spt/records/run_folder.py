@@ -172,7 +172,7 @@ class RunFolder:
             "versions": versions(),
             **origin(),
             "processes": distributed.count(),
-            "hardware": hardware(),
+            "hardware": hardware(self.config["trainer"].get("use_cpu") is True),
         }
 
     @contextmanager

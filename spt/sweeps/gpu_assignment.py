@@ -12,6 +12,7 @@ from typing import IO
 
 import torch
 from hydra.core.hydra_config import HydraConfig
+from joblib import effective_n_jobs
 from omegaconf import DictConfig, OmegaConf
 
 from spt.errors import SptError, check_count
@@ -41,7 +42,7 @@ def check_runs_per_gpu(config: DictConfig) -> None:
     check_count("runs_per_gpu", config.runs_per_gpu)
     if not config.hydra.launcher._target_.endswith(".JoblibLauncher") or not (gpus := len(visible())):
         return
-    jobs = config.hydra.launcher.n_jobs if config.hydra.launcher.n_jobs > 0 else os.cpu_count() or 1
+    jobs = effective_n_jobs(config.hydra.launcher.n_jobs)
     if jobs > gpus * config.runs_per_gpu:
         raise SptError(
             f"hydra.launcher.n_jobs={jobs} is more than {gpus} GPUs take with runs_per_gpu={config.runs_per_gpu}: "

@@ -8,7 +8,7 @@ from functools import partial
 from multiprocessing.pool import ThreadPool
 from typing import Any
 
-from hydra.core.utils import JobReturn, JobStatus
+from hydra.core.utils import JobReturn, JobStatus, env_override
 from joblib import cpu_count, effective_n_jobs
 from omegaconf import DictConfig
 from submitit.core.utils import FailedJobError, UncompletedJobError
@@ -31,7 +31,11 @@ def run_jobs(launcher: Any, jobs: Sequence[Sequence[str]], first: int = 0) -> li
     if not jobs:
         return []
     show_gpus_to_jobs()
-    share_cores(launcher, len(jobs))
+    with env_override(share_cores(launcher, len(jobs))):
+        return _launched(launcher, jobs, first)
+
+
+def _launched(launcher: Any, jobs: Sequence[Sequence[str]], first: int) -> list[JobReturn]:
     if type(launcher).__module__.startswith("hydra_plugins.hydra_submitit_launcher"):
         # Submitit's launcher raises at the first job that died and drops the results of the others, hence one call per
         # job. Its threads are daemons: Ctrl-C does not wait for jobs on a cluster.
@@ -44,8 +48,8 @@ def run_jobs(launcher: Any, jobs: Sequence[Sequence[str]], first: int = 0) -> li
         return [_failed(job, reason) for job in jobs]
 
 
-def share_cores(launcher: Any, jobs: int) -> None:
-    """Divide this machine's cores among the processes that the launcher runs at the same time on it.
+def share_cores(launcher: Any, jobs: int) -> dict[str, str]:
+    """The variable that divides this machine's cores among the processes that the launcher runs at the same time on it.
 
     Each of them would use all cores, and wait for the others. A value of OMP_NUM_THREADS that the user sets stays.
     """
@@ -55,8 +59,8 @@ def share_cores(launcher: Any, jobs: int) -> None:
         case "LocalLauncher":
             at_once = launcher.params.get("array_parallelism", jobs)
         case _:
-            return
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cpu_count() // min(at_once, jobs))))
+            return {}
+    return {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(max(1, cpu_count() // min(at_once, jobs))))}
 
 
 def _run_with_submitit(launcher: Any, number: int, job: Sequence[str]) -> JobReturn:

@@ -54,7 +54,7 @@ def dry_run(config: DictConfig) -> Estimate:
     settings = trainer_settings(run.config["trainer"])
     take_one_gpu(config.runs_per_gpu)
     with logged():
-        memory = PeakMemory()
+        memory = PeakMemory(settings.use_cpu)
         loop = assemble(config, run.config, settings, process_group.join(settings)).loop
         found = _estimate(loop, memory)
         show_start(describe_run(run, loop.task, loop.splits, loop.model) | _in_words(found))

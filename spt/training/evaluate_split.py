@@ -17,7 +17,7 @@ from spt.tasks.metrics import Scores
 from spt.tasks.model_inputs import in_order
 from spt.tasks.task import Split, Task
 from spt.training.batches import collator, loader, shares
-from spt.training.settings import autocast
+from spt.training.settings import precision
 from spt.training.trainer_schema import TrainerSettings
 
 
@@ -87,7 +87,7 @@ def evaluate_split(
 
 def _logits(model: TaskModel, batch: dict[str, Tensor], settings: TrainerSettings, device: torch.device) -> np.ndarray:
     inputs = {name: tensor.to(device) for name, tensor in batch.items() if name != "labels"}
-    with autocast(settings, device):
+    with precision(settings, device):
         logits = model(**inputs).logits
     return logits.to(torch.promote_types(logits.dtype, torch.float32)).cpu().numpy()
 

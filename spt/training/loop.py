@@ -30,7 +30,7 @@ from spt.training.epoch import Epoch
 from spt.training.evaluate_split import Evaluation, evaluate_split
 from spt.training.optimizer_schedule import make_optimizer, make_schedule
 from spt.training.process_group import from_all
-from spt.training.settings import autocast
+from spt.training.settings import precision
 from spt.training.trainer_schema import TrainerSettings
 
 CHECK_EVERY = 10  # steps between looks at the loss, each of which waits for the device
@@ -206,7 +206,7 @@ class TrainingLoop:
     def _loss(self, rows: list[int], batch: dict[str, Tensor]) -> Tensor:
         """Task loss of a batch plus penalty; of several processes, the mean over them is that of the whole batch."""
         batch = {name: tensor.to(self.device, non_blocking=True) for name, tensor in batch.items()}
-        with autocast(self.settings, self.device):
+        with precision(self.settings, self.device):
             loss = self.forward(**batch).loss
         if self.processes > 1:
             labels = batch["labels"]

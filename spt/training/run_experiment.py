@@ -179,7 +179,7 @@ class Experiment:
             The results of the run, as its record holds them. `status` is "finished", or "diverged" where the loss
             became infinite or NaN.
         """
-        self.started, self.memory = time.perf_counter(), PeakMemory()
+        self.started, self.memory = time.perf_counter(), PeakMemory(self.loop.settings.use_cpu)
         parameters = parameter_groups(self.model)
         if self.checkpoint is None:
             self.run.clear()

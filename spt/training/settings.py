@@ -1,24 +1,37 @@
-"""The trainer settings of a run, checked against its machine."""
+"""The trainer settings of a run, checked against its machine, and the precision that they ask for."""
 
+import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 
+from spt.adapters.format import Adapter
 from spt.errors import SptError
 from spt.training.trainer_schema import TrainerSettings, checked_settings
 
+# What evaluation depends on, and the one setting without a default.
+OF_EVALUATION = (
+    *("learning_rate", "per_device_eval_batch_size", "bf16", "fp16", "tf32", "use_cpu"),
+    *("dataloader_num_workers", "dataloader_prefetch_factor", "dataloader_pin_memory"),
+)
 
-def autocast(settings: TrainerSettings, device: torch.device) -> torch.autocast:
-    """Mixed precision on a device, as the settings have it."""
-    dtype = precision(settings)
-    return torch.autocast(device.type, dtype, enabled=dtype is not None)
+log = logging.getLogger(__name__)
 
 
-def precision(settings: TrainerSettings) -> torch.dtype | None:
-    """The data type of mixed precision; None where the model computes in the type of its weights."""
-    return torch.bfloat16 if settings.bf16 else torch.float16 if settings.fp16 else None
+@contextmanager
+def precision(settings: TrainerSettings, device: torch.device) -> Iterator[None]:
+    """Compute on a device in the settings' mixed precision, and float32 products in TF32 where they ask for it."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high" if settings.tf32 else "highest")
+    dtype = torch.bfloat16 if settings.bf16 else torch.float16 if settings.fp16 else None
+    try:
+        with torch.autocast(device.type, dtype, enabled=dtype is not None):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def trainer_settings(values: Mapping[str, Any]) -> TrainerSettings:
@@ -30,11 +43,25 @@ def trainer_settings(values: Mapping[str, Any]) -> TrainerSettings:
     settings = checked_settings(values)
     if settings.fp16 and not torch.accelerator.is_available():
         raise SptError("trainer.fp16 needs an accelerator, and this machine has none: trainer.bf16=true works without")
-    precision = "bf16" if settings.bf16 else "fp16" if settings.fp16 else "no"
+    asked = "bf16" if settings.bf16 else "fp16" if settings.fp16 else "no"
     elsewhere = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
-    if elsewhere not in ("no", precision):
+    if elsewhere not in ("no", asked):
         raise SptError(
             f"ACCELERATE_MIXED_PRECISION={elsewhere} of the environment, or of accelerate's own config, is not what "
-            f"trainer.bf16 and trainer.fp16 ask for, {precision!r}: set it to no, and trainer.bf16 or trainer.fp16"
+            f"trainer.bf16 and trainer.fp16 ask for, {asked!r}: set it to no, and trainer.bf16 or trainer.fp16"
         )
     return settings
+
+
+def recorded_settings(adapter: Adapter, batch_size: int | None = None) -> TrainerSettings:
+    """What the run of an adapter evaluated with: its precision and, unless `batch_size` is given, its dev batches.
+
+    Raises:
+        SptError: the adapter does not say how it was trained, or the batch size is not valid.
+    """
+    trained = adapter.training.trainer
+    values = {name: trained[name] for name in OF_EVALUATION if name in trained}
+    if values.get("fp16") and not torch.accelerator.is_available():
+        log.warning("the run computed in float16, which needs an accelerator: float32 is used")
+        values["fp16"] = False
+    return trainer_settings(values | ({} if batch_size is None else {"per_device_eval_batch_size": batch_size}))

@@ -52,7 +52,7 @@ Beta = Annotated[float, Field(ge=0, lt=1, description="at least 0 and below 1")]
 Count = Annotated[int, Field(ge=1, description="a whole number of at least 1")]
 CountOr0 = Annotated[int, Field(ge=0, description="a whole number of at least 0")]
 Options = Annotated[dict[str, Any] | None, Field(description="names with values, as {name: value}")]
-NAMED_VALUES = r"[^=,]+=[^=,]+(,[^=,]+=[^=,]+)*"
+NAMED_VALUES = r"^[^=,]+=[^=,]+(,[^=,]+=[^=,]+)*$"
 
 
 class TrainerSettings(BaseModel):

@@ -61,8 +61,8 @@ def test_processes_share_the_cores(launcher, settings, jobs, threads, monkeypatc
     module = pytest.importorskip(f"hydra_plugins.hydra_{package}.{package}")
     for chosen in (None, "5"):
         monkeypatch.setattr(os, "environ", {} if chosen is None else {"OMP_NUM_THREADS": chosen})
-        hydra_launchers.share_cores(getattr(module, name)(**settings), jobs)
-        assert os.environ.get("OMP_NUM_THREADS") == (chosen or threads)
+        shared = hydra_launchers.share_cores(getattr(module, name)(**settings), jobs)
+        assert (os.environ | shared).get("OMP_NUM_THREADS") == (chosen or threads)
 
 
 @pytest.mark.soak
