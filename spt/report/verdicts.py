@@ -116,7 +116,10 @@ def _facts(tests: DataFrame) -> dict[str, Any]:
     p = tests[["seeds_p", "examples_p"]].astype(float)
     is_shown = (p < LEVEL).all(axis=1)
     differences = Series([test.difference for test in tests.seeds], tests.index)
-    labels = tests.task + ", " + tests.label + " (" + differences.map(lambda points: number(points, sign=True)) + ")"
+    labels = tests.label.str.replace(r"\b(method|task)\.", "", regex=True)
+    labels += " (" + differences.map(lambda points: number(points, sign=True)) + ")"
+    if tests.task.nunique() > 1:
+        labels = tests.task + ", " + labels
     return {
         "count": len(tests),
         "places": "; ".join(f"{listed(own)} on {model}" for model, own in tests.groupby("model", sort=False).task),

@@ -330,8 +330,8 @@ def test_what_the_runs_answer(demo, tmp_path):
     made.run("prefix_length/conll04/minilm/spt/20", 13, outcomes(93, 100), split="test")
     found = answers(made)
     assert found.pop("Does the gate help, everything else equal?") == (
-        "Shown in 1 of 1 comparison (conll04 on minilm): above 0, in points, for conll04, spt − ungated, "
-        "method.prefix_length 20 (+40.33)."
+        "Shown in 1 of 1 comparison (conll04 on minilm): above 0, in points, for spt − ungated, "
+        "prefix_length 20 (+40.33)."
     )
     lengths = found.pop("Does the prefix length matter?")
     assert lengths.startswith("No difference is shown in 1 comparison (conll04 on minilm): the mean differs by −0.33")
