@@ -98,7 +98,7 @@ def bert(work: Work, **options: Any) -> BertModel:
 
 def task_model(work: Work, kind: str, **options: Any) -> TaskModel:
     """The backbone with a head for this kind of task."""
-    return TaskModel(bert(work, **options), kind, num_labels=1 if kind == "choice" else 2)  # type: ignore[arg-type]
+    return TaskModel(bert(work, **options), kind, num_labels=1 if kind in ("choice", "regression") else 2)  # type: ignore[arg-type]
 
 
 def floor(work: Work, kind: str) -> tuple[nn.Module, Loss]:
@@ -225,7 +225,7 @@ def batches(work: Work) -> tuple[str, list[Batch]]:
         order = LengthGroupedSampler(work.batch, lengths=[_length(item) for item in items], generator=generator)
     collate = task.collator(tokenizer)
     made = [dict(collate([items[i] for i in few])) for few in BatchSampler(order, work.batch, drop_last=False)]
-    if task.task_type == "token":
+    if task.task_type in ("sentence", "token"):
         for batch in made:
             batch["labels"] = batch["labels"].clamp(max=1)  # the head has two classes for every task
     return task.task_type, [_padded(batch) for batch in made] if work.name == PUBLISHED else made

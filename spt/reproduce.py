@@ -8,7 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from spt.command import command, sweep_name
 from spt.errors import SptError, is_number
-from spt.path_overrides import escaped, job_overrides
+from spt.path_overrides import escaped
 
 if TYPE_CHECKING:
     from spt.grid.missing_runs import Plan
@@ -36,7 +36,7 @@ def main(config: DictConfig) -> None:
     for key in ("output_dir", "results_dir"):
         if not isinstance(config[key], str) or not config[key]:
             raise SptError(f"{key} must be a folder, not {config[key]!r}")
-    settle_results_dir(config, job_overrides())
+    settle_results_dir(config)
     plan = Plan(config, data_fingerprint)
     costs = Costs(plan.records.finished.values(), config.costs)
     show(plan)

@@ -167,9 +167,8 @@ class Predictor:
                 error = unfit  # after the predictions of the inputs before
             if not read:
                 break
-            for example, prediction in zip(read, self._predictions(read, batch_size), strict=True):
-                is_tagged = isinstance(self.task, TokenTask)
-                yield {"entities": _entities(example, prediction["words"])} if is_tagged else _top(prediction, top_k)
+            for prediction in self._predictions(read, batch_size):
+                yield _top(prediction, top_k)
         if error is not None:
             raise error
 
@@ -295,27 +294,6 @@ def _top(prediction: dict[str, Any], top_k: int | None) -> dict[str, Any]:
 def words_of(text: str) -> list[tuple[str, tuple[int, int]]]:
     """The words and punctuation marks of a text, each with its start and end (exclusive)."""
     return [(word, span) for word, span in WORDS.pre_tokenize_str(text) if not word.isspace()]
-
-
-def _entities(example: Example, words: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The entities of tagged words."""
-    text, tokens = example.get("text"), example["tokens"]
-    spans = example.get("spans") or [(number, number + 1) for number in range(len(tokens))]
-    entities: list[dict[str, Any]] = []
-    previous_type = ""
-    for word, (start, end) in zip(words, spans, strict=True):
-        position, _, entity_type = word["tag"].partition("-")
-        if position == "I" and previous_type == entity_type:
-            lowest = min(entities[-1]["probability"], word["probability"])
-            entities[-1] |= {"end": end, "probability": lowest}
-        elif position != "O":
-            entity = {"type": entity_type, "start": start, "end": end, "text": "", "probability": word["probability"]}
-            entities.append(entity)
-        previous_type = entity_type
-    for entity in entities:
-        span = slice(entity["start"], entity["end"])
-        entity["text"] = " ".join(tokens[span]) if text is None else text[span]
-    return entities
 
 
 def load(

@@ -1,28 +1,27 @@
 """Tables of one's own have records and a report of their own: the project's stay as they are."""
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from spt.console import errors
+from spt.path_overrides import job_overrides
 from spt.paths import CONF
 
 RESULTS = "results"  # the folder inside output_dir
 
 
-def settle_results_dir(config: DictConfig, overrides: Iterable[str]) -> None:
+def settle_results_dir(config: DictConfig) -> None:
     """Set `results_dir` to `<output_dir>/results`, unless it is given or the grid is the project's.
 
     The project's grid has tables and profiles as they are in `conf`, and the default `output_dir`. The smoke profile
     has a folder of its own already.
 
     Args:
-        config: of `spt.reproduce` or `spt.report`.
-        overrides: those that made it.
+        config: of `spt.reproduce` or `spt.report`, which is the running command.
     """
-    given = {override.partition("=")[0].lstrip("+") for override in overrides}
+    given = {override.partition("=")[0].lstrip("+") for override in job_overrides()}
     if "results_dir" in given or "smoke" in config.get("profiles", ()) or _is_the_projects(config):
         return
     with open_dict(config):

@@ -27,8 +27,8 @@ def with_permutations(labels: Tensor, seed: int) -> Tensor:
     return torch.stack([labels, *permuted])
 
 
-def attention_measures(sums: AttentionSums) -> dict[str, Measure | None]:
-    """The measures on data, by their names in `Insight`."""
+def attention_measures(sums: AttentionSums) -> dict[str, Measure]:
+    """The measures on data, by their names in `Insight`: those of the gate and of labels only where there are any."""
 
     def mean(name: str) -> Tensor:
         total = sums.total(name)
@@ -43,22 +43,16 @@ def attention_measures(sums: AttentionSums) -> dict[str, Measure | None]:
         "slots_used_at_once": entropy.exp(),
     }
     by_slot = {"slot_share": share}
-    missing = []
     if sums.has_gate:
         gate = mean("gate")
         by_slot |= {"gate_mean": gate, "gate_open": mean("open"), "gate_closed": mean("closed")}
         between = (mean("squares") - gate.square().mean(-1)).clamp(min=0)
         by_head |= {"gate_within": mean("within"), "gate_between": between}
-    else:
-        missing += ["gate_mean", "gate_open", "gate_closed", "gate_within", "gate_between"]
     if sums.labels is not None:
         chance = mutual_information(sums.permuted_joint).mean(0)
         by_head["label_information"] = mutual_information(sums.joint) - chance
-    else:
-        missing.append("label_information")
-    measures: dict[str, Measure | None] = {name: _measure(values, LAYER_HEAD) for name, values in by_head.items()}
-    measures |= {name: _measure(values, LAYER_HEAD_SLOT) for name, values in by_slot.items()}
-    return measures | dict.fromkeys(missing)
+    measures = {name: _measure(values, LAYER_HEAD) for name, values in by_head.items()}
+    return measures | {name: _measure(values, LAYER_HEAD_SLOT) for name, values in by_slot.items()}
 
 
 def mutual_information(joint: Tensor) -> Tensor:

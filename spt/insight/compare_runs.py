@@ -11,25 +11,12 @@ from scipy.stats import t
 from spt.adapters.format import RunDescription
 from spt.errors import SptError
 from spt.insight.result import Insight
+from spt.insight.summary_rows import HEADINGS
+from spt.insight.terminal_tables import table_of_numbers
 from spt.records.bootstrap import CONFIDENCE
 
 LEFT_OUT = {"task": {"data_dir", "files", "_target_"}, "model": {"name_or_path"}, "method": {"_target_"}}
 MEAN = "mean"  # in the column "layer": over layers
-
-
-MEASURES = {  # in this order, with their headings in the terminal
-    "mean_abs_cosine_keys": "|cos|\nkeys",
-    "mean_abs_cosine_values": "|cos|\nvalues",
-    "effective_rank_keys": "rank\nkeys",
-    "effective_rank_values": "rank\nvalues",
-    "prefix_mass": "prefix\nmass",
-    "slot_information": "slot\ninfo",
-    "slots_used": "slots\nused",
-    "label_information": "label\ninfo",
-    "gate_mean": "gate\nmean",
-    "gate_within": "gate\nwithin",
-    "gate_between": "gate\nbetween",
-}
 
 
 def comparison_frame(runs: Sequence[tuple[str, RunDescription, Insight]]) -> DataFrame:
@@ -97,7 +84,7 @@ def _values(about: RunDescription, insight: Insight) -> Iterator[tuple[str, str,
     for metric, score in list(about.training.scores.items())[:1]:
         yield f"dev_{metric}", MEAN, score
     found = insight.by_layer()
-    for name in (name for name in MEASURES if name in found):
+    for name in (name for name in HEADINGS if name in found):
         values, _ = found[name]
         yield from ((name, str(layer), float(value)) for layer, value in enumerate(values))
         yield name, MEAN, float(values.mean())
@@ -122,11 +109,11 @@ def comparison_tables(frame: DataFrame) -> Iterator[Table]:
     for number, own in groups.items():
         table.add_row(str(number), *(str(own[name].iloc[0]) for name in settings), str(own.seed.nunique()))
     yield table
-    table = _table("means over layers", *(MEASURES.get(name, name) for name in measures))
+    table = _table("means over layers", *(HEADINGS.get(name, name) for name in measures))
     for number in groups:
         table.add_row(str(number), *(texts.get((name, MEAN, number), "") for name in measures))
     yield table
-    for name in (name for name in measures if name in MEASURES):
+    for name in (name for name in measures if name in HEADINGS):
         layers = sorted({*frame.layer[frame.measure == name]} - {MEAN}, key=int)
         table = _table(f"{name}, by layer", *layers)
         for number in groups:
@@ -140,7 +127,6 @@ def _place(frame: DataFrame, name: str) -> int:
 
 def _table(title: str, *names: str) -> Table:
     """An empty table whose first column is of the number of a group."""
-    table = Table(box=None, pad_edge=False, title=title, title_justify="left")
-    for name in ("group", *names):
-        table.add_column(name.rpartition(".")[2], justify="right")
+    table = table_of_numbers("group", *(name.rpartition(".")[2] for name in names))
+    table.title, table.title_justify = title, "left"
     return table

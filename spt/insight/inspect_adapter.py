@@ -145,7 +145,7 @@ def _measured(
             model(**{name: tensor.to(device) for name, tensor in batch.inputs.items()})
             done()
     measures = attention_measures(sums)
-    layers, heads = measures["prefix_mass"].values.shape  # type: ignore[union-attr]
+    layers, heads = measures["prefix_mass"].values.shape
     return Insight(
         format=1,
         **about,  # type: ignore[arg-type]

@@ -3,10 +3,10 @@
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, model_validator
+from pydantic import BeforeValidator, PlainSerializer, ValidationError, model_validator
 
 from spt.errors import SptError
-from spt.records.insight_summary import InsightSummary, InterventionScores, LayerMeans, rounded
+from spt.records.insight_summary import Count, Exact, InsightSummary, InterventionScores, LayerMeans, rounded
 from spt.records.schema import problems
 
 Axis = Literal["layer", "head", "slot", "other_slot", "matrix"]
@@ -29,15 +29,10 @@ def _numbers(value: Any) -> np.ndarray:
 
 
 Numbers = Annotated[np.ndarray, BeforeValidator(_numbers), PlainSerializer(np.ndarray.tolist)]
-Count = Annotated[int, Field(ge=0)]
 
 
-class Part(BaseModel):
-    """A part of the result: it cannot be changed, and its JSON has exactly these names and types."""
-
-    model_config = ConfigDict(
-        strict=True, extra="forbid", frozen=True, allow_inf_nan=False, arbitrary_types_allowed=True
-    )
+class Part(Exact, arbitrary_types_allowed=True):
+    """A part of the result, which may hold arrays."""
 
 
 class Array(Part):
@@ -176,17 +171,17 @@ class Insight(Part):
     effective_rank: Measure
     norm_mean: Measure
     norm_std: Measure
-    gate_mean: Measure | None
-    gate_open: Measure | None
-    gate_closed: Measure | None
-    gate_within: Measure | None
-    gate_between: Measure | None
+    gate_mean: Measure | None = None
+    gate_open: Measure | None = None
+    gate_closed: Measure | None = None
+    gate_within: Measure | None = None
+    gate_between: Measure | None = None
     prefix_mass: Measure
     slot_share: Measure
     slot_information: Measure
     slots_used: Measure
     slots_used_at_once: Measure
-    label_information: Measure | None
+    label_information: Measure | None = None
     interventions: Interventions | None
 
     @model_validator(mode="after")

@@ -1,7 +1,23 @@
 """The rows of the two short tables of an insight, of the layers and of the interventions, for terminal and page."""
 
 from spt.console import percent
-from spt.insight.result import MATRICES, Insight, Intervention, Measure
+from spt.insight.result import Insight, Intervention
+
+HEADINGS = {  # of the measures by layer, in this order; a line break may be a space
+    "mean_abs_cosine_keys": "|cos|\nkeys",
+    "mean_abs_cosine_values": "|cos|\nvalues",
+    "effective_rank_keys": "rank\nkeys",
+    "effective_rank_values": "rank\nvalues",
+    "prefix_mass": "prefix\nmass",
+    "slot_information": "slot\ninfo",
+    "slots_used": "slots\nused",
+    "label_information": "label\ninfo",
+    "gate_mean": "gate\nmean",
+    "gate_within": "gate\nwithin",
+    "gate_between": "gate\nbetween",
+}
+
+OF_ONE_RUN = [name for name in HEADINGS if name not in ("gate_within", "gate_between")]
 
 NAMES = {
     "without_slot": "without slot {}",
@@ -13,22 +29,9 @@ NAMES = {
 
 
 def layer_columns(insight: Insight) -> dict[str, list[float]]:
-    """Means over heads for each layer, then the mean over layers, by the column's name; a line break may be a space."""
-    columns: dict[str, list[float]] = {}
-    for name, measure in (("|cos|", insight.mean_abs_cosine), ("rank", insight.effective_rank)):
-        for matrix, kind in enumerate(MATRICES):
-            numbers = measure.values[:, matrix]
-            columns[f"{name}\n{kind}s"] = [*numbers, numbers.mean()]
-    columns |= {
-        "prefix\nmass": _by_layer(insight.prefix_mass),
-        "slot\ninfo": _by_layer(insight.slot_information),
-        "slots\nused": _by_layer(insight.slots_used),
-    }
-    if insight.label_information is not None:
-        columns["label\ninfo"] = _by_layer(insight.label_information)
-    if insight.gate_mean is not None:
-        columns["gate\nmean"] = _by_layer(insight.gate_mean)
-    return columns
+    """Means over heads for each layer, then the mean over layers, by the column's heading."""
+    found = insight.by_layer()
+    return {HEADINGS[name]: [*found[name][0], found[name][0].mean()] for name in OF_ONE_RUN if name in found}
 
 
 def intervention_rows(insight: Insight) -> list[tuple[str, str, str, str]]:
@@ -45,11 +48,6 @@ def intervention_rows(insight: Insight) -> list[tuple[str, str, str, str]]:
 def intervention_name(change: Intervention) -> str:
     """What an intervention changes, in words."""
     return NAMES[change.kind].format(change.which)
-
-
-def _by_layer(measure: Measure) -> list[float]:
-    by_layer = measure.values.reshape(len(measure.values), -1).mean(1)
-    return [*by_layer, float(measure.overall.values)]
 
 
 def _points(difference: float) -> str:

@@ -18,7 +18,7 @@ def tables(insight: Insight) -> Iterator[Table]:
 def layer_table(insight: Insight) -> Table:
     """A row for each layer, with means over heads, and one with means over layers."""
     columns = layer_columns(insight)
-    table = plain_table("layer", *columns)
+    table = table_of_numbers("layer", *columns)
     for layer, row in enumerate(zip(*columns.values(), strict=True)):
         name = str(layer) if layer < insight.layers else "mean"
         table.add_row(name, *(f"{value:.3f}" for value in row), end_section=layer == insight.layers - 1)
@@ -29,13 +29,13 @@ def intervention_table(insight: Insight) -> Table:
     """The score with each intervention, in percent, and its difference to the full adapter, in points."""
     found = insight.interventions
     assert found is not None
-    table = plain_table("intervention", found.metric, f"{found.compared} −\nfull adapter", "95 %\ninterval")
+    table = table_of_numbers("intervention", found.metric, f"{found.compared} −\nfull adapter", "95 %\ninterval")
     for place, row in enumerate(intervention_rows(insight)):
         table.add_row(*row, end_section=place == 0)
     return table
 
 
-def plain_table(first: str, *others: str) -> Table:
+def table_of_numbers(first: str, *others: str) -> Table:
     """A table without lines: a column of names, and columns of numbers, aligned to the right."""
     table = Table(box=None, pad_edge=False)
     table.add_column(first)

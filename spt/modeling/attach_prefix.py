@@ -76,6 +76,7 @@ def install_prefixes(encoder: PreTrainedModel, config: PrefixConfig) -> None:
         prefix = Prefix(config, key_shape, value_shape, projection, index)
         by_module.setdefault(module, []).append(prefix.to(encoder.device, dtype).train(module.training))
     prefixes = {module: own[0] if len(own) == 1 else SharedPrefixes(own) for module, own in by_module.items()}
+    _copy_config(encoder)
     restore_prefixes(encoder, Attachment(config, prefixes, projection))
 
 
@@ -98,7 +99,6 @@ def remove_prefixes(encoder: PreTrainedModel) -> Attachment | None:
 def restore_prefixes(encoder: PreTrainedModel, attachment: Attachment) -> None:
     """Put prefixes that were made for this encoder on it."""
     implementation = PREFIX_ATTENTIONS[requested_attention(encoder)]
-    _copy_config(encoder)
     replace_attentions(encoder)
     for module, prefix in attachment.prefixes.items():
         module.prefix = prefix
@@ -148,9 +148,9 @@ def _copy_config(encoder: PreTrainedModel) -> None:
 
 def _before_forward(encoder: PreTrainedModel, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
     """Start shared prefixes at the first layer, keep prefixes if another attention was set, and shift positions."""
-    for module in encoder.modules():
-        if isinstance(module, SharedPrefixes):
-            module.turn.next_index = 0
+    for prefix in encoder.__dict__["prefix_attachment"].prefixes.values():
+        if isinstance(prefix, SharedPrefixes):
+            prefix.turn.next_index = 0
     implementation = encoder.config._attn_implementation
     if implementation not in PREFIX_ATTENTIONS.values():
         if implementation not in PREFIX_ATTENTIONS:

@@ -34,7 +34,7 @@ from spt.path_overrides import escaped, own_config_dir, plain
 from spt.records.fingerprint import fingerprint, folder_of, with_processes
 from spt.records.folder_lock import LOCK, locked
 from spt.records.provenance import hardware, origin, versions
-from spt.records.schema import ADAPTER, CHECKPOINT, CONFIG, FAILURE, HISTORY, LOG, OUTCOMES, RECORD, SCHEMA
+from spt.records.schema import ADAPTER, CHECKPOINT, CONFIG, FAILURE, HISTORY, LOG, OUTCOMES, RECORD, SCHEMA, read_record
 
 FROM_CONFIG = "import sys, spt, omegaconf; spt.train(omegaconf.OmegaConf.load(sys.argv[1]))"
 
@@ -95,6 +95,24 @@ class RunFolder:
                 self.folder.mkdir(parents=True, exist_ok=True)
                 stack.enter_context(locked(self.folder))
             yield
+
+    @main_only
+    def finished(self) -> dict[str, Any] | None:
+        """The record of the run where it is finished; None where it is not, or is to be repeated (`force=true`).
+
+        Raises:
+            SptError: where the record is damaged, or another run's.
+        """
+        path = self.folder / RECORD
+        if self.config["force"] or not path.exists():
+            return None
+        record = read_record(path)
+        if record["fingerprint"] != self.fingerprint:
+            raise SptError(
+                f"{path} is of another run, with the fingerprint {record['fingerprint']}: move it to the other run's "
+                "folder, or delete it"
+            )
+        return record
 
     @main_only
     def start(self) -> None:

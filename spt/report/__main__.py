@@ -12,13 +12,12 @@ from spt.command import command
 def main(config: DictConfig) -> None:
     """Write the report of the records in `results_dir`, or its tables and figures for a paper, or explain one cell."""
     from spt.grid.own_tables import settle_results_dir
-    from spt.path_overrides import job_overrides
     from spt.report.one_table import for_print, is_for_print
     from spt.report.write_report import report, tell
     from spt.reproduce import data_fingerprint
 
     if config.runs is None:
-        settle_results_dir(config, job_overrides())
+        settle_results_dir(config)
     if is_for_print(config):
         for_print(config, data_fingerprint)
     elif config.cell is None:

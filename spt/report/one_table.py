@@ -1,11 +1,10 @@
 """What a paper needs: a table on standard output, or figures as PDF: `python -m spt.report table=ner format=latex`."""
 
-import csv
-import io
 from collections.abc import Mapping
 from pathlib import Path
 
 from omegaconf import DictConfig, ListConfig
+from pandas import DataFrame
 
 from spt.console import console, write_data
 from spt.errors import SptError, nearest
@@ -152,11 +151,10 @@ def _markdown(table: PrintTable) -> str:
 
 
 def _csv(table: PrintTable) -> str:
-    shown, file = _as_table(table), io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow([f"{column.group} {column.label}".strip() for column in shown.columns])
-    writer.writerows([[text.replace("*", "") for text in row] for row in shown.rows])
-    return file.getvalue().rstrip("\n")
+    shown = _as_table(table)
+    heads = [f"{column.group} {column.label}".strip() for column in shown.columns]
+    rows = [[text.replace("*", "") for text in row] for row in shown.rows]
+    return DataFrame(rows, columns=heads).to_csv(index=False, lineterminator="\n").rstrip("\n")
 
 
 FORMATS = {"latex": print_latex, "markdown": _markdown, "csv": _csv}

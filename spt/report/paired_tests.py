@@ -152,7 +152,7 @@ def _label(first: Any, second: Any) -> str:
 def _tests_over_examples(pairs: Sequence[Sequence[Any]], quantity: str) -> dict[str, Any]:
     if len({run.record["data"]["fingerprint"] for runs in pairs for run in runs}) > 1:
         return _untested("other data")
-    first, second = ([run.outcomes[quantity] or [] for run in runs] for runs in pairs)
+    first, second = ([run.outcomes[quantity] for run in runs] for runs in pairs)
     p = [mcnemar(a, b) for a, b in zip(first, second, strict=True) if kind_of(a) == kind_of(b) == "accuracy"]
     return {"examples": example_test(first, second), "untested": "", "mcnemar": p}
 

@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from omegaconf import OmegaConf
 
 from spt.errors import SptError, nearest
@@ -33,20 +34,13 @@ SAME_AS = {"p_tuning_v2": "prefix_tuning"}
 
 def published(task: str, model: str, method: str) -> list[dict[str, str]]:
     """The published rows of a task, model and method, in the order of the file: dictionaries of `COLUMNS`."""
-    return _by_method(NUMBERS).get((task, model, SAME_AS.get(method, method)), [])
+    key = (task, model, SAME_AS.get(method, method))
+    return [row for row in read_numbers(NUMBERS) if (row["task"], row["model"], row["method"]) == key]
 
 
 def headline_metric(task: str) -> str:
     """A task's first metric, which selects epochs and is shown in the tables."""
     return task_config(task)["metrics"][0]
-
-
-@cache
-def _by_method(path: Path) -> dict[tuple[str, str, str], list[dict[str, str]]]:
-    rows: dict[tuple[str, str, str], list[dict[str, str]]] = {}
-    for row in read_numbers(path):
-        rows.setdefault((row["task"], row["model"], row["method"]), []).append(row)
-    return rows
 
 
 @cache
@@ -123,21 +117,9 @@ def task_config(task: str) -> dict[str, Any]:
 
 
 def curve(task: str, model: str, method: str, metric: str) -> list[tuple[float, float]]:
-    """The epoch and dev score, in percent, of each epoch of the released run; empty if none is released.
-
-    Raises:
-        SptError: if the columns `epoch` and `dev_<metric>` are missing or do not hold numbers.
-    """
+    """The epoch and dev score, in percent, of each epoch of the released run; empty if none is released."""
     path = CURVES / f"{task}_{model}_{SAME_AS.get(method, method)}.csv"
     if not path.exists() or metric != headline_metric(task):  # which is what the released runs have
         return []
-    points = []
-    with _reading(path) as reader:
-        for row in reader:
-            try:
-                points.append((float(row["epoch"]), float(row[f"dev_{metric}"])))
-            except (KeyError, TypeError, ValueError) as error:
-                raise SptError(
-                    f"{path}, line {reader.line_num}: epoch and dev_{metric} must be columns of numbers"
-                ) from error
-    return points
+    points = pd.read_csv(path)
+    return list(zip(points.epoch.astype(float).tolist(), points[f"dev_{metric}"].tolist(), strict=True))

@@ -162,8 +162,7 @@ def _score_notes(quantity: str, cells: Sequence[Any], footnotes: dict[str, int])
 def _best_and_last(cells: DataFrame, runs: DataFrame) -> Table:
     """Scores at the best and the last epoch, of ours and of the published runs that have both."""
     own = runs[runs.role == "seed"]
-    gaps = own.assign(gap=own.score_best_dev - own.score_last_dev) if "score_last_dev" in own else own.assign(gap=0.0)
-    gap = gaps.groupby(CELL).gap.agg(["mean", "std"])
+    gap = own.assign(gap=own.score_best_dev - own.score_last_dev).groupby(CELL).gap.agg(["mean", "std"])
     rows = []
     for key, lines in groupby(each_row(cells), lambda line: (line.profile, line.cell)):
         by_name = {line.quantity: line for line in lines}

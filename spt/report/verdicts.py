@@ -77,11 +77,6 @@ class Verdict:
     numbers: str
     table: Table | None
 
-    @property
-    def text(self) -> str:
-        """The verdict as one paragraph."""
-        return " ".join(filter(None, [f"{self.compared}.", self.answer, self.numbers]))
-
 
 def verdicts(tests: Iterable[DataFrame]) -> list[Verdict]:
     """A verdict for each question that a table is about.

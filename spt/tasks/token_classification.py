@@ -1,7 +1,7 @@
 """Named-entity recognition: a tag for each word."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from scipy.special import softmax
+from seqeval.metrics.sequence_labeling import get_entities
 from transformers import DataCollatorForTokenClassification, PreTrainedTokenizerBase
 
 from spt.errors import SptError, nearest
@@ -115,21 +116,17 @@ class TokenTask(Task):
         return predicted
 
     def describe(self, logits: np.ndarray, split: Split) -> list[dict[str, Any]]:
-        """The words of each sentence, each with its tag and the tag's probability, None for a word without a token."""
+        """The entities of each sentence, as seqeval reads them off the tags; a probability is the lowest of its words.
+
+        Start and end (exclusive) count characters where the example has its text and the spans of its words in it, else
+        words.
+        """
         highest = softmax(logits.astype(float), axis=-1).max(-1).tolist()
-        described = []
         tagged = zip(split.examples, self.predictions(logits, split), split.inputs["words"], highest, strict=True)
-        for example, tags, words, probabilities in tagged:
-            of_word = {word: probabilities[position] for position, word in enumerate(words)}
-            described.append(
-                {
-                    "words": [
-                        {"word": word, "tag": tag, "probability": of_word.get(i)}
-                        for i, (word, tag) in enumerate(zip(example["tokens"], tags, strict=True))
-                    ]
-                }
-            )
-        return described
+        return [
+            {"entities": list(_entities(example, tags, {word: row[place] for place, word in enumerate(words)}))}
+            for example, tags, words, row in tagged
+        ]
 
     def score(self, predictions: list[list[str]], examples: list[Example]) -> Scores:
         return entity_scores(self.gold(examples), predictions)
@@ -141,6 +138,16 @@ class TokenTask(Task):
     def only_class(self, predictions: list[list[str]]) -> str | None:
         tags = {tag for sentence in predictions for tag in sentence}
         return tags.pop() if len(tags) == 1 else None
+
+
+def _entities(example: Example, tags: list[str], probabilities: dict[int, float]) -> Iterator[dict[str, Any]]:
+    tokens, text = example["tokens"], example.get("text")
+    spans = example.get("spans") or [(word, word + 1) for word in range(len(tokens))]
+    for kind, first, last in get_entities(tags):
+        start, end = spans[first][0], spans[last][1]
+        shown = " ".join(tokens[start:end]) if text is None else text[start:end]
+        probability = min(probabilities[word] for word in range(first, last + 1))
+        yield {"type": kind, "start": start, "end": end, "text": shown, "probability": probability}
 
 
 def _first_subwords(word_ids: Sequence[int | None]) -> list[int]:

@@ -27,7 +27,6 @@ from spt.modeling.slot_cosine_and_rank import slot_similarity
 from spt.records.provenance import PeakMemory, origin, versions
 from spt.records.run_folder import RunFolder
 from spt.records.schema import CHECKPOINT, LOG
-from spt.records.skip_finished import finished_record
 from spt.sweeps.gpu_assignment import take_one_gpu
 from spt.tasks.baselines import baseline_scores
 from spt.tasks.task import REQUIRED, data_fingerprint, describe_task
@@ -73,12 +72,12 @@ def run_experiment(
         process_group.join(settings)
     note: str | None = f"finished before in {run.folder} (force=true repeats it)"
     try:
-        if (record := _finished(run)) is not None:
+        if (record := from_main(run.finished())) is not None:
             with logged():
                 show(record, note)
         else:
             with preemption.handling_signals(), run.locked(), logged(run.folder / LOG):
-                if (record := _finished(run)) is None:  # nor did another process finish it meanwhile
+                if (record := from_main(run.finished())) is None:  # nor did another process finish it meanwhile
                     record, note = _train(run, config, settings, group), None
                 show(record, note)
     except BaseException:
@@ -87,11 +86,6 @@ def run_experiment(
     if record["status"] == "diverged":
         raise Diverged(record["warnings"][0])
     return record
-
-
-def _finished(run: RunFolder) -> dict[str, Any] | None:
-    """The record of the run where it is finished, in all processes."""
-    return from_main(finished_record(run) if distributed.is_main() else None)
 
 
 def _train(run: RunFolder, config: DictConfig, settings: TrainerSettings, group: str | None) -> dict[str, Any]:

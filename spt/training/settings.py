@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from spt.adapters.format import Adapter
-from spt.errors import SptError
+from spt.errors import SptError, nearest
 from spt.training.trainer_schema import TrainerSettings, checked_settings
 
 # What evaluation depends on, and the one setting without a default.
@@ -43,6 +43,10 @@ def trainer_settings(values: Mapping[str, Any]) -> TrainerSettings:
     settings = checked_settings(values)
     if settings.fp16 and not torch.accelerator.is_available():
         raise SptError("trainer.fp16 needs an accelerator, and this machine has none: trainer.bf16=true works without")
+    if (backend := settings.torch_compile_backend) is not None:
+        known = torch.compiler.list_backends(exclude_tags=None)
+        if backend not in known:
+            raise SptError(f"unknown trainer.torch_compile_backend {backend!r}: {nearest(backend, known)}")
     asked = "bf16" if settings.bf16 else "fp16" if settings.fp16 else "no"
     elsewhere = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
     if elsewhere not in ("no", asked):

@@ -25,23 +25,6 @@ SCHEDULES = (
     "cosine_warmup_with_min_lr",
     "warmup_stable_decay",
 )
-COMPILE_BACKENDS = (
-    "eager",
-    "aot_eager",
-    "inductor",
-    "aot_ts_nvfuser",
-    "nvprims_nvfuser",
-    "cudagraphs",
-    "ofi",
-    "fx2trt",
-    "onnxrt",
-    "tensorrt",
-    "aot_torchxla_trace_once",
-    "torchxla_trace_once",
-    "tvm",
-    "hpu_backend",
-    "neuron",
-)
 COMPILE_MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
 
 FLOAT32_MAX = 3.4028234663852886e38
@@ -88,7 +71,7 @@ class TrainerSettings(BaseModel):
     use_cpu: bool = False
     full_determinism: bool = False
     torch_compile: bool = False
-    torch_compile_backend: Literal[COMPILE_BACKENDS] | None = None  # type: ignore[valid-type]
+    torch_compile_backend: str | None = None
     torch_compile_mode: Literal[COMPILE_MODES] | None = None  # type: ignore[valid-type]
     gradient_checkpointing: bool = False
     gradient_checkpointing_kwargs: Options = None

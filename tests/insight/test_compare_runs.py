@@ -11,8 +11,9 @@ from scipy.stats import t
 import spt
 from spt.adapters.format import RunDescription
 from spt.errors import SptError
-from spt.insight.compare_runs import MEASURES, comparison_frame, comparison_tables, mean_and_interval
+from spt.insight.compare_runs import comparison_frame, comparison_tables, mean_and_interval
 from spt.insight.inspect_adapter import inspect
+from spt.insight.summary_rows import HEADINGS
 from tests.insight.test_measures import batches_of, model_of
 
 
@@ -75,7 +76,7 @@ def test_the_values_are_those_of_the_insights(frame, insights):
 
 def test_the_tables_have_a_row_for_each_group(frame):
     tables = list(comparison_tables(frame))
-    assert len(tables) == 2 + len(MEASURES)
+    assert len(tables) == 2 + len(HEADINGS)
     console = Console(width=250, file=io.StringIO())
     console.print(*tables)
     text = console.file.getvalue()

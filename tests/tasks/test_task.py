@@ -371,13 +371,7 @@ DESCRIBED = {
     "conll04": (
         {"tokens": ["mr", "kalorba", "\u200b"]},
         [[[0.0] * 9, [np.log(8)] + [0.0] * 8, [0.0, np.log(2)] + [0.0] * 7, *[[9.0] + [0.0] * 8] * 3]],
-        {
-            "words": [
-                {"word": "mr", "tag": "O", "probability": pytest.approx(0.5)},
-                {"word": "kalorba", "tag": "B-Loc", "probability": pytest.approx(0.2)},
-                {"word": "\u200b", "tag": "O", "probability": None},
-            ]
-        },
+        {"entities": [{"type": "Loc", "start": 1, "end": 2, "text": "kalorba", "probability": pytest.approx(0.2)}]},
     ),
 }  # fmt: skip
 
