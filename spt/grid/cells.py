@@ -4,15 +4,15 @@ Tables and profiles are in `conf/table` and `conf/profile`.
 """
 
 import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from spt.errors import SptError, is_whole, nearest
+from spt.errors import SptError
+from spt.grid.table_schema import Part, Profile, Row, Table, checked
 from spt.recipes import recipe_setting, recipes
-
-ROW_KEYS = {"method", "recipe", "set"}
 
 
 @dataclass(frozen=True)
@@ -83,92 +83,63 @@ def cells(config: DictConfig) -> list[Cell]:
         SptError: if a table or a profile is incomplete or inconsistent.
     """
     grid: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
-    every: list[Cell] = []
     for group in ("table", "profile"):
         if not grid.get(f"{group}s"):
             raise SptError(f"no {group} is chosen: leave {group}= out, or name one of conf/{group}")
-    for profile_name, profile in grid["profiles"].items():
-        seeds = profile["seeds"]
-        if not isinstance(seeds, list) or not seeds or not all(map(is_whole, seeds)) or len({*seeds}) < len(seeds):
-            raise SptError(f"profiles.{profile_name}.seeds must be a list of different whole numbers, not {seeds!r}")
-    for name, table in grid["tables"].items():
-        for profile_name, profile in grid["profiles"].items():
-            parts = table["profiles"].get(profile_name, [])
-            for part in parts if isinstance(parts, list) else [parts]:
-                every += _cells(name, table, profile_name, profile, part)
+    profiles = {name: checked(Profile, name, content) for name, content in grid["profiles"].items()}
+    tables = {name: checked(Table, name, content) for name, content in grid["tables"].items()}
+    every = [
+        cell
+        for (name, table), (profile_name, profile) in itertools.product(tables.items(), profiles.items())
+        for part in table.profiles.get(profile_name, [])
+        for cell in _cells(name, table, profile_name, profile, part)
+    ]
     if not every:
-        raise SptError(f"tables {', '.join(grid['tables'])} have no part for profile {', '.join(grid['profiles'])}")
+        raise SptError(f"tables {', '.join(tables)} have no part for profile {', '.join(profiles)}")
     return every
 
 
-def _cells(
-    name: str, table: dict[str, Any], profile_name: str, profile: dict[str, Any], part: dict[str, Any]
-) -> list[Cell]:
-    rows = table["rows"]
-    sweep = part.get("sweep", table.get("sweep")) or {}
-    if len(sweep) > 1:
-        raise SptError(f"table {name} sweeps {', '.join(sweep)}: a table sweeps one setting")
-    for key in ("models", "tasks"):
-        if not isinstance(part[key], list):
-            raise SptError(f"tables.{name}.profiles.{profile_name}.{key} must be a list, not {part[key]!r}")
-    swept = [(key, *_shown_and_set(value)) for key, values in sweep.items() for value in values]
-    points: list[tuple[str, Any, Any] | None] = [*swept] or [None]
-    every = []
-    for model, task, row in itertools.product(part["models"], part["tasks"], part.get("rows", list(rows))):
-        if row not in rows:
-            raise SptError(f"table {name} has no row {row!r}: {nearest(row, rows)}")
-        recipe = _recipe(name, row, rows[row], task, model)
-        rates = tuple(profile["learning_rates"].get(rows[row]["method"], ()))
-        is_searched = len(rates) > 1 and table.get("search", True)
+def _cells(name: str, table: Table, profile_name: str, profile: Profile, part: Part) -> Iterator[Cell]:
+    sweep = table.sweep if part.sweep is None else part.sweep
+    swept = [(key, *point) for key, values in sweep.items() for point in values]
+    points: list[tuple[str, float, Any] | None] = [*swept] or [None]
+    for model, task, row_name in itertools.product(part.models, part.tasks, part.rows or table.rows):
+        row = table.rows[row_name]
+        recipe: str | None = f"{row.recipe or row.method}/{task}/{model}"
+        recipe = recipe if recipe in recipes() else None
+        rates = tuple(profile.learning_rates.get(row.method, ()))
+        is_searched = len(rates) > 1 and table.search
         for point in points:
             overrides = [
-                *profile["set"],
-                *profile["tasks"].get(task, []),
+                *profile.set,
+                *profile.tasks.get(task, []),
                 *(f"trainer.learning_rate={rate}" for rate in rates[:1] if not is_searched),
-                *part.get("set", []),
-                *rows[row].get("set", []),
+                *part.set,
+                *row.set,
                 *([f"{point[0]}={point[2]}"] if point else []),
             ]
-            every.append(
-                Cell(
-                    table=name,
-                    profile=profile_name,
-                    task=task,
-                    model=model,
-                    row=row,
-                    point=point and point[:2],
-                    overrides=(*_groups(rows[row], recipe, task, model), *overrides),
-                    seeds=_seeds(part.get("seeds", profile["seeds"]), profile, recipe),
-                    learning_rates=rates if is_searched else (),
-                    is_reference=point is not None and point[1] == table.get("reference"),
-                )
+            yield Cell(
+                table=name,
+                profile=profile_name,
+                task=task,
+                model=model,
+                row=row_name,
+                point=point and point[:2],
+                overrides=(*_groups(row, recipe, task, model), *overrides),
+                seeds=_seeds(part.seeds or profile.seeds, profile.published_seed, recipe),
+                learning_rates=rates if is_searched else (),
+                is_reference=point is not None and point[1] == table.reference,
             )
-    return every
 
 
-def _shown_and_set(value: Any) -> tuple[Any, Any]:
-    """The number that stands for a point of a sweep, and what its runs set: `922: null` is a number and its setting."""
-    shown, given = next(iter(value.items())) if isinstance(value, dict) else (value, value)
-    return shown, "null" if given is None else given
-
-
-def _recipe(table: str, row: str, spec: dict[str, Any], task: str, model: str) -> str | None:
-    """The name of the recipe that a row's run takes on a task with a model; None if none is published."""
-    unknown = spec.keys() - ROW_KEYS
-    if unknown or "method" not in spec:
-        raise SptError(f"row {row!r} of table {table} needs method, and takes recipe and set, not {sorted(unknown)}")
-    name = f"{spec.get('recipe', spec['method'])}/{task}/{model}"
-    return name if name in recipes() else None
-
-
-def _groups(spec: dict[str, Any], recipe: str | None, task: str, model: str) -> list[str]:
+def _groups(row: Row, recipe: str | None, task: str, model: str) -> list[str]:
     """The overrides that choose task, model and method; those of the method's own recipe follow from them."""
-    groups = [f"task={task}", f"model={model}", f"method={spec['method']}"]
-    return [*groups, *([f"recipe={recipe}"] if recipe is not None and "recipe" in spec else [])]
+    groups = [f"task={task}", f"model={model}", f"method={row.method}"]
+    return [*groups, *([f"recipe={recipe}"] if recipe is not None and row.recipe is not None else [])]
 
 
-def _seeds(seeds: list[int], profile: dict[str, Any], recipe: str | None) -> tuple[int, ...]:
+def _seeds(seeds: list[int], published_seed: bool, recipe: str | None) -> tuple[int, ...]:
     """As many seeds as given, the published run's first where the profile says `published_seed`."""
-    published = recipe_setting(recipe, "seed") if recipe is not None and profile.get("published_seed") else None
+    published = recipe_setting(recipe, "seed") if recipe is not None and published_seed else None
     first = [] if published is None else [published]
     return (*first, *(seed for seed in seeds if seed not in first))[: len(seeds)]

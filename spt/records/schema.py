@@ -138,5 +138,8 @@ def problems(error: Exception) -> str:
     """What is wrong with a file, in one line: for a ValidationError its first fields that are invalid, and why."""
     if not isinstance(error, ValidationError):
         return str(error)
-    found = [": ".join(filter(None, (".".join(map(str, each["loc"])), each["msg"]))) for each in error.errors()]
+    found = [
+        ": ".join(filter(None, (".".join(map(str, each["loc"])), each["msg"].removeprefix("Value error, "))))
+        for each in error.errors()
+    ]
     return "; ".join(" ".join(line.split()) for line in found[:3]) + f"; and {len(found) - 3} more" * (len(found) > 3)

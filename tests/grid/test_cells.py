@@ -168,9 +168,15 @@ def test_a_class_may_move_and_committed_records_stay_apart(composer):
         (["tables.ner.profiles.smoke.rows=[spt,sptt]"], "has no row 'sptt': did you mean 'spt'"),
         (
             ["+tables.ner.rows.odd={methods: spt}", "tables.ner.profiles.smoke.rows=[odd]"],
-            "row 'odd' of table ner needs method",
+            r"tables.ner .conf/table.: rows.odd.method: Field required; rows.odd.methods: Extra inputs are not",
         ),
         (["+tables.ner.sweep={a.b: [1], c.d: [2]}"], "a table sweeps one setting"),
+        (
+            ["+tables.ner.sweep={trainer.optim: [adamw_torch, sgd]}"],
+            "a point of a sweep is a number, or .*'adamw_torch'",
+        ),
+        (["+tables.ner.serach=false"], "serach: Extra inputs are not permitted"),
+        (["profiles.smoke.learning_rates.spt_sl=[0]"], "learning_rates.spt_sl.0: Input should be greater than 0"),
         (["~tables.ner.profiles.smoke"], "tables ner have no part for profile smoke"),
     ],
 )
