@@ -49,6 +49,12 @@ def check_count(name: str, value: Any) -> None:
         raise SptError(f"{name} must be a whole number of at least 1, not {value!r}")
 
 
+def check_flag(name: str, value: Any) -> None:
+    """Raise an SptError unless the setting `name` is true or false."""
+    if not isinstance(value, bool):
+        raise SptError(f"{name} must be true or false, not {value!r}")
+
+
 def is_number(value: Any) -> TypeGuard[float]:
     """Whether a setting is a number; true and false are not."""
     return isinstance(value, int | float) and not isinstance(value, bool)

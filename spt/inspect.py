@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from omegaconf import DictConfig, ListConfig
 
 from spt.command import command
-from spt.errors import SptError
+from spt.errors import SptError, check_flag
 from spt.hydra_targets import instantiate, load_options
 from spt.paths import local_path
 
@@ -30,8 +30,7 @@ def main(config: DictConfig) -> None:
     from spt.insight.terminal_tables import tables
     from spt.terminal_table import print_table
 
-    if not isinstance(config.interventions, bool):
-        raise SptError(f"interventions must be true or false, not {config.interventions!r}")
+    check_flag("interventions", config.interventions)
     check_text(config)
     folder = result_folder(config.run, config.output)
     with logged():

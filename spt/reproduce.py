@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from spt.command import command, sweep_name
-from spt.errors import SptError, is_number
+from spt.errors import SptError, check_flag, is_number
 from spt.path_overrides import escaped
 
 if TYPE_CHECKING:
@@ -29,8 +29,7 @@ def main(config: DictConfig) -> None:
     if sweep_name() is not None:
         raise SptError("a grid is planned as a whole: leave out --multirun, and choose tables with table=[...]")
     for key in ("dry_run", "force"):
-        if not isinstance(config[key], bool):
-            raise SptError(f"{key} must be true or false, not {config[key]!r}")
+        check_flag(key, config[key])
     if config.tflops is not None and not (is_number(config.tflops) and 0 < config.tflops < math.inf):
         raise SptError(f"tflops must be a finite number above 0, not {config.tflops!r}")
     for key in ("output_dir", "results_dir"):

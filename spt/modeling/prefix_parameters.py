@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 
-from spt.errors import SptError, check_count, is_count, is_number
+from spt.errors import SptError, check_count, check_flag, is_count, is_number
 
 INITIALIZER_RANGE = 0.02
 
@@ -59,8 +59,7 @@ class PrefixConfig:
             rate = getattr(self, name)
             if not (is_number(rate) and 0 <= rate < 1):
                 raise SptError(f"{name} is a rate: at least 0 and below 1, not {rate!r}")
-        if not isinstance(self.shift_positions, bool):
-            raise SptError(f"shift_positions must be true or false, not {self.shift_positions!r}")
+        check_flag("shift_positions", self.shift_positions)
         if self.shifted_by is not None and not (self.shift_positions and is_count(self.shifted_by)):
             raise SptError(f"shifted_by goes with shift_positions and must be at least 1, not {self.shifted_by!r}")
 

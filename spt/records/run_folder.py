@@ -28,7 +28,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from spt import distributed
 from spt.distributed import main_only
-from spt.errors import SptError, is_whole
+from spt.errors import SptError, check_flag, is_whole
 from spt.files import remove_leftovers, replacing, write_atomically, written
 from spt.path_overrides import escaped, own_config_dir, plain
 from spt.records.fingerprint import fingerprint, folder_of, with_processes
@@ -221,5 +221,4 @@ def _check(config: dict[str, Any]) -> None:
     if not is_whole(seed) or not 0 <= seed < 2**32:
         raise SptError(f"seed must be a whole number from 0 to 2^32 - 1, not {seed!r}")
     for name in ("force", "dry_run"):
-        if not isinstance(config.get(name, False), bool):
-            raise SptError(f"{name} must be true or false, not {config[name]!r}")
+        check_flag(name, config.get(name, False))

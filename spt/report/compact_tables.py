@@ -132,7 +132,7 @@ def _table(
         if (own_rows := list(_rows(own, columns, order, names, choice, usual)))
     ]
     splits = dict.fromkeys(of for _, of in columns)
-    heads = [(names.task(task), SPLITS.get(of, of) if len(splits) > 1 else "") for task, of in columns]
+    heads = [(names.task(task), SPLITS[of] if len(splits) > 1 else "") for task, of in columns]
     about = [
         title,
         *([names.row(rows[0])] if "Method" not in places else []),
@@ -146,7 +146,7 @@ def _what(shown: DataFrame, names: Names, splits: Sequence[str]) -> str:
     """What a caption says the numbers are of."""
     by_metric = shown.groupby("metric", sort=False)
     scores = [f"{METRICS[name]} on {listed(map(names.task, own.task))}" for name, own in by_metric]
-    split = f" ({SPLITS.get(splits[0], splits[0])})" if len(splits) == 1 else ""
+    split = f" ({SPLITS[splits[0]]})" if len(splits) == 1 else ""
     return f"{'; '.join(scores)}, in percent{split}."
 
 

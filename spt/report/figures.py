@@ -120,7 +120,7 @@ def _curves(place: str, cells: DataFrame, curves: Curves, rows: Rows, width: flo
 
 def _sensitivity_of(title: str, place: str, cells: DataFrame, rows: Rows, setting: str, width: float) -> Drawing:
     shown = cells[cells.quantity.isin([DEV[0], unselected(cells.quantity)])]
-    parts = {SPLITS.get(name, name): own for name, own in shown.groupby("quantity", sort=False)}
+    parts = {SPLITS[name]: own for name, own in shown.groupby("quantity", sort=False)}
     caption = f"{title}: {place}, the score at each value of {setting}. {about_scores(parts)}"
     return Drawing(partial(_sensitivity, place, shown, rows, setting, width), caption)
 
@@ -141,7 +141,7 @@ def _sensitivity(place: str, cells: DataFrame, rows: Rows, setting: str, width: 
             style = {**look, **BARS, "transform": dodged(axes, order, len(shown)), "label": label}
             axes.errorbar(points.x, points["mean"], points["std"].fillna(0), **style)
         set_swept_values(axes, values)
-        axes.set(xlabel=setting, title=f"{place}: {SPLITS.get(quantity, quantity)}")
+        axes.set(xlabel=setting, title=f"{place}: {SPLITS[quantity]}")
         panels.append((axes, scores))
     set_scores(panels)
     for axes in layout.panels[:, 0]:
@@ -171,5 +171,5 @@ def _costs(groups: Mapping[str, DataFrame], rows: Rows, width: float) -> Figure:
         quantity = group.quantity.iloc[0]
         left.set(xlabel="trainable parameters", ylabel=f"{METRICS[group.metric.iloc[0]]}, %")
         right.set(xlabel="seconds of a run", xlim=(0, None))
-        left.set_title(f"{place}: {SPLITS.get(quantity, quantity)}", loc="left")
+        left.set_title(f"{place}: {SPLITS[quantity]}", loc="left")
     return layout.finish(*legend_of(layout.panels.flat))

@@ -7,14 +7,14 @@ import pandas as pd
 from pandas import DataFrame
 
 
-class Names(dict[str, str]):
+class Terms(dict[str, str]):
     """What names are called in print; a name that is not among them as it is."""
 
     def __missing__(self, name: str) -> str:
         return name.replace("_", " ")
 
 
-METRICS = Names(
+METRICS = Terms(
     accuracy="accuracy",
     macro_f1="macro F1",
     f1="F1",
@@ -25,10 +25,10 @@ METRICS = Names(
     pearson="Pearson correlation",
 )
 
-QUANTITIES = {"best_dev": "Best dev", "last_dev": "Last epoch on dev", "held_out": "Held out", "test": "Test"}
+QUANTITIES = Terms(best_dev="Best dev", last_dev="Last epoch on dev", held_out="Held out", test="Test")
 
 # What a score is of, where there is room for few words.
-SPLITS = {"best_dev": "dev, best epoch", "last_dev": "dev, last epoch", "held_out": "held-out", "test": "test"}
+SPLITS = Terms(best_dev="dev, best epoch", last_dev="dev, last epoch", held_out="held-out", test="test")
 
 BASELINES = {"majority": "majority class", "random": "random classes"}  # scores that need no model
 

@@ -7,7 +7,7 @@ from omegaconf import DictConfig, ListConfig
 from pandas import DataFrame
 
 from spt.console import console, write_data
-from spt.errors import SptError, nearest
+from spt.errors import SptError, check_flag, nearest
 from spt.figure_style import COLUMN, PAGE, figure_files
 from spt.files import replacing, write_atomically, written
 from spt.grid.cells import cells
@@ -39,8 +39,7 @@ def is_for_print(config: DictConfig) -> bool:
     if len(asked) > 1:
         raise SptError(f"give one of {' and '.join(asked)}: each of them is instead of the report")
     for key in ("published", "marks"):
-        if not isinstance(config[key], bool):
-            raise SptError(f"{key} must be true or false, not {config[key]!r}")
+        check_flag(key, config[key])
     for key, usual in (("columns", None), ("rows", None), ("published", True)):
         if config[key] != usual and config.format is None:
             raise SptError(f"{key} chooses what a printed table shows: give format={' or format='.join(FORMATS)} too")

@@ -72,7 +72,7 @@ class Score:
     @property
     def split(self) -> str:
         """What the score is of."""
-        return QUANTITIES.get(self.line.quantity, self.line.quantity)
+        return QUANTITIES[self.line.quantity]
 
     @property
     def seeds(self) -> str:
@@ -207,7 +207,7 @@ def _published(cells: DataFrame) -> Table:
     """The published numbers that have no run beside them."""
     alone = cells[(cells.n == 0) & cells.references.map(bool)]
     rows = {
-        (line.model, line.task, line.row, QUANTITIES.get(line.quantity, line.quantity), row["value"], conditions(row))
+        (line.model, line.task, line.row, QUANTITIES[line.quantity], row["value"], conditions(row))
         for line in each_row(alone)
         for row in line.references
     }

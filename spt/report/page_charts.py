@@ -106,7 +106,7 @@ def _round(score: float) -> float:
 def _score_axis(cells: DataFrame) -> Json:
     line = cells.iloc[0]
     return {
-        "label": f"{METRICS[line.metric]}, {QUANTITIES.get(line.quantity, line.quantity).lower()}, %",
+        "label": f"{METRICS[line.metric]}, {QUANTITIES[line.quantity].lower()}, %",
         "least": LEAST_WIDTH,
     }
 

@@ -119,7 +119,7 @@ def cell_data(cells: DataFrame, runs: DataFrame) -> list[Json]:
             cell["problems"].append(f"seed {run.seed}: {run.error}")
     for line in each_row(cells[cells.references.map(bool)]):
         if (line.profile, line.cell) in by_cell:
-            known_as = QUANTITIES.get(line.quantity, line.quantity)
+            known_as = QUANTITIES[line.quantity]
             texts = [f"{known_as}: {number(float(row['value']))}, {conditions(row)}" for row in line.references]
             by_cell[line.profile, line.cell].setdefault("published", []).extend(texts)
     return list(by_cell.values())

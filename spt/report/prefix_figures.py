@@ -92,7 +92,7 @@ def _similarity(place: str, cells: DataFrame, numbers: DataFrame, rows: Rows, se
             axes.set_xlim(-0.6, len(shown) - 0.4)
     quantity = cells.quantity.iloc[0]
     left.set(title=f"{place}: similarity of slots", ylabel="mean |cos|", ylim=(-0.02, 1.02))
-    right.set(title=f"{place}: {SPLITS.get(quantity, quantity)}", ylabel=f"{METRICS[cells.metric.iloc[0]]}, %")
+    right.set(title=f"{place}: {SPLITS[quantity]}", ylabel=f"{METRICS[cells.metric.iloc[0]]}, %")
     set_scores([(right, cells)])
     if not setting:
         for name, fill in zip(MATRICES.values(), ({}, {"markerfacecolor": "white"}), strict=True):

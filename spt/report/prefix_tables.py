@@ -45,7 +45,7 @@ def _similarity(cells: DataFrame, prefixes: DataFrame) -> Table:
         texts = [_text(numbers, key) for key in keys]
         place = [cell.model, cell.task, _row(cell), *([cell.value] if swept else [])]
         score = f"{mean_and_std(cell.mean, cell.std)} ({cell.n})"
-        rows.append([*place, QUANTITIES.get(cell.quantity, cell.quantity), score, *texts])
+        rows.append([*place, QUANTITIES[cell.quantity], score, *texts])
     heads = columns("model", "task", "row", *swept[:1], "of", "score")
     for measure in SIMILARITY.values():
         heads += columns(*MATRICES.values(), group=measure)

@@ -107,7 +107,7 @@ def _scores(quantity: str, cells: DataFrame) -> Table:
                 score = by_task.get(task, NONE)
                 texts += ["", score, ""] if task in known else [score]
             rows.append(texts)
-    return Table(QUANTITIES.get(quantity, quantity), heads, rows, _score_notes(quantity, shown, footnotes))
+    return Table(QUANTITIES[quantity], heads, rows, _score_notes(quantity, shown, footnotes))
 
 
 def _published(cell: Any, footnotes: dict[str, int]) -> str:

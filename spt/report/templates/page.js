@@ -226,7 +226,7 @@
 
   function described(place, isTrial) {
     const command = runs.command[place].map(text).join(" ");
-    const scores = Object.entries(runs.scores).filter(([, of]) => of[place] !== null).map(([split, of]) => `${splits[split] ?? split} ${of[place].toFixed(2)}`).join(", ");
+    const scores = Object.entries(runs.scores).filter(([, of]) => of[place] !== null).map(([split, of]) => `${splits[split] ?? split.replaceAll("_", " ")} ${of[place].toFixed(2)}`).join(", ");
     const copy = element("button", { type: "button", class: "copy" }, "Copy the command");
     copy.addEventListener("click", async () => {
       const range = document.createRange();
