@@ -103,7 +103,8 @@ def _cells(name: str, table: Table, profile_name: str, profile: Profile, part: P
     sweep = table.sweep if part.sweep is None else part.sweep
     swept = [(key, *point) for key, values in sweep.items() for point in values]
     points: list[tuple[str, float, Any] | None] = [*swept] or [None]
-    for model, task, row_name in itertools.product(part.models, part.tasks, part.rows or table.rows):
+    rows = table.rows if part.rows is None else part.rows
+    for model, task, row_name in itertools.product(part.models, part.tasks, rows):
         row = table.rows[row_name]
         recipe: str | None = f"{row.recipe or row.method}/{task}/{model}"
         recipe = recipe if recipe in recipes() else None

@@ -64,7 +64,10 @@ def text_attention(predictor: Predictor, item: Input) -> TextAttention:
     Raises:
         SptError: the adapter has no prefixes, or the input does not fit the task or holds several examples.
     """
-    check_inspectable(predictor.model, predictor.adapter.folder)
+    with predictor.active() as model:
+        check_inspectable(model, predictor.adapter.folder)
+        config = attached(model)
+    assert config is not None
     examples = predictor.examples(item)
     if len(examples) != 1:
         raise SptError(f"the row holds {len(examples)} examples to predict: give one of them")
@@ -77,9 +80,7 @@ def text_attention(predictor: Predictor, item: Input) -> TextAttention:
     seen: list[LayerAttention] = []
     with predictor.active() as model, inspected_attention(model, seen.append):
         (prediction,) = predictor.stream([item], batch_size=len(texts))  # one batch, whose rows are in their order
-        config = attached(model)
     seen.sort(key=lambda layer: layer.layer)
-    assert config is not None
     sequences = []
     for row, own in enumerate(texts):
         weights = _of_row([layer.weights for layer in seen], row, len(own))
