@@ -121,7 +121,10 @@ class Predictor:
     def __call__(
         self, inputs: Input | list[Input], batch_size: int = 32, top_k: int | None = None
     ) -> dict[str, Any] | list[dict[str, Any]]:
-        """The prediction of an input, or those of a list of inputs as a list; the arguments are those of `stream`."""
+        """The prediction of an input, or those of a list of inputs as a list; the arguments are those of `stream`.
+
+        A list is always one of inputs: the words of a sentence are [["Ann", "lives"]].
+        """
         if isinstance(inputs, list):
             return list(self.stream(inputs, batch_size, ahead=AHEAD, top_k=top_k))
         (prediction,) = self.stream([inputs], top_k=top_k)
