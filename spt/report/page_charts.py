@@ -15,7 +15,7 @@ from spt.figure_style import Look, looks
 from spt.report.figures import MOST_ROWS
 from spt.report.number_format import BASELINES, METRICS, QUANTITIES
 from spt.report.page_data import Json, places_of
-from spt.report.prefix_frame import over_seeds
+from spt.report.prefix_frame import COSINE, over_seeds
 from spt.report.prefix_tables import MATRICES
 from spt.report.published_numbers import curve
 from spt.report.runs_frame import GROUP, each_row
@@ -35,7 +35,7 @@ def charts(titles: Mapping[str, str], cells: DataFrame, runs: DataFrame, prefixe
     places, looks_of = places_of(runs), looks(cells.row)
     finished = runs[(runs.role == "seed") & runs.run.notna()]
     scored = cells[cells.n > 0]
-    similar = over_seeds(prefixes[prefixes.measure == "mean_abs_cosine"])
+    similar = over_seeds(prefixes[prefixes.measure == COSINE])
     for table, title in titles.items():
         for (task, model, profile), own in scored[scored.table == table].groupby(GROUP, sort=False):
             if own.row.nunique() > MOST_ROWS:
@@ -117,7 +117,7 @@ def _similarity(cells: DataFrame, numbers: DataFrame, looks_of: Mapping[str, Loo
     series = []
     for row, own in cells.groupby("row", sort=False):
         for matrix, label in MATRICES.items():
-            keys = [(line.profile, line.cell, "mean_abs_cosine", matrix) for line in each_row(own)]
+            keys = [(line.profile, line.cell, COSINE, matrix) for line in each_row(own)]
             known = [key in numbers.index for key in keys]
             if any(known):
                 found = numbers.loc[[key for key, is_known in zip(keys, known, strict=True) if is_known]]

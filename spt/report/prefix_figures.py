@@ -21,7 +21,7 @@ from spt.report.figure_layout import (
 )
 from spt.report.figures import MOST_ROWS, Rows, rows_of
 from spt.report.number_format import METRICS, SPLITS
-from spt.report.prefix_frame import over_seeds
+from spt.report.prefix_frame import COSINE, SIMILARITY, over_seeds
 from spt.report.prefix_tables import MATRICES, scored
 from spt.report.runs_frame import GROUP
 from spt.report.seed_means import FEWEST_POINTS
@@ -41,11 +41,11 @@ def prefix_drawings(
         width: of the figures, in inches.
     """
     found: dict[str, Drawing] = {}
-    cosines = prefixes[prefixes.measure == "mean_abs_cosine"]
+    similarity = prefixes[prefixes.measure.isin(list(SIMILARITY))]
     rows = rows_of(cells, names)
     for table, title in titles.items():
         for (task, model, profile), group in scored(cells[cells.table == table]).groupby(GROUP):
-            own = cosines[cosines.profile.isin(group.profile) & cosines.cell.isin(group.cell)]
+            own = similarity[similarity.profile.isin(group.profile) & similarity.cell.isin(group.cell)]
             setting, shown = group.setting.iloc[0], group[group.cell.isin(own.cell)]
             if (shown.value if setting else shown.row).nunique() < FEWEST_POINTS or shown.row.nunique() > MOST_ROWS:
                 continue
@@ -74,7 +74,7 @@ def _similarity(place: str, cells: DataFrame, numbers: DataFrame, rows: Rows, se
         points = cells[cells.row == row].sort_values("x")
         label, look = rows[row]
         for matrix, name in MATRICES.items():
-            own = numbers.loc[[(cell.profile, cell.cell, "mean_abs_cosine", matrix) for cell in points.itertuples()]]
+            own = numbers.reindex([(cell.profile, cell.cell, COSINE, matrix) for cell in points.itertuples()])
             fill = {} if matrix == "key" else {"markerfacecolor": "white", "linestyle": ":"}
             places = (2 * order + (matrix != "key"), 2 * len(shown)) if setting else (int(matrix != "key"), 2)
             style = {**look, **BARS, **fill, "transform": dodged(left, *places, 2)}

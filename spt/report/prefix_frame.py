@@ -9,7 +9,8 @@ from spt.grid.match_records import Finished
 from spt.report.runs_frame import CELL, each_row, with_plain_text
 
 # Of the parameters alone, in the history of every run with prefixes, for keys and for values.
-SIMILARITY = {"mean_abs_cosine": "mean |cos|", "effective_rank": "effective rank"}
+COSINE = "mean_abs_cosine"
+SIMILARITY = {COSINE: "mean |cos|", "effective_rank": "effective rank"}
 
 # On the examples of a split, in what spt.inspect found.
 ON_DATA = {
@@ -50,9 +51,9 @@ def prefix_frame(runs: DataFrame) -> DataFrame:
 
 
 def _similarity(run: Finished) -> Iterator[Layers]:
-    best = run.record["best_epoch"]
+    best, has_pairs = run.record["best_epoch"], run.record["config"]["method"].get("prefix_length", 0) > 1
     for epoch in (row for row in run.history if best is not None and row["epoch"] == best):
-        for measure in SIMILARITY:
+        for measure in SIMILARITY if has_pairs else SIMILARITY.keys() - {COSINE}:
             for matrix, layers in epoch.get("prefixes", {}).get(measure, {}).items():
                 yield measure, matrix, layers
 

@@ -40,7 +40,7 @@ def _similarity(cells: DataFrame, prefixes: DataFrame) -> Table:
     rows = []
     for cell in each_row(scored(cells)):
         keys = [(cell.profile, cell.cell, measure, matrix) for measure in SIMILARITY for matrix in MATRICES]
-        if keys[0] not in numbers.index:
+        if not any(key in numbers.index for key in keys):
             continue
         texts = [_text(numbers, key) for key in keys]
         place = [cell.model, cell.task, _row(cell), *([cell.value] if swept else [])]

@@ -109,6 +109,17 @@ def test_an_ablation_has_a_row_each_and_what_was_inspected(texts, insight):
     assert {each["measure"] for each in lines} >= {"prefix_mass", "slot_information", "effective_rank"}
 
 
+def test_a_single_slot_has_no_pairs(demo, tmp_path):
+    """Its mean |cos| is not 0 but none; score and effective rank are shown."""
+    made = Made(demo, tmp_path, "table=prefix_length", "profile=cpu")
+    for length in (1, 5):
+        with_history(made.run(f"prefix_length/conll04/minilm/spt_sl/{length}", 11, outcomes(9, 10), "test"), 0.0)
+    texts = made.report()
+    assert "| spt_sl | 1 | Test | 90.00 (1) | none | none | 12.000 | 18.500 |" in texts["tables/prefix_length.md"]
+    assert "| spt_sl | 5 | Test | 90.00 (1) | 0.050 | 0.000 | 12.000 | 18.500 |" in texts["tables/prefix_length.md"]
+    assert "figures/prefix_length.conll04.minilm.prefixes.svg" in texts
+
+
 def test_the_same_records_give_the_same_bytes(made, texts):
     before = {path: path.read_bytes() for path in made.folder.rglob("*") if path.is_file()}
     assert made.report() == texts
