@@ -67,6 +67,9 @@ class Plan:
         """All runs still to do, by identity. A learning rate that is not chosen yet is assumed to be the first."""
         return self._wanted(job for result in self.results for job in _jobs(result))
 
+    def _planned(self) -> dict[str, Job]:
+        return {self.composer.identity(job): job for result in self.results for job in _jobs(result)}
+
     def _wanted(self, jobs: Iterable[Job]) -> dict[str, Job]:
         by_identity: dict[str, Job] = {}
         for job in jobs:
@@ -122,8 +125,7 @@ class Plan:
                 if run.identity not in chosen or result.trials:
                     chosen[run.identity] = result
         runs = {key: (self.records.finished[key], result.selection) for key, result in chosen.items()}
-        planned = {self.composer.identity(job) for result in self.results for job in _jobs(result)}
-        failed = (planned & self.records.failures.keys()) - self.records.finished.keys()
+        failed = (self._planned().keys() & self.records.failures.keys()) - self.records.finished.keys()
         runs |= {key: (self.records.failures[key], None) for key in sorted(failed)}
         before = Records(self.published)
         for key, (run, selection) in runs.items():
@@ -134,7 +136,7 @@ class Plan:
 
     def failures(self) -> list[str]:
         """The runs that were started and failed, each with the reason."""
-        jobs = {self.composer.identity(job): job for result in self.results for job in _jobs(result)}
+        jobs = self._planned()
         lines = []
         for key in sorted(self.tried & jobs.keys() - (self.records.finished.keys() - self.errors.keys())):
             note = self.records.failures.get(key)

@@ -2,10 +2,10 @@
 
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError
 
 from spt.errors import SptError, is_whole, nearest
-from spt.records.schema import problems
+from spt.records.schema import Exact, problems
 
 
 def _seeds(value: Any) -> Any:
@@ -40,18 +40,12 @@ Point = Annotated[tuple[int | float, Any], BeforeValidator(_point)]
 Sweep = Annotated[dict[str, list[Point]], BeforeValidator(_one_setting)]
 
 
-class Exact(BaseModel):
-    """A part of a file, with exactly these names and types."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
 class Row(Exact):
     """A method with overrides; `recipe` is the method whose published hyperparameters it takes, null for its own."""
 
     method: str
     recipe: str | None = None
-    set: Overrides = []
+    set: Overrides = Field(default_factory=list)
 
 
 class Part(Exact):
@@ -62,7 +56,7 @@ class Part(Exact):
     rows: list[str] | None = None
     sweep: Sweep | None = None
     seeds: Seeds | None = None
-    set: Overrides = []
+    set: Overrides = Field(default_factory=list)
 
 
 class Table(Exact):
@@ -71,7 +65,7 @@ class Table(Exact):
     title: str
     rows: dict[str, Row]
     profiles: dict[str, Annotated[list[Part], BeforeValidator(_parts)]]
-    sweep: Sweep = {}
+    sweep: Sweep = Field(default_factory=dict)
     reference: int | float | None = None
     search: bool = True
 
@@ -81,9 +75,9 @@ class Profile(Exact):
 
     seeds: Seeds
     published_seed: bool = False
-    set: Overrides = []
-    tasks: dict[str, Overrides] = {}
-    learning_rates: dict[str, list[Annotated[float, Field(gt=0)]]] = {}
+    set: Overrides = Field(default_factory=list)
+    tasks: dict[str, Overrides] = Field(default_factory=dict)
+    learning_rates: dict[str, list[Annotated[float, Field(gt=0)]]] = Field(default_factory=dict)
 
 
 Kind = TypeVar("Kind", Table, Profile)

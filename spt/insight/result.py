@@ -6,8 +6,8 @@ import numpy as np
 from pydantic import BeforeValidator, PlainSerializer, ValidationError, model_validator
 
 from spt.errors import SptError
-from spt.records.insight_summary import Count, Exact, InsightSummary, InterventionScores, LayerMeans, rounded
-from spt.records.schema import problems
+from spt.records.insight_summary import InsightSummary, InterventionScores, LayerMeans, rounded
+from spt.records.schema import Count, Exact, problems
 
 Axis = Literal["layer", "head", "slot", "other_slot", "matrix"]
 LAYER_HEAD: tuple[Axis, ...] = ("layer", "head")

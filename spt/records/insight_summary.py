@@ -1,25 +1,18 @@
 """A summary of what `spt.inspect` found, of a few KB, which is published with a record as insight.json."""
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import ValidationError, model_validator
 
 from spt.errors import SptError
-from spt.records.schema import problems
+from spt.records.schema import Count, Exact, problems
 
 INSIGHT = "insight.json"
 DIGITS = 6  # significant ones of every number
 
-Count = Annotated[int, Field(ge=0)]
 # Kind, which, score, and difference to the full adapter with the limits of its interval: see
 # `spt.insight.result.Intervention`.
 Change = tuple[str, Count | None, float, float, float, float]
-
-
-class Exact(BaseModel):
-    """A part of the file: it has exactly these names and types."""
-
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class LayerMeans(Exact):

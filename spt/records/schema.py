@@ -21,6 +21,12 @@ class Strict(BaseModel):
     model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False)
 
 
+class Exact(BaseModel):
+    """A part of a file: it has exactly these names and types, and cannot be changed."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+
+
 class Metrics(Strict):
     """A score in [0, 1] (or [-1, 1]) by split; None where no epoch finished or the split was not scored."""
 

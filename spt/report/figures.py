@@ -55,8 +55,7 @@ def drawings(
         own = own[own.groupby(GROUP).row.transform("nunique") <= MOST_ROWS]
         compared = dict[str, DataFrame]()
         for (task, model, profile), group in own.groupby(GROUP):
-            place = ", ".join(filter(None, [names.task(task), names.model(model), profile]))
-            name = ".".join(filter(None, [table, task, model, profile]))
+            place, name = place_and_file(names, table, task, model, profile)
             compared[place] = group[group.quantity == unselected(group.quantity)]
             if setting := group.setting.iloc[0]:
                 if group.value.nunique() >= FEWEST_POINTS:
@@ -78,6 +77,12 @@ def drawings(
             caption = f"{title}: the score beside trainable parameters and the seconds of a run."
             found[f"{table}.cost"] = Drawing(partial(_costs, groups, rows, width), f"{caption} {about_scores(groups)}")
     return found
+
+
+def place_and_file(names: Names, table: str, task: str, model: str, profile: str) -> tuple[str, str]:
+    """What the figure of a `GROUP` of a table is called in print, and how its files are."""
+    place = [names.task(task), names.model(model), profile]
+    return ", ".join(filter(None, place)), ".".join(filter(None, [table, task, model, profile]))
 
 
 def rows_of(cells: DataFrame, names: Names) -> Rows:

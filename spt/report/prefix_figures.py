@@ -19,7 +19,7 @@ from spt.report.figure_layout import (
     set_scores,
     set_swept_values,
 )
-from spt.report.figures import MOST_ROWS, Rows, rows_of
+from spt.report.figures import MOST_ROWS, Rows, place_and_file, rows_of
 from spt.report.number_format import METRICS, SPLITS
 from spt.report.prefix_frame import COSINE, SIMILARITY, over_seeds
 from spt.report.prefix_tables import MATRICES, scored
@@ -49,14 +49,13 @@ def prefix_drawings(
             setting, shown = group.setting.iloc[0], group[group.cell.isin(own.cell)]
             if (shown.value if setting else shown.row).nunique() < FEWEST_POINTS or shown.row.nunique() > MOST_ROWS:
                 continue
-            place = ", ".join(filter(None, [names.task(task), names.model(model), profile]))
+            place, name = place_and_file(names, table, task, model, profile)
             x = names.setting(setting) if setting else ""
             caption = (
                 f"{title}: {place}. First, mean |cos| over the pairs of a layer's slots, mean over layers: filled "
                 f"markers are keys, open ones values. Second, the score. {about_scores({place: shown})}"
             )
             draw = partial(_similarity, place, shown, over_seeds(own), rows, x, width)
-            name = ".".join(filter(None, [table, task, model, profile]))
             found[f"{name}{SUFFIX}"] = Drawing(draw, caption)
     return found
 

@@ -71,7 +71,7 @@ class TrainingLoop:
         self.max_steps = by_epochs if settings.max_steps == -1 else settings.max_steps
         self.step = self.epoch_start = 0
 
-        torch.set_float32_matmul_precision("high" if settings.tf32 else "highest")
+        torch.set_float32_matmul_precision(settings.float32_products)  # also outside of `precision`: backward
         self.model = model.to(self.device)
         if settings.gradient_checkpointing:
             model.gradient_checkpointing_enable(settings.gradient_checkpointing_kwargs)

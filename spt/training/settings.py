@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 def precision(settings: TrainerSettings, device: torch.device) -> Iterator[None]:
     """Compute on a device in the settings' mixed precision, and float32 products in TF32 where they ask for it."""
     before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("high" if settings.tf32 else "highest")
+    torch.set_float32_matmul_precision(settings.float32_products)
     dtype = torch.bfloat16 if settings.bf16 else torch.float16 if settings.fp16 else None
     try:
         with torch.autocast(device.type, dtype, enabled=dtype is not None):

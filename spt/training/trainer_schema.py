@@ -83,6 +83,11 @@ class TrainerSettings(BaseModel):
     ddp_timeout: Count = 1800  # seconds
 
     @property
+    def float32_products(self) -> str:
+        """How precise products of float32 matrices are, in torch's words: "high" is TF32."""
+        return "high" if self.tf32 else "highest"
+
+    @property
     def compiles(self) -> bool:
         """Whether the model is compiled by torch.compile."""
         return self.torch_compile or self.torch_compile_backend is not None or self.torch_compile_mode is not None
