@@ -348,7 +348,14 @@ def report(folder: Path) -> None:
         "# Benchmarks",
         "",
         "Made by `python -m scripts.benchmark`, whose docstring says what is measured and how. What made it faster,",
-        "and what did not: [NOTES.md](NOTES.md).",
+        "and what did not: [NOTES.md](NOTES.md). On a GPU:",
+        ", ".join(f"[{path.stem}]({path.name})" for path in sorted(folder.glob("gpu-*.md"))) + ".",
+        "",
+        "- `floor`: the frozen encoder without prefixes, its attention by torch's SDPA, and a head that trains.",
+        "  Attention with prefixes has a kernel of its own on a CPU, which is faster than SDPA for long inputs.",
+        "- `prefix_tuning`: SPT's prefixes without the gate (in the tables of results the row `ungated`).",
+        "- `published`: SPT as published implementations compute it, from the formula.",
+        "- × floor: the time of a step, divided by that of `floor`; the other columns with × alike.",
         "",
     ]
     for path in sorted(folder.glob("*.json")):

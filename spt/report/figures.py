@@ -74,7 +74,7 @@ def drawings(
                 found[f"{name}.curves"] = Drawing(draw, f"{caption} Of the best epoch: {about_scores({place: best})}")
         groups = {place: group for place, group in compared.items() if len(group) > 1}
         if any(group.trainable_parameters.nunique() > 1 for group in groups.values()):
-            caption = f"{title}: the score beside trainable parameters and the seconds of a run."
+            caption = f"{title}: the score beside trainable parameters and the seconds of a run on its machine."
             found[f"{table}.cost"] = Drawing(partial(_costs, groups, rows, width), f"{caption} {about_scores(groups)}")
     return found
 

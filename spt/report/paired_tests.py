@@ -9,6 +9,7 @@ import numpy as np
 from pandas import DataFrame
 from scipy.stats import binomtest, norm, t, ttest_rel
 
+from spt.grid.match_records import Finished
 from spt.records.bootstrap import CONFIDENCE, EQUAL, ExampleTest, example_test, kind_of
 from spt.report.runs_frame import CELL, each_row
 from spt.report.seed_means import unselected
@@ -21,7 +22,7 @@ PLACE = ("profile", "table", "model", "task", "metric", "setting", "value")  # c
 
 COLUMNS = (
     *(*PLACE, "first", "second", "second_value", "label", "quantity", "are_done", "seeds", "examples", "mcnemar"),
-    *("untested", "detectable", "marks", "folders"),
+    *("untested", "detectable", "marks", "other_machine", "folders"),
 )
 
 MOST_COMPARISONS = 100  # of a table that is tested over examples: each takes some 30 ms
@@ -57,7 +58,8 @@ def paired_tests(cells: DataFrame, runs: DataFrame) -> DataFrame:
     `are_done` (whether both cells have all their runs), `seeds` (a `SeedTest`, in points), `examples` (an
     `ExampleTest`, or None for the reason `untested`: "other data", or "not tested" among more than `MOST_COMPARISONS`),
     `mcnemar` (its p per seed, empty unless outcomes are right or wrong), `detectable` (see there), `marks` (of both
-    cells), `folders` (of the runs compared), and `seeds_p` and `examples_p`, corrected for the number of rows.
+    cells), `other_machine` (whether the two runs of any seed were made on different GPUs or processors), `folders` (of
+    the runs compared), and `seeds_p` and `examples_p`, corrected for the number of rows.
 
     Args:
         cells: the `cells_frame` of one table.
@@ -87,6 +89,7 @@ def paired_tests(cells: DataFrame, runs: DataFrame) -> DataFrame:
                     "are_done": first.cell_state == second.cell_state == "done",
                     "seeds": seed_test(a, b),
                     "marks": first.marks + second.marks,
+                    "other_machine": any(_machine(a) != _machine(b) for a, b in zip(*compared[-1], strict=True)),
                     "folders": folders,
                 }
             )
@@ -95,6 +98,11 @@ def paired_tests(cells: DataFrame, runs: DataFrame) -> DataFrame:
         row |= _tests_over_examples(pairs, row["quantity"]) if are_tested else _untested("not tested")
         row["detectable"] = detectable(row["seeds"], row["examples"])
     return corrected(DataFrame(rows, columns=COLUMNS))
+
+
+def _machine(run: Finished) -> str:
+    hardware = run.record["hardware"]
+    return str(hardware["accelerator"] or hardware["processor"])
 
 
 def corrected(tests: DataFrame) -> DataFrame:

@@ -15,6 +15,7 @@ from spt.report.tables import paired_tests_table
 
 DATA = "task.train_examples"
 LITTLE = 500  # training examples
+MOST_NAMED = 3  # differences in an answer
 
 
 @dataclass(frozen=True)
@@ -33,12 +34,12 @@ QUESTIONS = (
         lambda tests: (tests["first"] == "spt") & (tests.second == "ungated") & (tests.setting != DATA),
     ),
     Question(
-        "Does the selective loss help at the published weight?",
-        "spt_sl − spt, λ = 0.0001 and 0",
+        "Does the selective loss help at λ = 0.0001?",
+        "spt_sl − spt, λ = 0.0001 (of most published runs) and 0",
         lambda tests: (tests["first"] == "spt_sl") & (tests.second == "spt") & (tests.setting != DATA),
     ),
     Question(
-        "At which weight does the selective loss help?",
+        "Does the weight of the selective loss matter?",
         "each λ − 0",
         lambda tests: tests.setting == "method.sl_weight",
     ),
@@ -53,7 +54,7 @@ QUESTIONS = (
         lambda tests: tests.setting == "method.alpha",
     ),
     Question(
-        "Do the prefixes help with little data?",
+        "Which method is better with little data?",
         f"each method − fine_tuning, spt − ungated and spt_sl − spt, with the same at most {LITTLE} training examples",
         lambda tests: pd.to_numeric(tests.value.where(tests.setting == DATA)) <= LITTLE,
     ),
@@ -111,6 +112,7 @@ def _facts(tests: DataFrame) -> dict[str, Any]:
     p = tests[["seeds_p", "examples_p"]].astype(float)
     is_shown = (p < LEVEL).all(axis=1)
     differences = Series([test.difference for test in tests.seeds], tests.index)
+    largest = differences[is_shown].sort_values(ascending=False, key=abs, kind="stable").index[:MOST_NAMED]
     labels = tests.label.str.replace(r"\b(method|task)\.", "", regex=True)
     labels += " (" + differences.map(lambda points: number(points, sign=True)) + ")"
     if tests.task.nunique() > 1:
@@ -118,13 +120,14 @@ def _facts(tests: DataFrame) -> dict[str, Any]:
     return {
         "count": len(tests),
         "places": "; ".join(f"{listed(own)} on {model}" for model, own in tests.groupby("model", sort=False).task),
-        "above": list(labels[is_shown & (differences > 0)]),
-        "below": list(labels[is_shown & (differences < 0)]),
+        "shown": int(is_shown.sum()),
+        "largest": list(labels[largest]),
         "differences": (differences.min(), differences.max()),
         "detectable": (tests.detectable.min(), tests.detectable.max()),
         "seeds": sorted({test.n for test in tests.seeds}),
         "seeds_alone": int((p.seeds_p < LEVEL).sum()),
         "examples_alone": int((p.examples_p < LEVEL).sum()),
+        "other_machine": int(tests.other_machine.sum()),
         "marks": "".join(dict.fromkeys("".join(tests.marks))),
         "level": LEVEL,
     }

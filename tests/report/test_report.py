@@ -329,11 +329,11 @@ def test_what_the_runs_answer(demo, tmp_path):
     made.run("prefix_length/conll04/minilm/spt/20", 13, outcomes(93, 100), split="test")
     found = answers(made)
     assert found.pop("Does the gate help, everything else equal?") == (
-        "Shown in 1 of 1 comparison (conll04 on minilm): above 0, in points, for spt − ungated, "
-        "prefix_length 20 (+40.33)."
+        "A difference is shown in 1 of 1 comparison (conll04 on minilm), in points: spt − ungated, prefix_length 20 "
+        "(+40.33)."
     )
     lengths = found.pop("Does the prefix length matter?")
-    assert lengths.startswith("No difference is shown in 1 comparison (conll04 on minilm): the mean differs by −0.33")
+    assert lengths.startswith("No difference is shown in 1 comparison (conll04 on minilm): the means differ by −0.33")
     assert len(found) == 4 and all(answer.startswith("Not answered yet") for answer in found.values())
     assert "| minilm | conll04 | spt, method.prefix_length: 1 − 20 | test | 3 |" in made.report()["README.md"]
 
