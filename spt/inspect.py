@@ -53,17 +53,22 @@ def inspected(config: DictConfig, run: str, folder: Path) -> "Insight":
     from spt.files import written
     from spt.insight.inspect_adapter import inspect
     from spt.insight.result_files import RESULT, write_insight
+    from spt.tasks.task import data_fingerprint
 
     split = config.split or VALIDATION
     predictor = load(run, **load_options(config))
     examples = examples_for(predictor, split, config.data_dir, config.file)
+    name = str(config.file or split)
+    own_data = predictor.adapter.training.data.get(split)
+    if config.data_dir is not None and data_fingerprint({split: examples}) != own_data:
+        name = f"{split} of {config.data_dir}"
     insight = inspect(
         predictor,
         examples,
         interventions=config.interventions,
         batch_size=config.batch_size,
         seed=config.seed,
-        split=str(config.file or split),
+        split=name,
         show_progress=True,
     )
     with written(folder / RESULT, "or have output name another folder"):
@@ -75,7 +80,8 @@ def inspected(config: DictConfig, run: str, folder: Path) -> "Insight":
 def compare(config: DictConfig, folder: Path) -> None:
     """Print the runs of a list side by side, and write their measures to a folder; inspect those that need it.
 
-    A run needs it without an insight.json, or where that is of another split or of an adapter that it no longer has.
+    A run needs it without an insight.json, where that is of another split or of an adapter that it no longer has, and
+    if `data_dir` names the data.
     """
     from spt.adapters.format import read_adapter
     from spt.adapters.hub import fetch
@@ -98,7 +104,7 @@ def compare(config: DictConfig, folder: Path) -> None:
         if (path := place / RESULT).is_file():
             insight = Insight.from_json(path.read_text(encoding="utf-8"))
         wanted = (adapter.description.sha256, str(config.file or config.split or VALIDATION))
-        if insight is None or (insight.adapter_sha256, insight.split) != wanted:
+        if config.data_dir is not None or insight is None or (insight.adapter_sha256, insight.split) != wanted:
             insight = inspected(config, run, place)
             messages.info("inspected: %s", place / RESULT)
         runs.append((run, adapter.run, insight))

@@ -11,13 +11,13 @@ from spt.grid.compose_configs import LOCATIONS
 from spt.grid.match_records import Finished
 from spt.paths import without_folders
 from spt.records.insight_summary import INSIGHT
-from spt.records.schema import FAILURE, HISTORY, OUTCOMES, RECORD
+from spt.records.schema import FAILURE, HISTORY, OUTCOMES, RECORD, read_record
 
 
 def publish(run: Finished, folder: Path, selection: dict[str, Any] | None = None) -> None:
     """Copy a run's record, history and outcomes (not its weights) to a folder of its name in `folder`.
 
-    If the run was inspected, a summary of that goes with them.
+    If the run was inspected, a summary of that goes with them. What an earlier call added to the same record stays.
 
     Args:
         run: a finished run, or the note of a failed one.
@@ -25,7 +25,12 @@ def publish(run: Finished, folder: Path, selection: dict[str, Any] | None = None
         selection: how its learning rate was chosen, to be added to the record.
     """
     target = folder / run.folder.name
-    record = without_local_paths(run.record) | ({} if selection is None else {"selection": selection})
+    record = without_local_paths(run.record)
+    before = read_record(target / RECORD) if (target / RECORD).is_file() else {}
+    known = before.pop("selection", None)
+    is_same = before == record
+    if selection := selection or (known if is_same else None):
+        record["selection"] = selection
     beside = (HISTORY, OUTCOMES) if "metrics" in record else ()
     files = {name: run.text(name) for name in beside}
     if beside and run.insight is not None:
@@ -37,7 +42,7 @@ def publish(run: Finished, folder: Path, selection: dict[str, Any] | None = None
         for name, text in files.items():
             if not (target / name).exists() or (target / name).read_text(encoding="utf-8") != text:
                 write_atomically(target / name, text)
-        if INSIGHT not in files:
+        if INSIGHT not in files and not is_same:
             (target / INSIGHT).unlink(missing_ok=True)
         if RECORD in files:
             (target / FAILURE).unlink(missing_ok=True)

@@ -74,7 +74,10 @@ def drawings(
                 found[f"{name}.curves"] = Drawing(draw, f"{caption} Of the best epoch: {about_scores({place: best})}")
         groups = {place: group for place, group in compared.items() if len(group) > 1}
         if any(group.trainable_parameters.nunique() > 1 for group in groups.values()):
-            caption = f"{title}: the score beside trainable parameters and the seconds of a run on its machine."
+            caption = (
+                f"{title}: the score beside trainable parameters and the seconds of a run, of runs on the machine "
+            )
+            caption += "that made most of them."
             found[f"{table}.cost"] = Drawing(partial(_costs, groups, rows, width), f"{caption} {about_scores(groups)}")
     return found
 
@@ -159,6 +162,7 @@ def _costs(groups: Mapping[str, DataFrame], rows: Rows, width: float) -> Figure:
     layout = Layout(width, len(groups), 2, share="row")
     for (left, right), (place, group) in zip(layout.panels, groups.items(), strict=True):
         shown = list(dict.fromkeys(group.row))
+        is_timed = group.hardware == group.hardware.mode().iloc[0]
         parameters = group.trainable_parameters.astype(int)
         left.set_xscale("log")
         left.set_xlim(parameters.min() / 2, parameters.max() * 2)
@@ -171,7 +175,7 @@ def _costs(groups: Mapping[str, DataFrame], rows: Rows, width: float) -> Figure:
             mean, std = points["mean"], points["std"].fillna(0)
             aside = dodged(left, order, len(shown))
             left.errorbar(parameters[points.index], mean, std, **style, transform=aside)
-            right.errorbar(points.seconds_mean, mean, std, points.seconds_std.fillna(0), **style)
+            right.errorbar(points.seconds_mean.where(is_timed), mean, std, points.seconds_std.fillna(0), **style)
         set_scores([(left, group), (right, group)])
         quantity = group.quantity.iloc[0]
         left.set(xlabel="trainable parameters", ylabel=f"{METRICS[group.metric.iloc[0]]}, %")

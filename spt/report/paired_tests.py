@@ -2,12 +2,14 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from itertools import groupby
 from typing import Any, NamedTuple
 
 import numpy as np
 from pandas import DataFrame
-from scipy.stats import binomtest, norm, t, ttest_rel
+from scipy.optimize import brentq
+from scipy.stats import binomtest, nct, norm, t, ttest_rel
 
 from spt.grid.match_records import Finished
 from spt.records.bootstrap import CONFIDENCE, EQUAL, ExampleTest, example_test, kind_of
@@ -16,13 +18,13 @@ from spt.report.seed_means import unselected
 
 REFERENCE = "prefix_tuning"  # each row is compared with it; in a table without it, with the first row
 
-ALSO_COMPARED = (("spt_sl", "spt"), ("spt", "ungated"))
+ALSO_COMPARED = (("spt_sl", "spt"), ("spt", "ungated"))  # in this order, whichever row is the reference
 
 PLACE = ("profile", "table", "model", "task", "metric", "setting", "value")  # columns of both frames
 
 COLUMNS = (
     *(*PLACE, "first", "second", "second_value", "label", "quantity", "are_done", "seeds", "examples", "mcnemar"),
-    *("untested", "detectable", "marks", "other_machine", "folders"),
+    *("untested", "detectable", "marks", "other_machine", "sl_weights", "folders"),
 )
 
 MOST_COMPARISONS = 100  # of a table that is tested over examples: each takes some 30 ms
@@ -58,8 +60,9 @@ def paired_tests(cells: DataFrame, runs: DataFrame) -> DataFrame:
     `are_done` (whether both cells have all their runs), `seeds` (a `SeedTest`, in points), `examples` (an
     `ExampleTest`, or None for the reason `untested`: "other data", or "not tested" among more than `MOST_COMPARISONS`),
     `mcnemar` (its p per seed, empty unless outcomes are right or wrong), `detectable` (see there), `marks` (of both
-    cells), `other_machine` (whether the two runs of any seed were made on different GPUs or processors), `folders` (of
-    the runs compared), and `seeds_p` and `examples_p`, corrected for the number of rows.
+    cells), `other_machine` (whether the two runs of any seed were made on different GPUs or processors), `sl_weights`
+    (the λs of the first cell's runs), `folders` (of the runs compared), and `seeds_p` and `examples_p`, corrected for
+    the number of rows.
 
     Args:
         cells: the `cells_frame` of one table.
@@ -90,13 +93,14 @@ def paired_tests(cells: DataFrame, runs: DataFrame) -> DataFrame:
                     "seeds": seed_test(a, b),
                     "marks": first.marks + second.marks,
                     "other_machine": any(_machine(a) != _machine(b) for a, b in zip(*compared[-1], strict=True)),
+                    "sl_weights": tuple(dict.fromkeys(_sl_weight(run) for run in compared[-1][0])),
                     "folders": folders,
                 }
             )
     are_tested = len(rows) <= MOST_COMPARISONS
     for row, pairs in zip(rows, compared, strict=True):
         row |= _tests_over_examples(pairs, row["quantity"]) if are_tested else _untested("not tested")
-        row["detectable"] = detectable(row["seeds"], row["examples"])
+        row["detectable"] = detectable(row["seeds"], row["examples"], row["metric"])
     return corrected(DataFrame(rows, columns=COLUMNS))
 
 
@@ -105,26 +109,35 @@ def _machine(run: Finished) -> str:
     return str(hardware["accelerator"] or hardware["processor"])
 
 
+def _sl_weight(run: Finished) -> float:
+    return float(run.record["config"]["method"].get("sl_weight", 0))
+
+
 def corrected(tests: DataFrame) -> DataFrame:
     """The rows of `paired_tests` as one family: `seeds_p` and `examples_p` corrected for their number."""
     seeds, examples = ([test and test.p for test in tests[name]] for name in ("seeds", "examples"))
     return tests.assign(seeds_p=holm(seeds), examples_p=holm(examples))
 
 
-def detectable(seeds: SeedTest, examples: ExampleTest | None) -> float:
-    """The smallest difference, in points, that both tests would find at 5 % with a power of `POWER`; NaN if unknown.
+def detectable(seeds: SeedTest, examples: ExampleTest | None, metric: str) -> float:
+    """The smallest difference, in points, that each of the two tests would find at 5 % with a power of `POWER`.
 
-    Over seeds (t₀.₉₇₅ + t₀.₈) · std / √n with n − 1 degrees of freedom, over examples (z₀.₉₇₅ + z₀.₈) standard errors,
-    of which the bootstrap's interval has 2 · z₀.₉₇₅; the larger of the two. Before the correction for several tests.
+    Over seeds δ · std / √n, with δ the noncentrality at which the t-test has this power; over examples (z₀.₉₇₅ + z₀.₈)
+    standard errors, of which the bootstrap's interval has 2 · z₀.₉₇₅; the larger of the two. Before the correction for
+    several tests. NaN if either test cannot be made, or is of another score than `metric`.
     """
-    levels = ((1 + CONFIDENCE) / 2, POWER)
-    found = []
-    if seeds.std:
-        found.append(sum(t.ppf(level, seeds.n - 1) for level in levels) * seeds.std / math.sqrt(seeds.n))
-    if examples is not None and not examples.identical:
-        upper, power = (norm.ppf(level) for level in levels)
-        found.append(100 * (examples.high - examples.low) / (2 * upper) * (upper + power))
-    return float(max(found, default=math.nan))
+    if not seeds.std or examples is None or examples.identical or examples.kind not in ("mean", metric):
+        return math.nan
+    upper, power = norm.ppf((1 + CONFIDENCE) / 2), norm.ppf(POWER)
+    over_examples = 100 * (examples.high - examples.low) / (2 * upper) * (upper + power)
+    return float(max(_noncentrality(seeds.n) * seeds.std / math.sqrt(seeds.n), over_examples))
+
+
+@cache
+def _noncentrality(n: int) -> float:
+    """The mean difference, in standard errors, at which a paired t-test of n pairs has the power `POWER`."""
+    critical = t.ppf((1 + CONFIDENCE) / 2, n - 1)
+    return float(brentq(lambda mean: nct.sf(critical, n - 1, mean) - POWER, 0, 10 * critical))
 
 
 def _pairs(cells: DataFrame) -> Iterator[tuple[Any, Any]]:
@@ -142,8 +155,8 @@ def _pairs(cells: DataFrame) -> Iterator[tuple[Any, Any]]:
             base = next((cell for cell in points if cell.is_reference), points[0] if len(rows) == 1 else None)
             yield from ((cell, base) for cell in points if base is not None and cell is not base)
         reference = REFERENCE if REFERENCE in rows else rows[0]
-        pairs = [(row, reference) for row in rows if row != reference]
-        pairs += [pair for pair in ALSO_COMPARED if reference not in pair]
+        pairs = [(row, reference) for row in rows if row != reference and (reference, row) not in ALSO_COMPARED]
+        pairs += [pair for pair in ALSO_COMPARED if pair not in pairs]
         by_place = {(cell.row, cell.value): cell for cell in own}
         for value in dict.fromkeys(cell.value for cell in own):
             for first, second in pairs:

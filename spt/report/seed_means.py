@@ -27,7 +27,8 @@ def cells_frame(results: Sequence[Result], runs: DataFrame) -> DataFrame:
     published value; `cell_state` (see `Result.state`) and `state` (also "diverged": no score; "published only");
     `is_reference` (see `Cell`).
     The same in each row of a cell: `planned` (number of seeds), `runs` (number of finished ones), `folders`, `marks`
-    and the columns of `SIGNS`, `learning_rate`, and its costs.
+    and the columns of `SIGNS`, `learning_rate`, and its costs: seconds and peak memory are of the `timed` runs on
+    `hardware`, the machine that made most of them.
 
     Args:
         results: the cells.
@@ -37,7 +38,8 @@ def cells_frame(results: Sequence[Result], runs: DataFrame) -> DataFrame:
     done = runs[(runs.role == "seed") & runs.run.notna()]
     cells = DataFrame(rows).join(_scores(done), on=[*CELL, "quantity"]).join(_of_cell(done), on=CELL)
     cells["n"] = cells.n.fillna(0).astype(int)
-    cells["runs"] = cells.runs.fillna(0).astype(int)
+    for name in ("runs", "timed"):
+        cells[name] = cells[name].fillna(0).astype(int)
     for name in ("folders", "marks"):
         cells[name] = cells[name].fillna("")
     cells["delta"] = cells["mean"] - cells.published
@@ -143,10 +145,14 @@ def _of_cell(done: DataFrame) -> DataFrame:
     frame["learning_rate"] = groups.record_learning_rate.agg(
         lambda rates: ", ".join(f"{r:g}" for r in sorted({*rates}))
     )
-    for name in ("trainable_parameters", "peak_memory_bytes", "adapter_bytes"):
+    for name in ("trainable_parameters", "adapter_bytes"):
         frame[name] = groups[name].max().astype("Int64")
-    frame["seconds_mean"], frame["seconds_std"] = groups.wall_seconds.mean(), groups.wall_seconds.std()
-    frame["hardware"] = groups.hardware.agg(lambda machines: "; ".join(sorted({*machines})))
+    frame["hardware"] = groups.hardware.agg(lambda machines: machines.mode().iloc[0])
+    with_machine = done.join(frame.hardware.rename("machine"), on=CELL)
+    timed = with_machine[with_machine.hardware == with_machine.machine].groupby(CELL)
+    frame["peak_memory_bytes"] = timed.peak_memory_bytes.max().astype("Int64")
+    seconds = timed.wall_seconds.agg(["mean", "std", "count"])
+    frame["seconds_mean"], frame["seconds_std"], frame["timed"] = seconds["mean"], seconds["std"], seconds["count"]
     return frame
 
 

@@ -257,7 +257,7 @@ def _costs(cells: DataFrame) -> Table:
         [
             *_place(cell),
             f"{cell.trainable_parameters:,}",
-            f"{mean_and_std(cell.seconds_mean, cell.seconds_std, 0)} ({cell.runs})",
+            f"{mean_and_std(cell.seconds_mean, cell.seconds_std, 0)} ({cell.timed})",
             f"{cell.peak_memory_bytes / 2**20:,.0f}",
             "none" if pd.isna(cell.adapter_bytes) else f"{cell.adapter_bytes / 2**20:,.2f}",
             f"[{machines[cell.hardware]}]{cell.marks}",

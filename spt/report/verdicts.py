@@ -20,7 +20,10 @@ MOST_NAMED = 3  # differences in an answer
 
 @dataclass(frozen=True)
 class Question:
-    """A question, what is compared to answer it, and which rows of `paired_tests` are those comparisons."""
+    """A question, what is compared to answer it, and which rows of `paired_tests` are those comparisons.
+
+    In `compared`, `{base}` stands for the values at the reference points, `{weights}` for the λs of the first cells.
+    """
 
     question: str
     compared: str
@@ -30,27 +33,27 @@ class Question:
 QUESTIONS = (
     Question(
         "Does the gate help, everything else equal?",
-        "spt − ungated: the same prefix, positions, dropouts and learning rates with and without the gate",
+        "spt − ungated: the same prefixes, positions and key dropout, with the gate and its score dropout and without",
         lambda tests: (tests["first"] == "spt") & (tests.second == "ungated") & (tests.setting != DATA),
     ),
     Question(
-        "Does the selective loss help at λ = 0.0001?",
-        "spt_sl − spt, λ = 0.0001 (of most published runs) and 0",
+        "Does the selective loss help?",
+        "spt_sl − spt, with λ = {weights} and 0",
         lambda tests: (tests["first"] == "spt_sl") & (tests.second == "spt") & (tests.setting != DATA),
     ),
     Question(
         "Does the weight of the selective loss matter?",
-        "each λ − 0",
+        "each λ − {base}",
         lambda tests: tests.setting == "method.sl_weight",
     ),
     Question(
         "Does the prefix length matter?",
-        "each length − 20, within a method",
+        "each length − {base}, within a method",
         lambda tests: (tests.setting == "method.prefix_length") & (tests["first"] == tests.second),
     ),
     Question(
         "Does the temperature of the gate matter?",
-        "each α − 8",
+        "each α − {base}",
         lambda tests: tests.setting == "method.alpha",
     ),
     Question(
@@ -82,8 +85,8 @@ class Verdict:
 def verdicts(tests: Iterable[DataFrame]) -> list[Verdict]:
     """A verdict for each question that a table is about.
 
-    Only cells with all their runs count, and none of the demo. The same runs in several tables are one comparison.
-    Holm's correction is over the comparisons of a question.
+    Only cells with all their runs count, if both tests can be made, and none of the demo. The same runs in several
+    tables are one comparison. Holm's correction is over the comparisons of a question.
 
     Args:
         tests: the `paired_tests` of each table.
@@ -92,7 +95,8 @@ def verdicts(tests: Iterable[DataFrame]) -> list[Verdict]:
     if not frames:
         return [_verdict(question, None) for question in QUESTIONS]
     every = pd.concat(frames, ignore_index=True)
-    every = every[every.are_done.astype(bool) & (every.model != "demo")]
+    can_be_shown = every.examples.notna() & every.seeds.map(lambda test: test.p is not None)
+    every = every[every.are_done.astype(bool) & (every.model != "demo") & can_be_shown]
     return [
         _verdict(question, corrected(every[question.is_about(every)].drop_duplicates("folders")))
         for question in QUESTIONS
@@ -101,22 +105,27 @@ def verdicts(tests: Iterable[DataFrame]) -> list[Verdict]:
 
 def _verdict(question: Question, tests: DataFrame | None) -> Verdict:
     if tests is None or not len(tests):
-        answer, numbers, table = *notes("verdict", facts=None), "", None
-    else:
-        answer, numbers = notes("verdict", facts=_facts(tests))
-        table = paired_tests_table(tests)
-    return Verdict(question.question, question.compared, answer, numbers, table)
+        compared = question.compared.format(base="the reference", weights="that of spt_sl")
+        (answer,) = notes("verdict", facts=None)
+        return Verdict(question.question, compared, answer, "", None)
+    weights = sorted({weight for own in tests.sl_weights for weight in own})
+    bases = listed(dict.fromkeys(tests.second_value))
+    compared = question.compared.format(base=bases, weights=listed(f"{weight:g}" for weight in weights))
+    answer, numbers = notes("verdict", facts=_facts(tests))
+    return Verdict(question.question, compared, answer, numbers, paired_tests_table(tests))
 
 
 def _facts(tests: DataFrame) -> dict[str, Any]:
     p = tests[["seeds_p", "examples_p"]].astype(float)
-    is_shown = (p < LEVEL).all(axis=1)
     differences = Series([test.difference for test in tests.seeds], tests.index)
+    over_examples = tests.examples.map(lambda test: test.difference)
+    is_shown = (p < LEVEL).all(axis=1) & (over_examples * differences > 0)
     largest = differences[is_shown].sort_values(ascending=False, key=abs, kind="stable").index[:MOST_NAMED]
     labels = tests.label.str.replace(r"\b(method|task)\.", "", regex=True)
     labels += " (" + differences.map(lambda points: number(points, sign=True)) + ")"
-    if tests.task.nunique() > 1:
-        labels = tests.task + ", " + labels
+    for place in (tests.task, tests.model):
+        if place.nunique() > 1:
+            labels = place + ", " + labels
     return {
         "count": len(tests),
         "places": "; ".join(f"{listed(own)} on {model}" for model, own in tests.groupby("model", sort=False).task),

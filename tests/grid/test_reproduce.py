@@ -8,6 +8,9 @@ import time
 
 import pytest
 
+from spt.grid.copy_records import publish
+from spt.grid.match_records import Finished
+from spt.records.schema import read_record
 from tests.conftest import REPO, run
 
 SMALL = ("table=ner", "profiles.smoke.set=['trainer.num_train_epochs=1','trainer.per_device_train_batch_size=64']")
@@ -48,6 +51,18 @@ def test_it_runs_the_grid_and_publishes_records(made):
     assert "5 runs to do" in done.stdout and "5/5" in done.stdout
     published = next((folder / "smoke" / "records").iterdir())
     assert {path.name for path in published.iterdir()} == {"record.json", "history.jsonl", "outcomes.json"}
+
+
+def test_another_table_keeps_how_a_learning_rate_was_chosen(made, tmp_path):
+    """A run of a searched table that a sweep shares is published without the search."""
+    folder, _ = made
+    published = tmp_path / "records"
+    for path in (folder / "smoke" / "records").iterdir():
+        shutil.copytree(path, published / path.name)
+        run = Finished(read_record(path / "record.json"), path)
+        own = run.record.pop("selection", None)
+        publish(run, published)
+        assert read_record(published / path.name / "record.json").get("selection") == own
 
 
 def test_again_it_does_nothing(made):

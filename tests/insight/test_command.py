@@ -102,6 +102,19 @@ def test_several_runs_are_compared(runs, command, tmp_path, monkeypatch):
     assert code == 0 and out.count("insight.json") == 1 and str(path) in out, err  # the adapter was replaced
 
 
+def test_other_data_is_not_called_by_the_split_s_name(runs, command, data, tmp_path):
+    (other := tmp_path / "other").mkdir()
+    for path in (data / "demo_pair").iterdir():
+        (other / path.name).write_text("".join(path.read_text().splitlines(keepends=True)[:20]))
+    shutil.copytree(runs["p_tuning_v2"], run := tmp_path / "run")
+    result, settings = run / "insight/insight.json", ["interventions=false", f"output={tmp_path}/out"]
+    for folder, split in ((data / "demo_pair", "validation"), (other, f"validation of {other}")):
+        code, _, err = command(f"run=[{run}]", f"data_dir={folder}", *settings)
+        assert code == 0 and Insight.from_json(result.read_text()).split == split, err
+    code, out, err = command(f"run=[{run}]", *settings)
+    assert code == 0 and str(result) in out, err  # inspected again, on the run's own data
+
+
 @pytest.mark.parametrize(
     ("method", "arguments", "message"),
     [

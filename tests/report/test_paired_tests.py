@@ -67,19 +67,35 @@ def test_over_seeds_has_no_p_where_there_is_no_test():
     assert same.identical and (same.difference, same.p) == (0, 1)
 
 
-def test_a_detectable_difference_is_found_by_both_tests_with_a_power_of_80_percent():
+@pytest.mark.parametrize("n", [3, 5])
+def test_a_detectable_difference_is_found_by_each_test_with_a_power_of_80_percent(n):
     """Over seeds by simulation, over examples by the normal quantiles; the larger difference of the two counts."""
     draws = np.random.default_rng(0)
-    seeds = seed_test({11: 1.0, 12: 2.0, 13: 3.0, 14: 5.0, 15: 1.5}, dict.fromkeys(range(11, 16), 0.0))
-    difference = detectable(seeds, None)
-    found = ttest_1samp(draws.normal(difference, seeds.std, (20000, 5)), 0, axis=1).pvalue < 0.05
-    assert found.mean() == pytest.approx(0.8, abs=0.03)
+    scores = dict(zip(range(11, 11 + n), (1.0, 2.0, 3.0, 5.0, 1.5), strict=False))
+    seeds = seed_test(scores, dict.fromkeys(scores, 0.0))
     examples = example_test([[1] * 600 + [0] * 400], [[1] * 500 + [0] * 500])
-    difference = detectable(seed_test({11: 60.0}, {11: 50.0}), examples)
-    assert difference == pytest.approx((1.959964 + 0.841621) * 100 * (examples.high - examples.low) / (2 * 1.959964))
-    assert detectable(seeds, examples) == max(detectable(seeds, None), difference)
+    few = examples._replace(low=0.099, high=0.101)
+    difference = detectable(seeds, few, "accuracy")
+    found = ttest_1samp(draws.normal(difference, seeds.std, (50000, n)), 0, axis=1).pvalue < 0.05
+    assert found.mean() == pytest.approx(0.8, abs=0.01)
+    over_examples = (1.959964 + 0.841621) * 100 * (examples.high - examples.low) / (2 * 1.959964)
+    alike = seeds._replace(std=0.001)
+    assert detectable(alike, examples, "accuracy") == pytest.approx(over_examples)
+    assert detectable(seeds, examples, "accuracy") == max(difference, detectable(alike, examples, "accuracy"))
+
+
+def test_nothing_is_detectable_where_a_test_cannot_be_made_or_is_of_another_score():
+    seeds = seed_test({11: 60.0, 12: 63.0}, {11: 50.0, 12: 51.0})
+    examples = example_test([[1, 1, 0, 1]], [[1, 0, 0, 1]])
+    assert detectable(seeds, examples, "accuracy") > 0
     same = seed_test({11: 60.0, 12: 61.0}, {11: 60.0, 12: 61.0})
-    assert math.isnan(detectable(same, None))
+    for of_seeds, of_examples, metric in (
+        (seeds, None, "accuracy"),
+        (seed_test({11: 60.0}, {11: 50.0}), examples, "accuracy"),
+        (same, examples, "accuracy"),
+        (seeds, examples, "matthews"),
+    ):
+        assert math.isnan(detectable(of_seeds, of_examples, metric))
 
 
 @settings(max_examples=25)

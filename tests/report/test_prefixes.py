@@ -196,5 +196,8 @@ def test_publishing_copies_the_summary_of_the_run_s_own_adapter(demo, tmp_path, 
     with pytest.raises(SptError, match="insight.json cannot be read .*: delete it, or inspect the run again"):
         publish_it()
     (run / "insight/insight.json").unlink()
-    assert not publish_it()
+    assert publish_it()  # the same run, whose folder was tidied
+    record = json.loads((run / "record.json").read_text())
+    (run / "record.json").write_text(json.dumps(record | {"wall_seconds": 1.5}))
+    assert not publish_it()  # it was trained again
     assert math.isfinite(own.summary().measures["prefix_mass"].means[0])

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
+from pandas import DataFrame
 
 from spt.errors import SptError
 from spt.grid.cells import Job, cells
@@ -22,15 +23,19 @@ from spt.grid.copy_records import publish, withdraw
 from spt.grid.match_records import Finished, Records, Result, collect, find_changed
 from spt.numerics_version import NUMERICS
 from spt.paths import CONF
+from spt.records.bootstrap import ExampleTest
 from spt.records.schema import read_record
 from spt.report.cell_sources import trace
 from spt.report.display_names import Names
 from spt.report.latex import latex
 from spt.report.markdown import markdown
+from spt.report.paired_tests import COLUMNS as PAIRED
+from spt.report.paired_tests import SeedTest
 from spt.report.published_numbers import COLUMNS, CURVES, NUMBERS, curve, published, read_numbers
 from spt.report.runs_frame import hardware, runs_frame
 from spt.report.seed_means import cells_frame
 from spt.report.table_model import Column, Section, Table
+from spt.report.verdicts import verdicts
 from spt.report.write_report import report, write_report
 from spt.reproduce import data_fingerprint
 from tests.conftest import REPO, SHARED, run
@@ -336,6 +341,39 @@ def test_what_the_runs_answer(demo, tmp_path):
     assert lengths.startswith("No difference is shown in 1 comparison (conll04 on minilm): the means differ by −0.33")
     assert len(found) == 4 and all(answer.startswith("Not answered yet") for answer in found.values())
     assert "| minilm | conll04 | spt, method.prefix_length: 1 − 20 | test | 3 |" in made.report()["README.md"]
+
+
+def test_one_seed_answers_nothing(demo, tmp_path):
+    made = Made(demo, tmp_path, "table=[prefix_length]", "profile=cpu", "profiles.cpu.seeds=[11]")
+    for row, right in (("ungated", 40), ("spt", 90)):
+        made.run(f"prefix_length/conll04/minilm/{row}/20", 11, outcomes(right, 100), split="test")
+    assert all(answer.startswith("Not answered yet") for answer in answers(made).values())
+
+
+def test_a_difference_is_shown_if_both_tests_agree_on_its_direction():
+    """Over examples outcomes are right or wrong, also where the metric is another: they may say the opposite."""
+    paired = [SeedTest(3, -6.0, 1.0, 0.01, identical=False), ExampleTest("accuracy", 0.04, 0.01, 0.07, 0.01, False)]
+    row = dict.fromkeys(PAIRED, "") | {"are_done": True, "seeds": paired[0], "examples": paired[1], "mcnemar": []}
+    row |= {"first": "spt", "second": "ungated", "label": "spt − ungated", "detectable": math.nan, "sl_weights": (0.0,)}
+    row |= {"metric": "matthews", "other_machine": False}
+    rows = [row | {"model": model, "folders": (model,)} for model in ("a", "b")]
+    gate, *_ = verdicts([DataFrame(rows)])
+    assert (
+        gate.answer
+        == "No difference is shown in 2 comparisons ( on a; on b): the means differ by −6.00 to −6.00 points."
+    )
+    rows = [row | {"examples": paired[1]._replace(difference=-0.04)} for row in rows]
+    gate, *_ = verdicts([DataFrame(rows)])
+    assert gate.answer.endswith("in points: a, spt − ungated (−6.00); b, spt − ungated (−6.00).")
+
+
+def test_the_answer_about_the_selective_loss_names_its_weight(demo, tmp_path):
+    made = Made(demo, tmp_path, "table=[ablation]", "profile=cpu")
+    for seed, right in zip((11, 12, 13), (90, 91, 93), strict=True):
+        made.run("ablation/conll04/minilm/spt", seed, outcomes(right, 100), split="test")
+        made.run("ablation/conll04/minilm/spt_sl", seed, outcomes(seed + 30, 100), split="test")
+    text = " ".join(made.report()["README.md"].split())
+    assert "in points: spt_sl − spt (−49.33).** Compared: spt_sl − spt, with λ = 0.0001 and 0." in text
 
 
 def answers(made: Made) -> dict[str, str]:
