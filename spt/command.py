@@ -30,6 +30,8 @@ from spt.training.preemption import INTERRUPTED, Preempted
 
 FULL_ERROR = "HYDRA_FULL_ERROR"  # with this variable set, Hydra raises errors instead of printing them
 
+QUIET = "TRANSFORMERS_VERBOSITY"  # read when transformers is imported, which commands do late
+
 
 def command(
     config_name: str,
@@ -51,7 +53,8 @@ def command(
         def run() -> None:
             words = [flags.get(word, word) for word in sys.argv[1:]]
             verbose = "-v" in words or os.environ.get(FULL_ERROR, "") not in ("", "0")
-            with tolerant_output(), env_override({FULL_ERROR: "1"}), errors_as_messages(verbose):
+            environment = {FULL_ERROR: "1", QUIET: os.environ.get(QUIET, "error")}
+            with tolerant_output(), env_override(environment), errors_as_messages(verbose):
                 if "--help" in words or "-h" in words:
                     print(usage(config_name))
                     return

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from spt.errors import SptError, is_number
 from spt.modeling.attach_prefix import attach
-from spt.modeling.freeze_parameters import freeze, kept_pooler, warn_of_missing
+from spt.modeling.freeze_parameters import freeze, kept_pooler, warn_of_half_precision, warn_of_missing
 from spt.modeling.lora import LoraConfig, install_lora
 from spt.modeling.prefix_parameters import PrefixConfig
 from spt.modeling.selective_loss import selective_loss
@@ -26,6 +26,7 @@ def fine_tuning(model: TaskModel, name: str) -> Penalty | None:
     for parameter_name, parameter in model.encoder.named_parameters():
         parameter.requires_grad_(parameter_name not in model.unused_parameters)
     warn_of_missing(model)
+    warn_of_half_precision(model)
     return None
 
 
@@ -48,6 +49,7 @@ def bitfit(model: TaskModel, name: str) -> Penalty | None:
         raise SptError(f"{type(model.encoder).__name__} has no biases, and method=bitfit trains nothing else of it")
     for bias in biases:
         bias.requires_grad_(True)
+    warn_of_half_precision(model)
     return None
 
 

@@ -1,6 +1,5 @@
 """The files that come with this package, and paths in configs."""
 
-from importlib.resources import files
 from pathlib import Path, PurePath
 
 from spt.errors import SptError
@@ -15,10 +14,15 @@ REFERENCE = CHECKOUT / "results" / "reference" if CHECKOUT else PACKAGE / "refer
 
 
 def local_path(text: str) -> Path:
-    """The path that a config names: ~ is the home folder, pkg://spt/... a folder of this package."""
+    """The path that a config names: ~ is the home folder, pkg://spt/... a folder of this package.
+
+    Raises:
+        SptError: for a folder of another package; to look for it would import what an adapter names.
+    """
     if text.startswith("pkg://"):
-        package, _, rest = text.removeprefix("pkg://").partition("/")
-        return Path(str(files(package))) / rest
+        if not text.startswith("pkg://spt/"):
+            raise SptError(f"{text!r} is in another package than spt: name the folder itself")
+        return PACKAGE / text.removeprefix("pkg://spt/")
     return Path(text).expanduser()
 
 

@@ -17,7 +17,8 @@ SMALL = {
     "eos_token_id": 3,
 }
 DISENTANGLED = {"relative_attention": True, "pos_att_type": ["c2p", "p2c"], "position_biased_input": False}
-GROUPED = {"num_key_value_heads": 2, "attention_dropout": 0.1}
+NO_PADDING = {"pad_token_id": None}  # as in the decoders' checkpoints on the hub
+GROUPED = NO_PADDING | {"num_key_value_heads": 2, "attention_dropout": 0.1}
 # README's name: the stem of the class names, the pooling, and settings added to SMALL or replacing some of it.
 FAMILIES: dict[str, tuple[str, str, dict]] = {
     "BERT": ("Bert", "pooler", {}),
@@ -34,7 +35,7 @@ FAMILIES: dict[str, tuple[str, str, dict]] = {
     ),
     "DeBERTa": ("Deberta", "first", DISENTANGLED),
     "DeBERTa-v2/v3": ("DebertaV2", "first", DISENTANGLED | {"position_buckets": 8, "share_att_key": True}),
-    "GPT-2": ("GPT2", "last", {}),
+    "GPT-2": ("GPT2", "last", NO_PADDING),
     "Llama": ("Llama", "last", GROUPED),
     "Qwen2": ("Qwen2", "last", GROUPED),
     "Qwen3": ("Qwen3", "last", GROUPED | {"head_dim": 8}),

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from spt.errors import SptError
-from spt.files import parsed
+from spt.files import flush, parsed, temporary_folder
 from spt.modeling.attach_prefix import detach, install_prefixes, prefix_names, supported_layers
 from spt.modeling.freeze_parameters import is_added, kept_pooler, missing_from_checkpoint
 from spt.modeling.lora import (
@@ -130,13 +130,13 @@ class Adapter:
 
     @property
     def about(self) -> dict[str, Any]:
-        """What the adapter says of the run that trained it; empty if no run did."""
+        """What the adapter says of the run that trained it, or what `save_adapter` was given."""
         return self.description.about
 
     @property
     def run(self) -> RunDescription:
         """The run that trained the adapter; SptError if no run did, or its description is damaged."""
-        if not self.about:
+        if not {"task", "model"} <= self.about.keys():
             raise SptError(
                 f"{self.folder} does not say which task and base model it is for, as adapters of runs do: build the "
                 "model yourself and use spt.load_adapter"
@@ -178,7 +178,8 @@ def save_adapter(model: nn.Module, folder: str | Path, about: Mapping[str, Any] 
         The folder.
 
     Raises:
-        SptError: if `model` is neither, has weights on the meta device, or LoRA that PEFT itself put on it.
+        SptError: if `model` is neither, has weights on the meta device, or LoRA that PEFT itself put on it; or if
+            `about` is not JSON.
     """
     encoder, prefix, weights = encoder_of(model), attached(model), _trained(model)
     if not (about or {}).get("method"):  # a run's method is called again before its adapter is loaded
@@ -191,7 +192,7 @@ def save_adapter(model: nn.Module, folder: str | Path, about: Mapping[str, Any] 
         "format": FORMAT,
         "base_model": {"name_or_path": encoder.name_or_path or None, "dtype": _dtype(encoder)},
         "backbone": _backbone(encoder),
-        "sample": {name: _sample(parameter) for name, parameter in frozen if parameter.dim() > 1},
+        "sample": {name: _sample(parameter) for name, parameter in frozen},
         "prefix": prefix_settings(None if prefix is None else replace(prefix, projection=None)),
         "lora": None if lora is None else asdict(lora),
         "head": _head(model),
@@ -205,12 +206,18 @@ def write_adapter(folder: str | Path, weights: dict[str, Tensor], description: M
     """Write an adapter's two files, each at once; the hash of the weights is put into the description."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    partial, text = folder / f".{WEIGHTS}", folder / f".{DESCRIPTION}"
-    save_file(weights, partial, metadata={"format": "pt"})
-    whole = {**description, "sha256": _sha256(partial)}
-    text.write_text(json.dumps(whole, indent=2) + "\n", encoding="utf-8")
-    partial.replace(folder / WEIGHTS)
-    text.replace(folder / DESCRIPTION)
+    with temporary_folder(folder) as partial:
+        save_file(weights, partial / WEIGHTS, metadata={"format": "pt"})
+        whole = {**description, "sha256": _sha256(partial / WEIGHTS)}
+        try:
+            text = json.dumps(whole, indent=2)
+        except (TypeError, ValueError) as error:
+            raise SptError(f"about cannot be written as JSON: {error}") from error
+        (partial / DESCRIPTION).write_text(text + "\n", encoding="utf-8")
+        for name in (WEIGHTS, DESCRIPTION):
+            flush(partial / name)
+            (partial / name).replace(folder / name)
+    flush(folder)
     return folder
 
 
@@ -307,11 +314,14 @@ def _head(model: nn.Module) -> dict[str, Any]:
 
 def _trained(model: nn.Module) -> dict[str, Tensor]:
     """What `save_adapter` saves, by name; a projection's prefixes instead of the projection."""
-    random = {encoder_of(model).get_parameter(name) for name in missing_from_checkpoint(model)}
+    encoder = encoder_of(model)
+    random = {encoder.get_parameter(name) for name in missing_from_checkpoint(model)}
+    changed: set[str] = getattr(encoder, "changed_by_adapter", set())  # by the adapter that was loaded, trained or not
     tensors = {
         name: p.detach()
         for name, p in model.named_parameters()
-        if not is_prefix(name) and (p.requires_grad or is_head(name) or is_added(name) or p in random)
+        if not is_prefix(name)
+        and (p.requires_grad or is_head(name) or is_added(name) or p in random or name in changed)
     }
     for name, module in model.named_modules():
         if isinstance(module, Prefix):

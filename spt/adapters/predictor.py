@@ -49,7 +49,8 @@ class AdapterModel(TaskModel):
     predictor: "Predictor | None" = None  # None while the adapter is loaded
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        assert self.predictor is not None
+        if self.predictor is None:
+            return super().__call__(*args, **kwargs)
         with self.predictor.active():
             return super().__call__(*args, **kwargs)
 
@@ -257,6 +258,7 @@ class Predictor:
             if self._lora is not None:
                 restore_lora(encoder, self._lora)
             self._swap()
+            encoder.__dict__["changed_by_adapter"] = self.adapter.backbone_weights
             if self.model.classifier.weight.device != encoder.device:  # another predictor was moved
                 self.model.to(encoder.device)
             encoder.__dict__["active_adapter"] = self

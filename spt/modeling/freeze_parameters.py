@@ -34,6 +34,16 @@ def warn_of_missing(model: nn.Module) -> None:
         )
 
 
+def warn_of_half_precision(model: nn.Module) -> None:
+    """Log that the backbone's own weights are to be trained in half precision, which loses small updates."""
+    if (dtype := encoder_of(model).dtype).itemsize < 4:
+        log.warning(
+            "the backbone's weights are trained in %s, where small updates are lost: model.dtype=float32 with "
+            "trainer.bf16=true keeps them",
+            str(dtype).removeprefix("torch."),
+        )
+
+
 def kept_pooler(model: nn.Module) -> dict[str, nn.Parameter]:
     """By name in the encoder, the pooler's parameters that its checkpoint lacked and `missing_pooler` freezes."""
     if getattr(model, "missing_pooler", None) != "frozen":

@@ -36,7 +36,8 @@ def first_position(encoder: PreTrainedModel) -> int | None:
 
 def _probe_first_position(encoder: PreTrainedModel) -> int | None:
     tokens, padding = few_tokens(encoder), getattr(encoder.config, "pad_token_id", None)
-    tokens = tokens[tokens != padding].unsqueeze(0)
+    if padding is not None:
+        tokens = tokens[tokens != padding].unsqueeze(0)
     positions = torch.arange(tokens.shape[1], device=tokens.device).unsqueeze(0)
 
     def output(**position_ids: Tensor) -> Tensor:

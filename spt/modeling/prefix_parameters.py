@@ -201,10 +201,10 @@ def encoder_of(model: nn.Module) -> PreTrainedModel:
     Raises:
         SptError: if `model` is something else, such as a model with a head, or a wrapper (of PEFT, of torch.compile).
     """
-    encoder = model if isinstance(model, PreTrainedModel) else getattr(model, "encoder", None)
-    if not isinstance(encoder, PreTrainedModel):
+    encoder = _encoder_in(model)
+    if encoder is None:
         parts = model.modules() if isinstance(model, nn.Module) else ()
-        inside = next((f"the {type(part).__name__} in it" for part in parts if isinstance(part, PreTrainedModel)), None)
+        inside = next((f"the {type(part).__name__} in it" for part in parts if _encoder_in(part) is not None), None)
         raise SptError(
             f"{type(model).__name__} is neither a TaskModel nor a transformers PreTrainedModel: "
             f"pass {inside or 'what AutoModel.from_pretrained returns'}"
@@ -213,6 +213,12 @@ def encoder_of(model: nn.Module) -> PreTrainedModel:
         raise SptError(f"{type(encoder).__name__} has a head of its own: pass its encoder, model.base_model")
     _activate(model)
     return encoder
+
+
+def _encoder_in(model: nn.Module) -> PreTrainedModel | None:
+    # a wrapper, such as that of torch.compile, has the attributes of what it wraps, but not its modules
+    encoder = model if isinstance(model, PreTrainedModel) else getattr(model, "_modules", {}).get("encoder")
+    return encoder if isinstance(encoder, PreTrainedModel) else None
 
 
 def _activate(model: nn.Module) -> None:

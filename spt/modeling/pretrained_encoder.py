@@ -4,6 +4,8 @@ import hashlib
 import json
 import logging
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from inspect import signature
 from itertools import pairwise
@@ -49,7 +51,7 @@ PROBES = (
 )
 CUT = 6  # tokens that probes are truncated to
 
-_loading = threading.Lock()  # transformers changes torch's default dtype and a method of its own while it loads a model
+_loading = threading.RLock()  # loading a model changes torch's default dtype and settings of transformers
 
 
 def load_backbone(
@@ -89,11 +91,10 @@ def load_backbone(
             raise SptError(f"model.{name} must be names with values, as model.{name}={{a: 1}}, not {changes!r}")
     if revision != "main" and is_local(name_or_path):
         raise SptError(f"model.revision={revision!r} is for a model on the hub, and {name_or_path!r} is a folder")
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    revision = commit_of(name_or_path, revision) or revision
-    encoder = _load_encoder(name_or_path, revision, attn_implementation, getattr(torch, dtype), config or {})
-    text_tokenizer = load_tokenizer(name_or_path, revision, tokenizer, split_into_words)
+    with _loading, _quiet():
+        revision = commit_of(name_or_path, revision) or revision
+        encoder = _load_encoder(name_or_path, revision, attn_implementation, getattr(torch, dtype), config or {})
+        text_tokenizer = load_tokenizer(name_or_path, revision, tokenizer, split_into_words)
     embeddings = _number_of_embeddings(encoder)
     if text_tokenizer.vocab_size <= len(text_tokenizer.all_special_ids):
         raise SptError(f"the tokenizer of {name_or_path!r} has no vocabulary: tokenizer.json is missing")
@@ -106,6 +107,20 @@ def load_backbone(
             f"are embeddings for {embeddings}{remedy}"
         )
     return encoder, text_tokenizer
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """transformers reports errors alone in the block: spt says itself what a checkpoint lacks."""
+    verbosity, has_bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        if has_bars:
+            transformers_logging.enable_progress_bar()
 
 
 def _number_of_embeddings(encoder: PreTrainedModel) -> int:

@@ -24,9 +24,10 @@ def selective_loss(model: nn.Module) -> Tensor:
         raise SptError("selective_loss needs prefixes, and this model carries none: spt.attach(model, ...) first")
     sums = []
     for matrices in zip(*(layer.vectors() for layer in layers), strict=True):  # all keys, then all values
-        vectors = torch.stack(matrices)
-        vectors = vectors.to(torch.promote_types(vectors.dtype, torch.float32))  # 1e-8 underflows in float16
-        unit = vectors * torch.rsqrt(vectors.square().sum(-1, keepdim=True) + 1e-8)
-        sums.append(torch.matmul(unit, unit.transpose(1, 2)).abs().triu(diagonal=1).sum())
+        for width in dict.fromkeys(matrix.shape[1] for matrix in matrices):
+            vectors = torch.stack([matrix for matrix in matrices if matrix.shape[1] == width])
+            vectors = vectors.to(torch.promote_types(vectors.dtype, torch.float32))  # 1e-8 underflows in float16
+            unit = vectors * torch.rsqrt(vectors.square().sum(-1, keepdim=True) + 1e-8)
+            sums.append(torch.matmul(unit, unit.transpose(1, 2)).abs().triu(diagonal=1).sum())
     prefix_length = vectors.shape[1]
     return torch.stack(sums).sum() / max(len(layers) * prefix_length * (prefix_length - 1), 1)

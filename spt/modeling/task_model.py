@@ -202,7 +202,8 @@ class TaskModel(ModuleUtilsMixin, nn.Module):
     ) -> Tensor:
         """The task's mean loss of the logits that `forward` returned; `num_items_in_batch` is as there."""
         if self.task_type == "regression":
-            predicted, labels = logits.squeeze(-1), labels.to(logits.dtype)
+            predicted = logits.squeeze(-1).to(torch.promote_types(logits.dtype, torch.float32))
+            labels = labels.to(predicted.dtype).view_as(predicted)  # in bfloat16 they would be rounded
             if num_items_in_batch is None:
                 return F.mse_loss(predicted, labels)
             return F.mse_loss(predicted, labels, reduction="sum") / num_items_in_batch

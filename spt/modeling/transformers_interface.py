@@ -25,10 +25,14 @@ _observer: ContextVar[Attention | None] = ContextVar("spt_observer", default=Non
 
 @contextmanager
 def observed(observer: Attention) -> Iterator[None]:
-    """Have encoders that run in this thread call `observer`, with the arguments of `attend`, until the block ends."""
+    """Have encoders that run in this thread call `observer`, with the arguments of `attend`, until the block ends.
+
+    What `compile` compiled runs uncompiled.
+    """
     token = _observer.set(observer)
     try:
-        yield
+        with torch.compiler.set_stance("force_eager"):
+            yield
     finally:
         _observer.reset(token)
 

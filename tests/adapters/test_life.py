@@ -208,10 +208,17 @@ def test_entities_name_their_span_of_the_text(runs, command, tmp_path):
     assert lines(out) == [{"input": 1, **words}]
     (tmp_path / "words.txt").write_text("mr\nkalorba\nwent\nto\nmirimso\n\n\nmr\nzuba\n")
     _, out, err = command("predict", f"run={runs['demo_ner', 'p_tuning_v2']}", f"input={tmp_path}/words.txt")
-    assert lines(out)[0] == {"input": 1, **words} and len(lines(out)) == 2 and "read as words" in err
+    assert rounded(lines(out)[0]) == rounded({"input": 1, **words}) and len(lines(out)) == 2 and "read as words" in err
     (tmp_path / "texts.txt").write_text(f"{text}\nzuba\n")
     _, out, err = command("predict", f"run={runs['demo_ner', 'p_tuning_v2']}", f"input={tmp_path}/texts.txt")
-    assert lines(out)[0] == {"input": 1, **predicted} and len(lines(out)) == 2 and "read as texts" in err
+    found = rounded(lines(out)[0])
+    assert found == rounded({"input": 1, **predicted}) and len(lines(out)) == 2 and "read as texts" in err
+
+
+def rounded(prediction: dict) -> dict:
+    """A prediction of entities; beside other texts of a batch the last digits of its numbers differ."""
+    numbers = [entity | {"probability": round(entity["probability"], 4)} for entity in prediction["entities"]]
+    return prediction | {"entities": numbers}
 
 
 @settings(max_examples=60)
@@ -287,7 +294,10 @@ def test_reading_ahead_sorts_by_length_and_keeps_the_order(runs):
 def test_a_predictor_is_called(runs):
     predictor = spt.load(runs["demo_pair", "spt"])
     one, several = predictor(PAIR), predictor([PAIR, PAIR])
-    assert several == [one, one] and one["label"] in predictor.labels and predictor([]) == []
+    for prediction in several:  # of a batch of two: the last digits may differ
+        assert prediction["label"] == one["label"]
+        assert prediction["probabilities"] == pytest.approx(one["probabilities"], abs=1e-6)
+    assert one["label"] in predictor.labels and predictor([]) == []
     (best,) = predictor(PAIR, top_k=1)["probabilities"].items()
     assert best == max(one["probabilities"].items(), key=lambda item: item[1])
     with pytest.raises(spt.SptError, match="top_k must be a whole number of at least 1, not 0"):
