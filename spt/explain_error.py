@@ -1,10 +1,13 @@
 """The message of an error: what is wrong, and what would be right."""
 
 import sys
+from collections.abc import Iterable
 from concurrent.futures import BrokenExecutor
+from inspect import signature
 from traceback import walk_tb
 
 from hydra.errors import HydraException, InstantiationException, MissingConfigException, OverrideParseException
+from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
@@ -93,6 +96,11 @@ def _explain_missing_config(error: MissingConfigException) -> str:
     return f"{group}={name} needs a plugin that is not installed: {plugin}" if plugin else _explain_config(error)
 
 
+def _parameters(target: str | None) -> Iterable[str]:
+    """The parameters of the class or function of spt that a config names."""
+    return signature(get_object(target)).parameters if target and target.startswith("spt.") else ()
+
+
 def _explain_config(error: BaseException) -> str:
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
     key, parent = getattr(cause, "full_key", None), getattr(cause, "parent_node", None)
@@ -103,6 +111,8 @@ def _explain_config(error: BaseException) -> str:
         if not parent:
             return f"{outer} has no option {key!r} yet: add it with a plus, +{key}=..."
         if name not in parent:
+            if name in _parameters(parent.get("_target_")):
+                return f"{key} is not in the config yet: add it with a plus, +{key}=..."
             return f"unknown option {key!r}: {nearest(name, map(str, parent))}"
     message = str(error).strip() + ("" if cause is error else f" ({str(cause).strip().splitlines()[0]})")
     return " ".join(message.split())

@@ -155,8 +155,8 @@ def ids_of(number: int, item: "Input", task: "Task") -> list[dict[str, Any]]:
     ids = [{"input": number} | {key: row[key] for key in ("id", "idx") if key in row} for row in rows]
     try:
         json.dumps(ids, allow_nan=False)
-    except ValueError as error:
-        raise SptError("id and idx cannot be NaN or Infinity, which JSON does not have") from error
+    except (TypeError, ValueError) as error:
+        raise SptError(f"id and idx must be values that JSON has: {error}") from error
     return ids
 
 

@@ -71,6 +71,8 @@ def class_index(label: Any, labels: list[str], found: bool) -> int:
 
 def one_name(label: Any) -> str:
     """A label as text. SptError if it is a list, also one that is written as text."""
+    if isinstance(label, bytes):
+        raise SptError(f"label {label!r} is bytes: write it as text")
     name = label_name(label)
     if isinstance(label, list | dict) or re.fullmatch(r"\[.*\]|\{.*\}", name.strip(), re.DOTALL):
         raise SptError(f"label {label!r} is a list: a label is one text or number, and multi-label is not supported")

@@ -48,13 +48,13 @@ def read_conll(
                 yield f"{path}, line {start}", {"tokens": [fields[token] for fields in words], "tags": tags}
                 words = []
             continue
-        fields = _fields(line)
+        fields = _fields(line, keep_empty=places is not None)
         hint = (
             "; if lines that begin with # are comments: task.comments=true" if line[0] == "#" and not comments else ""
         )
         if quoting == "csv":
             fields = [field[1:-1].replace('""', '"') if QUOTED.fullmatch(field) else field for field in fields]
-        if places and len(fields) == 10 and re.fullmatch(r"\d+[-.]\d+", fields[0]):
+        if places and token % len(fields) != 0 and fields[0].startswith((f"{len(words) + 1}-", f"{len(words)}.")):
             continue  # in CoNLL-U a range of the words that follow, or a word that is not in the text
         if places and not all(-len(fields) <= place < len(fields) for place in (token, tag)):
             raise SptError(f"{where}: task.columns={places} needs more columns than {line.rstrip()!r} has{hint}")
@@ -111,9 +111,12 @@ def _is_tag(text: str) -> bool:
     return True
 
 
-def _fields(line: str) -> list[str]:
-    """The columns of a line: between tabs, or if it has none between runs of blanks. Only ASCII blanks count."""
-    line = line.rstrip(BLANKS)
+def _fields(line: str, keep_empty: bool = False) -> list[str]:
+    """The columns of a line: between tabs, or if it has none between runs of blanks. Only ASCII blanks count.
+
+    Empty columns at the end are left out unless `keep_empty`.
+    """
+    line = line.rstrip("\r\n" if keep_empty and "\t" in line else BLANKS)
     return [field.strip(BLANKS) for field in line.split("\t")] if "\t" in line else re.split(" +", line.lstrip(" "))
 
 
@@ -131,11 +134,14 @@ def _other_shape(path: Path, has_places: bool) -> str | None:
     firsts = [row[0] for row in rows]
     counted = sum(a.isdecimal() and b.isdecimal() and int(b) == int(a) + 1 for a, b in pairwise(firsts))
     if head[0].startswith("#begin document"):
-        found, example = "this is CoNLL-2012", "'task.columns={token: 3, tag: 10}' task.comments=true"
+        found, places, comments = "this is CoNLL-2012", "{token: 3, tag: 10}", True
     elif all(len(row) == 10 and row[0][:1].isdecimal() for row in rows):
-        found, example = "this is CoNLL-U", "'task.columns={token: 1, tag: 9}' task.comments=true"
+        found, places, comments = "this is CoNLL-U", "{token: 1, tag: 9}", True
     elif 2 * counted > len(rows) - 1:
-        found, example = "the first column counts the words", "'task.columns={token: 1, tag: 2}'"
+        found, places, comments = "the first column counts the words", "{token: 1, tag: 2}", False
     else:
         return None
-    return f"{found}: choose columns by place, from 0, as in {example}"
+    return (
+        f"{found}: choose columns by place, from 0, as in 'task.columns={places}'{' task.comments=true' * comments} "
+        f"with task=custom and '+task.places={places}'{' +task.comments=true' * comments} with other tasks"
+    )

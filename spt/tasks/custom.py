@@ -8,7 +8,7 @@ from typing import Any
 
 from spt.errors import SptError, nearest
 from spt.paths import split_file
-from spt.tasks.class_names import found_classes, is_missing, one_name
+from spt.tasks.class_names import found_classes, is_missing, label_name, one_name
 from spt.tasks.entity_tags import PREFIX, Scheme, check_tag, iob2_tags
 from spt.tasks.fields_and_templates import missing_field
 from spt.tasks.file_readers import OF_OBJECTS, read_rows, read_sentences
@@ -73,7 +73,7 @@ def custom_task(
         "train_examples": train_examples,
         "quoting": quoting,
     }
-    label = label or ("tags" if shape == "token" else "label")
+    label = ("tags" if shape == "token" else "label") if label is None else label_name(label)
     if shape == "token":
         if len(text) > 1:
             raise SptError(f"a token task has one column of words: task.text has {len(text)}")
@@ -126,8 +126,10 @@ def _token_task(
         labels = list(dict.fromkeys(types))
     elif found:
         check = partial(check_tag, scheme=scheme)
-        rows = read_sentences(train, places=places, comments=start, quoting=shared["quoting"], check=check)
-        column = shared["columns"]["tags"][0]
+        columns_of = shared["columns"]
+        tokens, column = columns_of["tokens"][0], columns_of["tags"][0]
+        options = {"places": places, "comments": start, "quoting": shared["quoting"], "check": check}
+        rows = read_sentences(train, (tokens, column), **options)
 
         def types_in(tags: Any) -> list[str]:
             return [tag[2:] for tag in iob2_tags(tags, scheme) if tag != "O"]

@@ -12,6 +12,8 @@ SINGLE_AND_LAST = {"bioes": ("S", "E"), "bilou": ("U", "L")}  # the prefixes of 
 
 PREFIX = "^[BIESLU]-"
 
+TYPE = r"(?![BIESLUM][-_]|[bi]-|[BIESLU]$|o$)(?!.*[-_][BI]$)[^\W\d_].*"  # of IO: no prefix, nor one written otherwise
+
 EXPECTED = {
     "bio": "O, B-TYPE or I-TYPE",
     "bioes": "O, B-TYPE, I-TYPE, E-TYPE or S-TYPE",
@@ -23,9 +25,10 @@ FOUND = {  # what a tag of another scheme shows
     r"[SE]-.+": "it is one of BIOES: set task.scheme=bioes",
     r"[UL]-.+": "it is one of BILOU: set task.scheme=bilou",
     r"[BI]-.+": "it is one of BIO: set task.scheme=bio",
+    r"M-.+": "BMES is not read: write I- for M-, and set task.scheme=bioes",
     r"[BIESLU]-?": "it has no type: write B-TYPE and so on, also where there is one type alone",
     r"\d+": "name the tags that the numbers stand for, in their order, in task.labels=[O,B-TYPE,I-TYPE,...]",
-    r"[^\W\d_][\w.-]*": "if the tags are types alone, set task.scheme=io",
+    rf"(?=[\w.-]*$){TYPE}": "if the tags are types alone, set task.scheme=io",
 }
 
 BRACKETS = re.compile(r"\(([^\s()*]+)(\)|\*)|\*\)?")  # CoNLL-2012's (TYPE), (TYPE* ... *), and *
@@ -47,7 +50,7 @@ def check_tag(tag: Any, scheme: Scheme | None = None, names: Sequence[str] = ())
         text = names[int(text)]
     scheme = scheme or "bio"
     prefixes = "".join(SINGLE_AND_LAST.get(scheme, ()))
-    pattern = r"(I-)?(?![BIESLU](-|$))[^\W\d_].*" if scheme == "io" else f"[BI{prefixes}]-.+"
+    pattern = rf"(I-)?{TYPE}" if scheme == "io" else f"[BI{prefixes}]-.+"
     if text == "O" or re.fullmatch(pattern, text):
         return text
     found = next((f"; {cause}" for pattern, cause in FOUND.items() if re.fullmatch(pattern, text)), "")

@@ -3,6 +3,7 @@
 Each reader yields (where, row): `where` is the file and line for error messages, `row` a dict of fields.
 """
 
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -42,9 +43,17 @@ def read_rows(path: Path, **options: Any) -> Rows:
     return readers[suffix](path)
 
 
-def read_sentences(path: Path, **options: Any) -> Rows:
-    """Sentences of a .jsonl, .json or .parquet file, or of columns in any other; the options are `read_conll`'s."""
-    return OF_OBJECTS.get(path.suffix.lower(), partial(read_conll, **options))(path)
+def read_sentences(path: Path, columns: tuple[str, str], **options: Any) -> Rows:
+    """Sentences of a .jsonl, .json or .parquet file, or of columns in any other.
+
+    Args:
+        path: the file.
+        columns: what words and tags of columns are called in the rows.
+        options: of `read_conll`.
+    """
+    if (read := OF_OBJECTS.get(path.suffix.lower())) is not None:
+        return read(path)
+    return ((where, dict(zip(columns, row.values(), strict=True))) for where, row in read_conll(path, **options))
 
 
 def read_jsonl(path: Path) -> Rows:
@@ -83,6 +92,8 @@ def read_parquet(path: Path) -> Rows:
     """The rows of a parquet file, with names in place of class indices where `datasets` has written it."""
     try:
         with parquet.ParquetFile(path) as file:
+            if twice := [name for name, count in Counter(file.schema_arrow.names).items() if count > 1]:
+                raise SptError(f"{path}: two columns are called {twice[0]!r}")
             data = Dataset(file.read())
     except (ArrowException, OSError) as error:
         raise SptError(f"{path}: not a parquet file that can be read ({error})") from error
@@ -92,9 +103,15 @@ def read_parquet(path: Path) -> Rows:
         if isinstance(inner, ClassLabel):
             names[column] = inner
     for number, row in enumerate(data, start=1):
-        known = {column: row[column] for column in names if row[column] not in (None, -1)}
-        named = {column: names[column].int2str(value) for column, value in known.items()}
+        named = {column: _named(row[column], feature) for column, feature in names.items()}
         yield f"{path}, row {number}", row | named
+
+
+def _named(value: Any, feature: ClassLabel) -> Any:
+    """A class index, or a list of them, by name; what is no index of a class stays as it is."""
+    if isinstance(value, list):
+        return [_named(each, feature) for each in value]
+    return feature.int2str(value) if isinstance(value, int) and 0 <= value < feature.num_classes else value
 
 
 OF_OBJECTS = {".jsonl": read_jsonl, ".json": read_json, ".parquet": read_parquet}

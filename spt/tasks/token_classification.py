@@ -35,7 +35,7 @@ class TokenTask(Task):
     scheme: Scheme | None = None  # how tags are written; None: IOB1 or IOB2, as for "bio"
     tag_names: list[str] = field(default_factory=list)  # the tags that numbers stand for
     places: dict[str, int] | None = None  # the columns of "token" and "tag" in CoNLL files; None: first and last
-    comments: str | None = None  # how lines of CoNLL files that are skipped begin; None: none are
+    comments: bool | str | None = None  # how lines of CoNLL files that are skipped begin, true: #; None: none are
 
     task_type = "token"
     known_metrics = ENTITY_METRICS
@@ -47,8 +47,9 @@ class TokenTask(Task):
 
     def parsed_rows(self, path: Path) -> Rows:
         check = partial(check_tag, scheme=self.scheme, names=self.tag_names)
-        options = {"places": self.places, "comments": self.comments, "quoting": self.quoting}
-        return read_sentences(path, **options, check=check)
+        comments = "#" if self.comments is True else self.comments or None
+        options = {"places": self.places, "comments": comments, "quoting": self.quoting}
+        return read_sentences(path, (self.column("tokens"), self.column("tags")), **options, check=check)
 
     def fields(self) -> list[str]:
         return [self.column("tokens")]
@@ -57,7 +58,9 @@ class TokenTask(Task):
         return "A sentence about Ann Lee in Rome."
 
     def is_unlabelled(self, row: Row) -> bool:
-        return False
+        if self.spans is not None and self.has_field(row, self.spans):
+            return False
+        return not self.has_field(row, "tags") or self.value(row, "tags") is None
 
     def unlabelled_example(self, row: Row) -> Example:
         tokens = self.value(row, "tokens")

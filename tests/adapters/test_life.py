@@ -171,7 +171,10 @@ def test_every_line_of_standard_input_is_predicted_counted_or_refused(runs, comm
     for text, message in (
         ("", "standard input holds no input"),
         ("a\tb\tc\n", "line 1: expected a text, or two with a tab between them, found 3"),
-        ('{"premise": "a", "hypothesis": "b", "id": Infinity}\n', "line 1: id and idx cannot be NaN or Infinity"),
+        (
+            '{"premise": "a", "hypothesis": "b", "id": Infinity}\n',
+            "line 1: id and idx must be values that JSON has",
+        ),
     ):
         code, out, err = predict(text)
         assert code == 1 and message in err and err.count("error:") == 1 and out == "", err

@@ -80,6 +80,18 @@ def test_other_shapes_are_named(content, overrides, message, refuses):
     refuses(message, content, *overrides)
 
 
+def test_a_range_of_words_is_told_from_a_word(read):
+    """A range stands in the first column, before the words that it is of, and not where words are."""
+    numbers = "Ann _ _ _ _ _ _ _ _ B-X\n2-1 _ _ _ _ _ _ _ _ O\n3.5 _ _ _ _ _ _ _ _ O\n"
+    assert read(numbers, "task.columns={token: 0, tag: 9}") == [(["Ann", "2-1", "3.5"], ["B-X", "O", "O"])]
+    narrow = "1-2 du _ O\n1 de _ O\n2 le _ O\n2.1 x _ O\n3 Rome _ B-X\n"
+    assert read(narrow, "task.columns={token: 1, tag: 3}") == [(["de", "le", "Rome"], ["O", "O", "B-X"])]
+
+
+def test_an_empty_last_column_is_not_the_one_before(refuses):
+    refuses("line 1, column -1: '' is not a tag", "a\tB-X\t\n", "task.columns={token: 0, tag: -1}")
+
+
 def test_hash_is_a_word_unless_comments_are_asked_for(read):
     assert read("#love B-X\n# O\n") == [(["#love", "#"], ["B-X", "O"])]
 

@@ -4,7 +4,7 @@ import csv
 import json
 
 import pytest
-from datasets import Dataset
+from datasets import ClassLabel, Dataset, Features, List, Value
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
@@ -152,6 +152,26 @@ def test_the_columns_of_a_token_task_have_any_names(files):
     assert made.read("train") == EXAMPLES["token"]
 
 
+def test_columns_of_any_names_are_found_in_conll_files(files, tmp_path):
+    rows = [{"words": row["tokens"], "ner": row["tags"]} for row in SENTENCES]
+    names = ("task.text=[words]", "task.label=ner", "task.shape=token")
+    columns = write(tmp_path / "test.txt", SENTENCES)
+    made = task(*files(rows, ".jsonl"), *names, f"task.test={columns}")
+    assert made.read("test") == made.read("validation") == EXAMPLES["token"]
+
+
+@pytest.mark.parametrize("tags", [{}, {"tags": None}])
+def test_a_test_split_without_tags_is_left_out(tags, files, tmp_path):
+    test = write(tmp_path / "test.jsonl", [{"tokens": ["a", "b"]} | tags])
+    assert task(*files(SENTENCES, ".jsonl"), f"task.test={test}").read("test") == []
+
+
+def test_columns_with_numbers_for_names(files):
+    rows = [{"0": "the apple", "1": "x", "label": "u"}, {"0": "the child", "1": "y", "label": "v"}]
+    assert task(*files(rows), "task.text=[0]", "task.label=1").labels == ["x", "y"]
+    assert task(*files(rows), "task.text=[1]", "task.label=0").labels == ["the apple", "the child"]
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
@@ -245,6 +265,27 @@ def test_columns_of_files_with_named_fields_are_refused(files):
     with pytest.raises(Exception) as error:
         task("task.comments=true", *files(SENTENCES, ".jsonl"))
     assert "task.columns and task.comments are for CoNLL columns" in explain(error.value)
+
+
+@pytest.mark.parametrize(
+    ("tags", "message"),
+    [([-1, 1], "row 1: -1 is not a tag"), ([None, 1], "row 1: None is not a tag")],
+)
+def test_what_is_no_index_of_a_class_is_told(tags, message, tmp_path):
+    features = Features({"tokens": List(Value("string")), "tags": List(ClassLabel(names=["O", "B-X"]))})
+    for name in ("train", "dev"):
+        Dataset.from_list([{"tokens": ["a", "b"], "tags": tags}], features).to_parquet(tmp_path / f"{name}.parquet")
+    with pytest.raises(Exception) as error:
+        task(f"task.train={tmp_path}/train.parquet", f"task.validation={tmp_path}/dev.parquet", "task.shape=token")
+    assert message in explain(error.value)
+
+
+def test_parquet_labels_in_bytes_are_refused(tmp_path):
+    for name in ("train", "dev"):
+        Dataset.from_list([{"text": "a", "label": b"x"}]).to_parquet(tmp_path / f"{name}.parquet")
+    with pytest.raises(Exception) as error:
+        task(f"task.train={tmp_path}/train.parquet", f"task.validation={tmp_path}/dev.parquet", "task.text=[text]")
+    assert "label b'x' is bytes: write it as text" in explain(error.value)
 
 
 @pytest.mark.parametrize("shape", SHAPES)

@@ -7,6 +7,15 @@ from hypothesis import strategies as st
 from spt.errors import SptError
 from spt.tasks.entity_tags import check_tag, from_brackets, iob2_tags, spans_to_tags
 
+
+@pytest.mark.parametrize("tag", ["B_PER", "PER-B", "b-per", "o", "M-NAME"])
+def test_a_prefix_written_otherwise_is_no_type(tag):
+    for scheme in ("bio", "io"):
+        with pytest.raises(SptError, match="is not a tag") as error:
+            check_tag(tag, scheme)
+        assert "scheme=io" not in str(error.value)
+
+
 PREFIXES = {"bio": "BIIB", "bioes": "BIES", "bilou": "BILU", "io": "IIII"}  # of the first, inner, last and only word
 
 

@@ -228,7 +228,7 @@ def test_the_suffix_chooses_the_reader(tmp_path):
         list(read_rows(write(tmp_path, "", "a.xlsx")))
     sentence = {"tokens": ["a"], "tags": ["O"]}
     for name, content in (("a.jsonl", json.dumps(sentence)), ("a.tsv", "a\tO\n"), ("a.annotated", "a\tO\n")):
-        assert [row for _, row in read_sentences(write(tmp_path, content, name))] == [sentence]
+        assert [row for _, row in read_sentences(write(tmp_path, content, name), ("tokens", "tags"))] == [sentence]
 
 
 cells = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"], exclude_characters="\0"), max_size=8)
