@@ -63,7 +63,9 @@ def verbatim(argument: str, is_sweep: bool = False) -> str:
 
 
 def assignment(key: str, value: Any) -> str:
-    """The override that sets `key` to a Python value, a text as it is."""
+    """The override that sets `key` to a Python value, a text as it is; ~ is the home folder where runs are written."""
+    if key in OUTPUTS and isinstance(value, str | PurePath):
+        value = os.path.expanduser(value)
     return f"{key}={_literal(value)}"
 
 

@@ -97,9 +97,9 @@ def install_lora(encoder: PreTrainedModel, config: LoraConfig) -> None:
     layers = _layers(encoder)
     for layer in layers.values():
         layer.train(encoder.training)
-        for name, parameter in layer.named_parameters():
-            if is_lora(name):  # trained in float32 on a backbone in bfloat16, as prefixes and heads are
-                parameter.data = parameter.data.to(torch.promote_types(parameter.dtype, torch.float32))
+    for name, parameter in encoder.named_parameters():
+        if is_lora(name):  # trained in float32 on a backbone in bfloat16, as prefixes and heads are
+            parameter.data = parameter.data.to(torch.promote_types(parameter.dtype, torch.float32))
     config = replace(config, target_modules=list(layers))
     encoder.__dict__["lora_attachment"] = LoraAttachment(config, layers)
 

@@ -42,7 +42,9 @@ class Checkpoint(BaseModel):
     Attributes:
         fingerprint: of the run's config.
         data: each split's fingerprint.
-        tokenizer: its fingerprint; None in checkpoints of earlier versions.
+        tokenizer: its fingerprint; None in checkpoints of earlier versions, as the next two.
+        weights: the hash or the revision of the base model's weights.
+        numerics: the version of the numerics.
         step, max_steps: optimizer steps taken, and those of the whole training.
         processes: how many processes train.
         within: None where the last epoch is complete.
@@ -60,6 +62,8 @@ class Checkpoint(BaseModel):
     fingerprint: str
     data: dict[str, str]
     tokenizer: str | None = None
+    weights: str | None = None
+    numerics: int | None = None
     step: int
     max_steps: int
     processes: int
@@ -129,9 +133,12 @@ class Checkpoint(BaseModel):
     def set_random_state(self, process: int) -> None:
         """Bring a process's random state to where the checkpoint was taken."""
         states = _under(f"random/{process}", self.tensors)
-        torch.set_rng_state(states.pop("torch"))
-        for device, state in states.items():
-            torch.cuda.set_rng_state(state, device)
+        torch.set_rng_state(states["torch"])
+        if torch.cuda.is_available():
+            # earlier versions saved all GPUs that the process saw
+            state = states.get("cuda", states.get(f"cuda:{torch.cuda.current_device()}"))
+            if state is not None:
+                torch.cuda.set_rng_state(state)
 
 
 def read_checkpoint(path: Path, fingerprint: str) -> Checkpoint:
@@ -189,9 +196,9 @@ def training_state(
 
 
 def _random_state() -> dict[str, Tensor]:
-    """The states of torch's generators; nothing else is random in a training."""
-    devices = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
-    return {"torch": torch.get_rng_state(), **{f"cuda:{number}": state for number, state in enumerate(devices)}}
+    """The states of torch's generators, of this process's GPU alone; nothing else is random in a training."""
+    state = {"torch": torch.get_rng_state()}
+    return state | ({"cuda": torch.cuda.get_rng_state()} if torch.cuda.is_initialized() else {})
 
 
 def _trainable(model: nn.Module) -> dict[str, Tensor]:

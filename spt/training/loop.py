@@ -134,7 +134,9 @@ class TrainingLoop:
         """
         own, size = self._batch_rows(1), self.settings.gradient_accumulation_steps
         groups = [own[start : start + size] for start in range(0, len(own), size)]
-        groups.sort(key=lambda group: max(self.lengths[row] for rows in group for row in rows))
+        longest = [max((self.lengths[row] for rows in group for row in rows), default=0) for group in groups]
+        of_all = [max(each) for each in zip(*from_all(longest), strict=True)]  # all processes take the same groups
+        groups = [groups[place] for place in sorted(range(len(groups)), key=of_all.__getitem__)]
         chosen = [groups[-1], *(groups[len(groups) * (2 * place + 1) // (2 * count)] for place in range(count))]
         seconds = []
         self._begin_epoch(None)
@@ -212,7 +214,8 @@ class TrainingLoop:
             labels = batch["labels"]
             counted = labels.numel() if labels.is_floating_point() else (labels != IGNORED).sum()
             own = torch.as_tensor(counted if rows else 0, dtype=loss.dtype, device=self.device)
-            loss = loss * own / self.accelerator.reduce(own, reduction="mean")
+            mean = self.accelerator.reduce(own, reduction="mean")
+            loss = loss * own / mean.clamp(min=1 / self.processes)  # 0 if the batch has no labelled word at all
         return loss if self.penalty is None else loss + self.penalty(self.model)
 
     def mean_loss(self) -> float:

@@ -6,6 +6,7 @@ writes a checkpoint, too; a second Ctrl-C exits at once.
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,7 +28,7 @@ class Preempted(SystemExit):
 
     def __str__(self) -> str:
         what = "interrupted" if self.number == signal.SIGINT else f"preempted by {signal.Signals(self.number).name}"
-        return f"{what}: the same command resumes"
+        return f"{what}: the same command {'without force=true ' * ('force=true' in sys.argv)}resumes"
 
 
 _signal = 0

@@ -9,7 +9,7 @@ from typing import TypeVar
 import torch
 import torch.distributed
 from accelerate import Accelerator
-from accelerate.state import is_initialized
+from accelerate.state import AcceleratorState, PartialState, is_initialized
 from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list, gather_object
 
 from spt import distributed
@@ -37,6 +37,8 @@ def join(settings: TrainerSettings) -> Accelerator:
     timeout = timedelta(seconds=settings.ddp_timeout)
     group = InitProcessGroupKwargs(backend=settings.ddp_backend, timeout=timeout)
     cpu = settings.use_cpu or not torch.accelerator.is_available()
+    if is_initialized() and not several and cpu != (PartialState().device.type == "cpu"):
+        AcceleratorState._reset_state(reset_partial_state=True)  # an earlier run of this process had another device
     # A program that trains from Python may have its own state, which accelerate does not let change.
     precision = None if is_initialized() else "no"
     accelerator = Accelerator(cpu=cpu, mixed_precision=precision, kwargs_handlers=[group])

@@ -24,6 +24,7 @@ from spt.modeling.pretrained_encoder import (
     weights_hash,
 )
 from spt.modeling.slot_cosine_and_rank import slot_similarity
+from spt.numerics_version import NUMERICS
 from spt.records.provenance import PeakMemory, origin, versions
 from spt.records.run_folder import RunFolder
 from spt.records.schema import CHECKPOINT, LOG
@@ -148,6 +149,7 @@ class Experiment:
         self.at_start = [] if prefixes is None else [{"epoch": 0, "step": 0, "prefixes": prefixes}]
         model = backbone_settings(run.config["model"])
         self.revision = commit_of(model["name_or_path"], model.get("revision", "main"))
+        self.weights = self.revision or weights_hash(model["name_or_path"])
         self.tokenizer = tokenizer_fingerprint(loop.tokenizer)
         self.fingerprints = {name: data_fingerprint({name: split.examples}) for name, split in self.splits.items()}
         self.checkpoint = checkpoint
@@ -269,6 +271,8 @@ class Experiment:
             fingerprint=self.run.fingerprint,
             data=self.fingerprints,
             tokenizer=self.tokenizer,
+            weights=self.weights,
+            numerics=NUMERICS,
             step=loop.step,
             max_steps=loop.max_steps,
             processes=distributed.count(),
@@ -311,6 +315,10 @@ class Experiment:
             raise SptError("the interrupted run had other data")
         if checkpoint.tokenizer not in (None, self.tokenizer):
             raise SptError("the interrupted run had another tokenizer")
+        if checkpoint.weights not in (None, self.weights):
+            raise SptError("the interrupted run had other weights of the base model")
+        if checkpoint.numerics not in (None, NUMERICS):
+            raise SptError(f"the interrupted run had the numerics of version {checkpoint.numerics}, not {NUMERICS}")
         if not checkpoint.fits(self.model):
             raise SptError("the interrupted run trained other parameters")
         try:

@@ -166,6 +166,50 @@ def test_a_fine_tuned_backbone_refuses_other_adapters(tmp_path):
     spt.load_adapter(loaded, tmp_path / "fine_tuned")
 
 
+def test_what_an_adapter_changed_is_saved_again_though_it_is_frozen(tmp_path):
+    saved = model()
+    instantiate(composed("method=bitfit").method, saved, _convert_="all")
+    for parameter in saved.parameters():
+        if parameter.requires_grad:
+            parameter.data += 0.1 * torch.randn_like(parameter)
+    spt.save_adapter(saved, tmp_path / "adapter")
+    loaded = spt.load_adapter(model(), tmp_path / "adapter").requires_grad_(False)
+    spt.save_adapter(loaded, tmp_path / "again")
+    again = spt.load_adapter(model(), tmp_path / "again")
+    torch.testing.assert_close(again(**batch()).logits, saved.eval()(**batch()).logits)
+    spt.save_adapter(saved.requires_grad_(False), tmp_path / "without")  # nothing says that its biases were trained
+    with pytest.raises(spt.SptError, match=r"trained on other weights than this model's \(encoder.*bias differs"):
+        spt.load_adapter(model(), tmp_path / "without")
+
+
+def test_a_wrapper_of_compile_is_refused(tmp_path):
+    compiled = torch.compile(model(), backend="eager")
+    with pytest.raises(spt.SptError, match="OptimizedModule is neither .*: pass the TaskModel in it"):
+        spt.save_adapter(compiled, tmp_path)
+
+
+def test_what_an_adapter_says_of_itself(tmp_path):
+    spt.save_adapter(model(), tmp_path / "noted", about={"note": "mine"})
+    with pytest.raises(spt.SptError, match="does not say which task and base model it is for"):
+        spt.load(tmp_path / "noted")
+    with pytest.raises(spt.SptError, match="about cannot be written as JSON: .*float32"):
+        spt.save_adapter(model(), tmp_path / "odd", about={"f1": torch.ones(1).numpy()[0]})
+    assert list((tmp_path / "odd").iterdir()) == []
+
+
+def test_lora_on_a_backbone_in_bfloat16_trains_in_float32(tmp_path):
+    half = spt.TaskModel(tiny_encoder().bfloat16(), "sentence", 3)
+    instantiate(composed("method=lora").method, half, _convert_="all")
+    assert {parameter.dtype for name, parameter in half.named_parameters() if "lora_" in name} == {torch.float32}
+    assert half(**batch(), labels=torch.tensor([0, 1, 2])).loss.isfinite()
+
+
+@pytest.mark.parametrize("method", ["fine_tuning", "bitfit"])
+def test_training_the_backbone_in_half_precision_is_warned_of(method, caplog):
+    instantiate(composed(f"method={method}").method, spt.TaskModel(tiny_encoder().bfloat16(), "sentence", 3))
+    assert "trained in bfloat16, where small updates are lost" in caplog.text
+
+
 def test_a_frozen_model_is_saved_completely(tmp_path):
     frozen = model(config=CONFIGS["spt"])
     frozen.requires_grad_(False)

@@ -2,8 +2,11 @@
 
 import copy
 import gc
+import itertools
 import math
+import sys
 import weakref
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -342,3 +345,17 @@ def test_values_out_of_range_are_named(wrong):
     (name,) = wrong
     with pytest.raises(spt.SptError, match=name):
         spt.PrefixConfig(**wrong)
+
+
+def test_layers_of_several_widths_have_a_selective_loss(monkeypatch):
+    """As Gemma 4's, whose layers differ: the mean over all pairs of all layers."""
+    drawn = [[torch.randn(3, width) for _ in range(2)] for width in (16, 32, 16)]
+    layers = [SimpleNamespace(vectors=lambda own=own: own) for own in drawn]
+    monkeypatch.setattr(sys.modules["spt.modeling.selective_loss"], "prefixes", lambda model: layers)
+    pairs = [
+        torch.cosine_similarity(matrix[i], matrix[j], dim=0).abs()
+        for own in drawn
+        for matrix in own
+        for i, j in itertools.combinations(range(3), 2)
+    ]
+    torch.testing.assert_close(spt.selective_loss(torch.nn.Identity()), torch.stack(pairs).mean())

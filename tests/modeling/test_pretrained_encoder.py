@@ -18,6 +18,7 @@ from transformers import (
     ViTModel,
     XLMRobertaTokenizer,
 )
+from transformers.utils import logging as transformers_logging
 
 import spt
 from spt.modeling.pretrained_encoder import backbone_settings, load_backbone, load_tokenizer
@@ -205,3 +206,17 @@ def test_a_model_of_images_is_refused(decoder):
     ViTModel(ViTConfig(**small, image_size=8, patch_size=4)).save_pretrained(decoder)
     with pytest.raises(spt.SptError, match="ViTModel has no embeddings of tokens"):
         load_backbone(decoder)
+
+
+def test_loading_leaves_transformers_as_talkative_as_it_was():
+    before = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    try:
+        transformers_logging.set_verbosity_info()
+        transformers_logging.enable_progress_bar()
+        load_backbone("pkg://spt/demo/encoder")
+        assert transformers_logging.get_verbosity() == transformers_logging.INFO
+        assert transformers_logging.is_progress_bar_enabled()
+    finally:
+        transformers_logging.set_verbosity(before[0])
+        if not before[1]:
+            transformers_logging.disable_progress_bar()

@@ -115,3 +115,10 @@ def test_wrong_arguments_are_named():
     encoder.pooler = None
     with pytest.raises(spt.SptError, match="no pooler"):
         spt.TaskModel(encoder, "sentence", num_labels=2)
+
+
+def test_targets_of_regression_are_not_rounded():
+    model = spt.TaskModel(tiny_encoder(), "regression", num_labels=1)
+    logits, labels = torch.tensor([[2000.0], [3.0]], dtype=torch.bfloat16), torch.tensor([2021.0, 3.1416])
+    assert model.loss(logits, labels) == F.mse_loss(torch.tensor([2000.0, 3.0]), labels)
+    assert model.loss(logits, labels.unsqueeze(1)) == model.loss(logits, labels)

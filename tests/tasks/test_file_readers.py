@@ -291,3 +291,5 @@ def test_the_first_known_file_name_is_found(tmp_path):
     with pytest.raises(SptError, match="no data folder"):
         find_file(str(tmp_path / "nowhere"), ["train.txt"], required=True)
     assert (local_path("pkg://spt/demo/encoder") / "config.json").is_file()
+    with pytest.raises(SptError, match="is in another package than spt"):  # to look for it would import it
+        local_path("pkg://this/encoder")

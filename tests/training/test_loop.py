@@ -242,6 +242,11 @@ def test_divergence_after_an_epoch_keeps_that_epoch(tmp_path, monkeypatch):
         ({"max_steps": 0}, "max_steps must be at least 1"),
         ({"lr_scheduler_type": "exponential", "warmup_steps": 10}, "warmup_steps has no effect"),
         ({"lr_scheduler_type": "exponential", "lr_scheduler_kwargs": {"gamma": "x"}}, "gamma must be"),
+        ({"lr_scheduler_type": "constant", "warmup_steps": 0.9}, "warmup_steps has no effect on .*=constant"),
+        ({"lr_scheduler_type": "reduce_lr_on_plateau", "warmup_steps": 2}, "warmup_steps has no effect"),
+        ({"lr_scheduler_type": "constant_with_warmup", "lr_scheduler_kwargs": {"gamma": 1}}, "kwargs has no effect"),
+        ({"optim_args": "weight_decay=5"}, "weight_decay has no effect there: set trainer.weight_decay"),
+        ({"dataloader_prefetch_factor": 2}, "needs trainer.dataloader_num_workers"),
     ],
 )
 def test_wrong_settings_are_named(wrong, message):

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -453,6 +454,28 @@ def test_other_data_starts_anew(start, data, cut_off, tmp_path):
     (tmp_path / "data" / "train.txt").write_text("\n".join([*lines, "", "Rome B-LOC", ""]))
     code, out, err = start(*settings)
     assert code == 0 and "had other data: the run starts anew" in out and "epoch 1:" in out, err
+
+
+def test_other_weights_or_numerics_start_anew(start, interrupted):
+    folder = interrupted(*SPT_SL, after=1)
+    for field, value, message in (("weights", "0", "other weights"), ("numerics", 0, "the numerics of version 0")):
+        rewritten(folder, **{field: value})
+        code, out, err = start(*SPT_SL)
+        assert code == 0 and message in out and "the run starts anew" in out, err
+        shutil.rmtree(folder)
+        interrupted(*SPT_SL, after=1)
+
+
+def test_the_random_state_is_that_of_one_gpu(monkeypatch):
+    """A machine may show fewer GPUs to the run that resumes than to the one that was interrupted."""
+    states = {"torch": torch.get_rng_state(), "cuda:0": torch.ones(16), "cuda:1": torch.zeros(16)}
+    checkpoint = SimpleNamespace(tensors={f"random/0/{name}": state for name, state in states.items()})
+    given: list[torch.Tensor] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "set_rng_state", given.append)
+    Checkpoint.set_random_state(checkpoint, 0)  # type: ignore[arg-type]
+    assert [state.sum().item() for state in given] == [16]
 
 
 def test_force_starts_anew(start, straight, interrupted, tmp_path):

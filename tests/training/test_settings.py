@@ -4,9 +4,13 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from accelerate.state import is_initialized
 
 from spt.records import provenance
+from spt.training import process_group
+from spt.training.process_group import join
 from spt.training.settings import precision, recorded_settings, trainer_settings
+from spt.training.trainer_schema import TrainerSettings
 
 
 @pytest.mark.parametrize(("asked", "products", "dtype"), [({}, "highest", None), ({"tf32": True}, "high", None),
@@ -35,6 +39,17 @@ def test_a_run_on_the_cpu_is_of_no_gpu(monkeypatch):
     found = provenance.hardware.__wrapped__(use_cpu=True)
     assert found["accelerator"] is None and found["accelerators"] == 0
     assert provenance.PeakMemory(use_cpu=True).bytes() > 2**20
+
+
+def test_a_run_on_another_device_than_the_one_before(monkeypatch):
+    """accelerate keeps the first run's device for all later runs of a process."""
+    settings, made = TrainerSettings(learning_rate=0.1, use_cpu=True), []
+    assert join(settings).device.type == "cpu" and is_initialized()
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    monkeypatch.setattr(process_group, "Accelerator", lambda cpu, **_: made.append((cpu, is_initialized())))
+    join(settings)
+    join(settings.model_copy(update={"use_cpu": False}))
+    assert made == [(True, True), (False, False)]
 
 
 def test_peak_memory_without_its_line_in_proc(monkeypatch):

@@ -83,6 +83,25 @@ def test_two_processes_train_as_one(case, by_two, data, train, tmp_path):
 
 
 @pytest.mark.slow
+def test_a_dry_run_takes_the_same_groups_in_all_processes(tmp_path):
+    """33 examples in two processes: one of them has nothing of the last batch."""
+    settings = ["task=demo_pair", *DEMO, "task.train_examples=33", "trainer.per_device_train_batch_size=16"]
+    done = run(*TWO, "-m", "spt.train", *settings, "dry_run=true", f"output_dir={tmp_path}", timeout=120)
+    assert done.returncode == 0 and "nothing was written" in done.stdout, done.stderr
+
+
+@pytest.mark.slow
+def test_a_step_without_a_labelled_word(tmp_path):
+    words = [(["a", "b"], ["O", "B-X"])] * 12 + [(["\u200b"], ["O"])] * 4
+    lines = "".join(json.dumps({"tokens": tokens, "tags": tags}) + "\n" for tokens, tags in words)
+    (tmp_path / "train.jsonl").write_text(lines)
+    files = [f"task.{split}={tmp_path}/train.jsonl" for split in ("train", "validation")]
+    settings = ["task=custom", "task.shape=token", *files, *DEMO, "method=spt", "trainer.per_device_train_batch_size=1"]
+    done = run(*TWO, "-m", "spt.train", *settings, "trainer.num_train_epochs=1", f"output_dir={tmp_path}", timeout=120)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
 def test_one_process_writes_and_prints(by_two):
     folder, done = by_two
     for case in CASES:
