@@ -127,7 +127,8 @@ class RunFolder:
             self.folder.mkdir(parents=True, exist_ok=True)
             if self.config["force"] or not (self.folder / CHECKPOINT).exists():
                 (self.folder / LOG).write_bytes(b"")
-            remove_leftovers(self.folder)
+            for folder in (self.folder, self.adapter):
+                remove_leftovers(folder)
             (self.folder / FAILURE).unlink(missing_ok=True)
             write_atomically(self.folder / CONFIG, OmegaConf.to_yaml(escaped(self.config)))
 

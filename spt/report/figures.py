@@ -75,9 +75,9 @@ def drawings(
         groups = {place: group for place, group in compared.items() if len(group) > 1}
         if any(group.trainable_parameters.nunique() > 1 for group in groups.values()):
             caption = (
-                f"{title}: the score beside trainable parameters and the seconds of a run, of runs on the machine "
+                f"{title}: the score beside trainable parameters and the seconds of a run, of runs on the machine that "
+                "made most of them."
             )
-            caption += "that made most of them."
             found[f"{table}.cost"] = Drawing(partial(_costs, groups, rows, width), f"{caption} {about_scores(groups)}")
     return found
 

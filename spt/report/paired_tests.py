@@ -110,7 +110,7 @@ def _machine(run: Finished) -> str:
 
 
 def _sl_weight(run: Finished) -> float:
-    return float(run.record["config"]["method"].get("sl_weight", 0))
+    return float(run.record["config"]["method"].get("sl_weight") or 0)
 
 
 def corrected(tests: DataFrame) -> DataFrame:
