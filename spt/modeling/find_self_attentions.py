@@ -98,13 +98,16 @@ def few_tokens(encoder: PreTrainedModel) -> Tensor:
 
 @contextmanager
 def in_evaluation(encoder: PreTrainedModel) -> Iterator[None]:
-    """Have the encoder compute without dropout, gradients and autocast until the block ends."""
+    """Have the encoder compute exactly until the block ends: without dropout, gradients, autocast, TF32 and the like."""
     training = {module: module.training for module in encoder.modules()}
+    precision = torch.get_float32_matmul_precision()
     try:
+        torch.set_float32_matmul_precision("highest")
         with torch.no_grad(), torch.autocast(encoder.device.type, enabled=False):
             encoder.eval()
             yield
     finally:
+        torch.set_float32_matmul_precision(precision)
         for module, mode in training.items():
             module.training = mode
 

@@ -359,3 +359,15 @@ def test_layers_of_several_widths_have_a_selective_loss(monkeypatch):
         for i, j in itertools.combinations(range(3), 2)
     ]
     torch.testing.assert_close(spt.selective_loss(torch.nn.Identity()), torch.stack(pairs).mean())
+
+
+def test_an_encoder_is_tried_in_full_precision():
+    """A program may have asked for float32 products in TF32 or bfloat16, whose rounding looks like other attention."""
+    encoder, seen = tiny_encoder(), set()
+    encoder.register_forward_hook(lambda *_: seen.add(torch.get_float32_matmul_precision()))
+    torch.set_float32_matmul_precision("medium")
+    try:
+        spt.attach(encoder, spt.PrefixConfig(prefix_length=2))
+        assert seen == {"highest"} and torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision("highest")
