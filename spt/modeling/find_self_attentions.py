@@ -98,7 +98,7 @@ def few_tokens(encoder: PreTrainedModel) -> Tensor:
 
 @contextmanager
 def in_evaluation(encoder: PreTrainedModel) -> Iterator[None]:
-    """Have the encoder compute exactly until the block ends: without dropout, gradients, autocast, TF32 and the like."""
+    """Have the encoder compute exactly until the block ends: without dropout, gradients, autocast and TF32."""
     training = {module: module.training for module in encoder.modules()}
     precision = torch.get_float32_matmul_precision()
     try:
