@@ -77,8 +77,12 @@ def test_two_processes_train_as_one(case, by_two, data, train, tmp_path):
     one, two = history(run_of(tmp_path / "one", case)), history(run_of(by_two[0], case))
     assert [row["epoch"] for row in one] == [row["epoch"] for row in two] and one[-1]["epoch"] == 2
     for alone, shared in zip(one, two, strict=True):
-        if case == "regression" and alone["epoch"] > 0:  # two predictions closer than rounding change their ranks
-            assert shared.pop("dev_spearman") == pytest.approx(alone.pop("dev_spearman"), abs=0.02)
+        if case == "regression" and alone["epoch"] > 0:
+            # Rounding, which differs by processor, changes the ranks of predictions that are this close to each other:
+            # 0.04 on one with AMX. Loss and Pearson's correlation tell whether the predictions are the same.
+            assert "dev_pearson" in alone and alone.pop("dev_spearman") == pytest.approx(
+                shared.pop("dev_spearman"), abs=0.1
+            )
         assert shared == pytest.approx(alone, rel=TOLERANCE)
 
 
