@@ -13,7 +13,7 @@ from scipy.stats import binomtest, nct, norm, t, ttest_rel
 
 from spt.grid.match_records import Finished
 from spt.records.bootstrap import CONFIDENCE, EQUAL, ExampleTest, example_test, kind_of
-from spt.report.runs_frame import CELL, each_row
+from spt.report.runs_frame import CELL, each_row, hardware
 from spt.report.seed_means import unselected
 
 REFERENCE = "prefix_tuning"  # each row is compared with it; in a table without it, with the first row
@@ -60,7 +60,7 @@ def paired_tests(cells: DataFrame, runs: DataFrame) -> DataFrame:
     `are_done` (whether both cells have all their runs), `seeds` (a `SeedTest`, in points), `examples` (an
     `ExampleTest`, or None for the reason `untested`: "other data", or "not tested" among more than `MOST_COMPARISONS`),
     `mcnemar` (its p per seed, empty unless outcomes are right or wrong), `detectable` (see there), `marks` (of both
-    cells), `other_machine` (whether the two runs of any seed were made on different GPUs or processors), `sl_weights`
+    cells), `other_machine` (whether the two runs of any seed were made on different machines), `sl_weights`
     (the λs of the first cell's runs), `folders` (of the runs compared), and `seeds_p` and `examples_p`, corrected for
     the number of rows.
 
@@ -81,6 +81,7 @@ def paired_tests(cells: DataFrame, runs: DataFrame) -> DataFrame:
         if seeds := [seed for seed in a if seed in b]:
             compared.append([[by_seed[cell.profile, cell.cell, seed] for seed in seeds] for cell in (first, second)])
             folders = tuple(run.folder.name for own in compared[-1] for run in own)
+            machines = [[hardware(run.record) for run in own] for own in compared[-1]]
             rows.append(
                 {
                     **{name: getattr(first, name) for name in PLACE},
@@ -92,7 +93,7 @@ def paired_tests(cells: DataFrame, runs: DataFrame) -> DataFrame:
                     "are_done": first.cell_state == second.cell_state == "done",
                     "seeds": seed_test(a, b),
                     "marks": first.marks + second.marks,
-                    "other_machine": any(_machine(a) != _machine(b) for a, b in zip(*compared[-1], strict=True)),
+                    "other_machine": machines[0] != machines[1],
                     "sl_weights": tuple(dict.fromkeys(_sl_weight(run) for run in compared[-1][0])),
                     "folders": folders,
                 }
@@ -102,11 +103,6 @@ def paired_tests(cells: DataFrame, runs: DataFrame) -> DataFrame:
         row |= _tests_over_examples(pairs, row["quantity"]) if are_tested else _untested("not tested")
         row["detectable"] = detectable(row["seeds"], row["examples"], row["metric"])
     return corrected(DataFrame(rows, columns=COLUMNS))
-
-
-def _machine(run: Finished) -> str:
-    hardware = run.record["hardware"]
-    return str(hardware["accelerator"] or hardware["processor"])
 
 
 def _sl_weight(run: Finished) -> float:

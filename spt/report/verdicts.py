@@ -109,8 +109,9 @@ def _verdict(question: Question, tests: DataFrame | None) -> Verdict:
         (answer,) = notes("verdict", facts=None)
         return Verdict(question.question, compared, answer, "", None)
     weights = sorted({weight for own in tests.sl_weights for weight in own})
-    bases = listed(dict.fromkeys(tests.second_value))
-    compared = question.compared.format(base=bases, weights=listed(f"{weight:g}" for weight in weights))
+    compared = question.compared.format(
+        base=listed(tests.second_value), weights=listed(f"{weight:g}" for weight in weights)
+    )
     answer, numbers = notes("verdict", facts=_facts(tests))
     return Verdict(question.question, compared, answer, numbers, paired_tests_table(tests))
 

@@ -17,7 +17,7 @@ WANTED = "columns, token first and tag last"
 def read_conll(
     path: Path,
     places: dict[str, int] | None = None,
-    comments: str | None = None,
+    comments: bool | str | None = None,
     quoting: str | None = None,
     check: Callable[[str], object] = check_tag,
 ) -> Rows:
@@ -28,12 +28,13 @@ def read_conll(
     Args:
         path: the file.
         places: the columns of "token" and "tag", counted from 0, negative ones from the end; None: first and last.
-        comments: how lines that are skipped begin; None: there are none.
+        comments: how lines that are skipped begin, true: with #; None: there are none.
         quoting: "csv": quotes around a field are not part of it, and those inside are doubled.
         check: called with each tag; raises an SptError that says what is wrong with it.
     """
     if path.is_file() and (other := _other_shape(path, places is not None)):
         raise SptError(f"{path}, line 1: {other}")
+    comments = "#" if comments is True else comments
     token, tag = (places["token"], places["tag"]) if places else (0, -1)
     words: list[list[str]] = []
     start = columns = 0

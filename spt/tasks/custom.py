@@ -116,8 +116,7 @@ def _token_task(
     if places is not None and places.keys() != {"token", "tag"}:
         raise SptError(f"task.columns must be the places of token and tag, as in {{token: 1, tag: 2}}, not {places}")
     scheme = checked("scheme", scheme, Scheme | None)
-    start = "#" if comments is True else comments or None
-    if (places or start) and all(Path(name).suffix.lower() in OF_OBJECTS for name, *_ in shared["files"].values()):
+    if (places or comments) and all(Path(name).suffix.lower() in OF_OBJECTS for name, *_ in shared["files"].values()):
         raise SptError("task.columns and task.comments are for CoNLL columns: for rows, see task.text and task.label")
     names = labels if "O" in labels else []
     found = not labels
@@ -128,14 +127,14 @@ def _token_task(
         check = partial(check_tag, scheme=scheme)
         columns_of = shared["columns"]
         tokens, column = columns_of["tokens"][0], columns_of["tags"][0]
-        options = {"places": places, "comments": start, "quoting": shared["quoting"], "check": check}
+        options = {"places": places, "comments": comments, "quoting": shared["quoting"], "check": check}
         rows = read_sentences(train, (tokens, column), **options)
 
         def types_in(tags: Any) -> list[str]:
             return [tag[2:] for tag in iob2_tags(tags, scheme) if tag != "O"]
 
         labels = _found_in(rows, column, train, types_in, 1, "entity types")
-    reading = {"scheme": scheme, "tag_names": names, "places": places, "comments": start}
+    reading = {"scheme": scheme, "tag_names": names, "places": places, "comments": comments}
     return TokenTask(labels=labels, labels_found=found, **reading, **shared)
 
 

@@ -3,7 +3,6 @@
 Each reader yields (where, row): `where` is the file and line for error messages, `row` a dict of fields.
 """
 
-from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -16,7 +15,7 @@ from spt.errors import SptError
 from spt.files import parsed
 from spt.paths import data_folder
 from spt.tasks.conll_columns import read_conll
-from spt.tasks.table_files import read_csv, read_tsv
+from spt.tasks.table_files import check_distinct, read_csv, read_tsv
 from spt.tasks.text_lines import Row, Rows, read_lines
 
 
@@ -92,8 +91,7 @@ def read_parquet(path: Path) -> Rows:
     """The rows of a parquet file, with names in place of class indices where `datasets` has written it."""
     try:
         with parquet.ParquetFile(path) as file:
-            if twice := [name for name, count in Counter(file.schema_arrow.names).items() if count > 1]:
-                raise SptError(f"{path}: two columns are called {twice[0]!r}")
+            check_distinct(path, file.schema_arrow.names)
             data = Dataset(file.read())
     except (ArrowException, OSError) as error:
         raise SptError(f"{path}: not a parquet file that can be read ({error})") from error

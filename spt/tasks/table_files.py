@@ -4,7 +4,7 @@ import csv
 import logging
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from spt.errors import SptError
@@ -93,9 +93,14 @@ def _table(
         log.warning("%d rows with too few fields are left out, the first in %s", len(short), short[0])
 
 
-def _check_header(where: str, header: list[str], separator: str) -> None:
-    if twice := [name for name, count in Counter(header).items() if name and count > 1]:
+def check_distinct(where: object, names: Iterable[str]) -> None:
+    """Refuse a table in which two columns have one name."""
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
         raise SptError(f"{where}: two columns are called {twice[0]!r}")
+
+
+def _check_header(where: str, header: list[str], separator: str) -> None:
+    check_distinct(where, filter(None, header))
     for other in SEPARATORS:
         if len(header) == 1 and other in header[0]:
             suffix = {",": ".csv", "\t": ".tsv"}

@@ -47,8 +47,7 @@ class TokenTask(Task):
 
     def parsed_rows(self, path: Path) -> Rows:
         check = partial(check_tag, scheme=self.scheme, names=self.tag_names)
-        comments = "#" if self.comments is True else self.comments or None
-        options = {"places": self.places, "comments": comments, "quoting": self.quoting}
+        options = {"places": self.places, "comments": self.comments, "quoting": self.quoting}
         return read_sentences(path, (self.column("tokens"), self.column("tags")), **options, check=check)
 
     def fields(self) -> list[str]:

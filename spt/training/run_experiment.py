@@ -233,7 +233,7 @@ class Experiment:
             "backbone_parameters": backbone_size(self.model),
             "missing_pooler": missing_pooler(self.model),
             "model_revision": self.revision,
-            "model_sha256": weights_hash(self.run.config["model"]["name_or_path"]),
+            "model_sha256": self.weights if self.revision is None else None,
             "adapter_bytes": sum(f.stat().st_size for f in self.run.adapter.glob("*")) if best else None,
             "resumed": spent["resumed"],
             "wall_seconds": spent["seconds"],

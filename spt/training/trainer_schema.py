@@ -113,13 +113,11 @@ def checked_settings(values: Mapping[str, Any]) -> TrainerSettings:
         gamma = options.get("gamma", 0.95)
         if isinstance(gamma, bool) or not isinstance(gamma, int | float) or not 0 < gamma <= 1:
             raise SptError(f"trainer.lr_scheduler_kwargs.gamma must be above 0 and at most 1, not {gamma!r}")
-        if settings.warmup_steps:
-            raise SptError("trainer.warmup_steps has no effect on lr_scheduler_type=exponential: set it to 0")
-    elif settings.warmup_steps and settings.lr_scheduler_type in ("constant", "reduce_lr_on_plateau"):
-        name = settings.lr_scheduler_type
-        raise SptError(f"trainer.warmup_steps has no effect on lr_scheduler_type={name}: set it to 0")
     elif options and settings.lr_scheduler_type in ("constant", "constant_with_warmup"):
         raise SptError(f"trainer.lr_scheduler_kwargs has no effect on lr_scheduler_type={settings.lr_scheduler_type}")
+    if settings.warmup_steps and settings.lr_scheduler_type in (EXPONENTIAL, "constant", "reduce_lr_on_plateau"):
+        name = settings.lr_scheduler_type
+        raise SptError(f"trainer.warmup_steps has no effect on lr_scheduler_type={name}: set it to 0")
     if "weight_decay" in (settings.optim_args or ""):
         raise SptError("trainer.optim_args: weight_decay has no effect there: set trainer.weight_decay")
     if settings.dataloader_prefetch_factor and not settings.dataloader_num_workers:
