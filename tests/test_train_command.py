@@ -5,7 +5,9 @@ import os
 import re
 import shlex
 import shutil
+import time
 from pathlib import Path
+from threading import Event, Thread
 
 import pytest
 import torch
@@ -14,6 +16,7 @@ from safetensors.torch import load_file
 
 from spt.command_help import usage
 from spt.paths import CONF
+from spt.records.folder_lock import locked
 from tests import families
 from tests.conftest import DEMO, REPO, run
 
@@ -304,6 +307,30 @@ def test_a_sweep_over_lengths_and_weights(train, tmp_path):
         (r["config"]["method"]["prefix_length"], r["config"]["method"]["sl_weight"]) for r in records(tmp_path / "runs")
     }
     assert trained == {(2, 0), (2, 1e-4), (4, 0), (4, 1e-4)}
+
+
+def test_a_run_of_a_sweep_waits_for_the_same_run_of_another_process(train, tmp_path, caplog):
+    cell = ("task=demo_choice", *DEMO, "method=spt", "trainer.max_steps=1")
+    assert train(*cell)[0] == 0
+    (path,) = (tmp_path / "runs").glob("*/record.json")
+    path.unlink()
+    at_work, message = Event(), f"{path.parent}: waiting for another process"
+
+    def work() -> None:
+        with locked(path.parent):
+            at_work.set()
+            deadline = time.monotonic() + 30
+            while message not in caplog.text and time.monotonic() < deadline:
+                time.sleep(0.05)
+
+    thread = Thread(target=work)
+    thread.start()
+    at_work.wait()
+    code, _, err = train(*cell)
+    assert code == 1 and f"another process is at work on {path.parent}" in err
+    code, _, err = train("--multirun", *cell)
+    thread.join()
+    assert code == 0 and path.exists() and message in caplog.text, err
 
 
 def test_help_and_cfg_load_no_torch():

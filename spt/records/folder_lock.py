@@ -87,6 +87,8 @@ def _acquire(path: Path, wait: bool) -> int:
             raise Busy(f"another process is at work on {path.parent} ({owner.name}): wait for it, or stop it")
         if first is None and not owner.is_running:
             log.warning("%s: waiting up to %d s for a heartbeat of its owner (%s)", path, EXPIRY, owner.name)
+        elif first is None:
+            log.warning("%s: waiting for another process (%s)", path.parent, owner.name)
         first = first or owner
         time.sleep(0.1)
 

@@ -76,11 +76,11 @@ class RunFolder:
         return self.folder / ADAPTER
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self, wait: bool = False) -> Iterator[None]:
         """Create the folder and hold its lock.
 
         Raises:
-            Busy: where another process holds it.
+            Busy: where another process holds it, unless `wait`.
             SptError: where the folder cannot be written, or holds something else under the name of a run's file.
         """
         if not distributed.is_main():
@@ -93,7 +93,7 @@ class RunFolder:
         with ExitStack() as stack:
             with self._writable():
                 self.folder.mkdir(parents=True, exist_ok=True)
-                stack.enter_context(locked(self.folder))
+                stack.enter_context(locked(self.folder, wait))
             yield
 
     @main_only

@@ -8,6 +8,8 @@ import numpy as np
 from datasets import Dataset, Features, List, Value
 from transformers import BatchEncoding
 
+from spt.errors import SptError
+
 Example = dict[str, Any]
 
 Tokenize = Callable[..., BatchEncoding]  # a tokenizer with its options for truncation
@@ -35,8 +37,14 @@ class Split:
 
 
 def input_columns(encoded: BatchEncoding) -> dict[str, list]:
-    """A tokenizer's output, with the `length` of each sequence and whether it was `truncated` (1 or 0)."""
+    """A tokenizer's output, with the `length` of each sequence and whether it was `truncated` (1 or 0).
+
+    Raises:
+        SptError: if a text has no token at all: it is empty, and the tokenizer adds no special tokens.
+    """
     lengths = [len(ids) for ids in encoded["input_ids"]]
+    if 0 in lengths:
+        raise SptError("a text is empty, and this model's tokenizer adds no token of its own: leave out empty texts")
     truncated = [int(bool(encoding.overflowing)) for encoding in encoded.encodings or []]
     return {**encoded, "length": lengths, "truncated": truncated}
 

@@ -58,7 +58,8 @@ def run_experiment(
         config: of `spt.train`.
         overrides: those that made it, as Hydra reads them; None if it was composed by somebody else.
         show: called with the record, and a note where the run was finished before, while the run's log is open.
-        group: the sweep that the run belongs to, for the experiment tracker.
+        group: the sweep that the run belongs to, for the experiment tracker. A run of a sweep that another process is
+            at work on, as when a search draws a point twice, waits for it.
 
     Returns:
         The run's record.
@@ -77,7 +78,7 @@ def run_experiment(
             with logged():
                 show(record, note)
         else:
-            with preemption.handling_signals(), run.locked(), logged(run.folder / LOG):
+            with preemption.handling_signals(), run.locked(wait=group is not None), logged(run.folder / LOG):
                 if (record := from_main(run.finished())) is None:  # nor did another process finish it meanwhile
                     record, note = _train(run, config, settings, group), None
                 show(record, note)

@@ -22,7 +22,7 @@ from transformers.utils import logging as transformers_logging
 
 import spt
 from spt.modeling.pretrained_encoder import backbone_settings, load_backbone, load_tokenizer
-from spt.tasks import ChoiceTask, TokenTask
+from spt.tasks import ChoiceTask, SentenceTask, TokenTask
 from tests.families import family
 from tests.test_configs import composed, options
 
@@ -53,6 +53,13 @@ def test_a_decoders_words_keep_their_positions(decoder):
     encoded = tokenizer([["ann", "saw", "rome"]], is_split_into_words=True)
     assert tokenizer.decode(encoded["input_ids"][0]) == " ann saw rome"
     assert sorted(set(encoded.word_ids(0))) == [0, 1, 2]
+
+
+def test_an_empty_text_without_a_token_is_refused(decoder):
+    _, tokenizer = load_backbone(decoder)
+    task = SentenceTask(name="own", labels=["no", "yes"], metrics=["accuracy"], templates=[["{text}"]], files={})
+    with pytest.raises(spt.SptError, match="a text is empty"):
+        task.encode([{"texts": ["ann saw"]}, {"texts": [""]}], tokenizer, None)
 
 
 SENTENCES = ["Ann didn't see the old apple in Rome .", "Zürich , U.S. is cold and Bea sat"] * 5
