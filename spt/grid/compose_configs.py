@@ -5,6 +5,7 @@ import json
 import re
 from copy import deepcopy
 from functools import cache, reduce
+from pathlib import PurePath
 from typing import Any
 
 from hydra import compose
@@ -153,7 +154,17 @@ def comparable(config: dict[str, Any]) -> dict[str, Any]:
     kept = settings(config)
     for group, locations in LOCATIONS.items():
         kept[group] = {key: value for key, value in kept[group].items() if key not in locations}
-    return _normalised(kept)
+    return normalised(kept | {"model": kept["model"] | {"other_weights": _other_weights(config["model"])}})
+
+
+def _other_weights(model: dict[str, Any]) -> str | None:
+    """The name of the folder or repository of a model's weights; None if it is that of conf/model, or the model's."""
+    name = PurePath(model["name_or_path"]).name
+    try:
+        usual = PurePath(_group_file("model", model["name"])["model"]["name_or_path"]).name
+    except OSError:  # a model of the user's
+        usual = None
+    return name if name not in (usual, model["name"]) else None
 
 
 def differences(config: dict[str, Any], earlier: dict[str, Any]) -> list[str]:
@@ -175,10 +186,10 @@ def flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return values
 
 
-def _normalised(value: Any) -> Any:
+def normalised(value: Any) -> Any:
     """A setting without nulls, and with whole numbers as floats: `method.sl_weight=0` equals a default of 0.0."""
     if isinstance(value, dict):
-        return {key: _normalised(item) for key, item in value.items() if item is not None}
+        return {key: normalised(item) for key, item in value.items() if item is not None}
     if isinstance(value, list):
-        return [_normalised(item) for item in value]
+        return [normalised(item) for item in value]
     return float(value) if is_whole(value) else value

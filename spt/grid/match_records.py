@@ -10,7 +10,7 @@ from typing import Any
 from spt.errors import SptError
 from spt.files import parsed
 from spt.grid.cells import Cell, Job
-from spt.grid.compose_configs import Composer, differences, identity
+from spt.grid.compose_configs import Composer, comparable, differences, flat, identity
 from spt.insight.result import Insight
 from spt.paths import CONF
 from spt.records.fingerprint import with_processes
@@ -31,6 +31,11 @@ class Finished:
     def identity(self) -> str:
         """A hash of what was run, wherever its data and weights were stored."""
         return identity(with_processes(self.record["config"], self.record["processes"]))
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """The settings that were run and can change a result, by dotted names."""
+        return flat(comparable(with_processes(self.record["config"], self.record["processes"])))
 
     @cached_property
     def history(self) -> list[dict[str, Any]]:

@@ -21,29 +21,29 @@ class Costs:
         self.seconds: dict[tuple[str, ...], dict[str, list[float]]] = {}
         for run in finished:
             record = run.record
-            if record["status"] != "finished":
+            if record["status"] != "finished" or record["config"]["trainer"].get("max_steps", -1) > 0:
                 continue
             hardware = record["hardware"]
             machine = hardware["accelerator"] or f"{hardware['processor']}, threads: {hardware['threads']}"
             names = (record["task"], record["model"], record["method"])
             for key in (names, names[:2]):
                 own = self.seconds.setdefault(key, {}).setdefault(machine, [])
-                own.append(record["wall_seconds"] / self._work(record["config"], record["epochs"]))
+                own.append(record["wall_seconds"] / self._work(record["config"]))
 
     def by_machine(self, config: dict[str, Any]) -> dict[str, float]:
         """The seconds that a run with this config takes, by the machines that have finished one like it."""
         names = tuple(config[group]["name"] for group in ("task", "model", "method"))
         measured = self.seconds.get(names) or self.seconds.get(names[:2]) or {}
-        work = self._work(config, config["trainer"]["num_train_epochs"])
+        work = self._work(config)
         return {machine: statistics.fmean(seconds) * work for machine, seconds in measured.items()}
 
     def of(self, config: dict[str, Any]) -> float | None:
         """The seconds that the run takes on the fastest of these machines; None if none has finished one like it."""
         return min(self.by_machine(config).values(), default=None)
 
-    def _work(self, config: dict[str, Any], epochs: float) -> float:
+    def _work(self, config: dict[str, Any]) -> float:
         """Forward passes of examples; epochs, if the size of the task is not known."""
-        return epochs * (passes_per_epoch(config, self.sizes) or 1)
+        return config["trainer"]["num_train_epochs"] * (passes_per_epoch(config, self.sizes) or 1)
 
 
 def passes_per_epoch(config: dict[str, Any], sizes: DictConfig) -> float | None:

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from spt.console import console, percent, write_data
 from spt.errors import SptError, nearest
-from spt.grid.compose_configs import comparable, flat
+from spt.grid.compose_configs import LOCATIONS, flat, normalised
 from spt.grid.setting_names import numbers_first, short_names
 from spt.records.fingerprint import settings, with_processes
 from spt.terminal_table import plain_table, print_table
@@ -113,15 +113,23 @@ def show_means(
 def settings_frame(records: Sequence[dict[str, Any]]) -> DataFrame:
     """The settings of runs that can change a result, as text: a row for each run, columns by dotted names.
 
-    `PLACE` and `seed` are the first columns.
+    `PLACE` and `seed` are the first columns. Where data and weights are stored is told only where runs of one task or
+    model have different data or weights: of the first run that has them.
     """
-    rows = []
+    rows, content = [], []
     for record in records:
         names = {f"{group}.name" for group in PLACE}
-        every = flat(comparable(with_processes(record["config"], record["processes"])))
+        every = flat(normalised(settings(with_processes(record["config"], record["processes"]))))
         own = {name: _text(value) for name, value in every.items() if name not in names}
         rows.append({group: record[group] for group in PLACE} | own | {"seed": str(record["seed"])})
-    return DataFrame(rows, dtype=object).fillna("")
+        weights = record.get("model_sha256") or record.get("model_revision")
+        content.append({"task": record["data"]["fingerprint"], "model": weights})
+    frame, hashes = DataFrame(rows, dtype=object).fillna(""), DataFrame(content, dtype=object).fillna("")
+    for group, locations in LOCATIONS.items():
+        columns = [column for name in locations if (column := f"{group}.{name}") in frame]
+        first = frame.groupby([frame[group], hashes[group]])[columns].transform("first")
+        frame[columns] = first.where(hashes.groupby(frame[group])[group].transform("nunique") > 1, "")
+    return frame
 
 
 def varying(frame: DataFrame) -> list[str]:

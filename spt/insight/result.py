@@ -203,6 +203,8 @@ class Insight(Part):
         for name in type(self).model_fields:
             if not isinstance(measure := getattr(self, name), Measure):
                 continue
+            if name == "mean_abs_cosine" and self.prefix_length == 1:  # one slot has no pair
+                continue
             if measure.axes == LAYER_MATRIX:
                 found |= {f"{name}_{kind}s": (measure.values[:, i], None) for i, kind in enumerate(MATRICES)}
             elif measure.axes == LAYER_HEAD and measure.over_heads is not None:

@@ -24,10 +24,10 @@ PLACE = ("profile", "table", "model", "task", "metric", "setting", "value")  # c
 
 COLUMNS = (
     *(*PLACE, "first", "second", "second_value", "label", "quantity", "are_done", "seeds", "examples", "mcnemar"),
-    *("untested", "detectable", "marks", "other_machine", "sl_weights", "folders"),
+    *("untested", "detectable", "marks", "other_machine", "other_settings", "sl_weights", "folders"),
 )
 
-MOST_COMPARISONS = 100  # of a table that is tested over examples: each takes some 30 ms
+MOST_COMPARISONS = 249  # of a table that is tested over examples, see RESAMPLES; each takes some 0.1 s
 
 LEVEL = 0.05  # a difference is significant if its p is smaller
 
@@ -60,8 +60,9 @@ def paired_tests(cells: DataFrame, runs: DataFrame) -> DataFrame:
     `are_done` (whether both cells have all their runs), `seeds` (a `SeedTest`, in points), `examples` (an
     `ExampleTest`, or None for the reason `untested`: "other data", or "not tested" among more than `MOST_COMPARISONS`),
     `mcnemar` (its p per seed, empty unless outcomes are right or wrong), `detectable` (see there), `marks` (of both
-    cells), `other_machine` (whether the two runs of any seed were made on different machines), `sl_weights`
-    (the λs of the first cell's runs), `folders` (of the runs compared), and `seeds_p` and `examples_p`, corrected for
+    cells), `other_machine` (whether the two runs of any seed were made on different machines), `other_settings` (those
+    outside the method in which the two runs of any seed differ, but for what is swept), `sl_weights` (the λs of the
+    first cell's runs), `folders` (of the runs compared), and `seeds_p` and `examples_p`, corrected for
     the number of rows.
 
     Args:
@@ -94,6 +95,7 @@ def paired_tests(cells: DataFrame, runs: DataFrame) -> DataFrame:
                     "seeds": seed_test(a, b),
                     "marks": first.marks + second.marks,
                     "other_machine": machines[0] != machines[1],
+                    "other_settings": _other_settings(*compared[-1]) - {first.setting},
                     "sl_weights": tuple(dict.fromkeys(_sl_weight(run) for run in compared[-1][0])),
                     "folders": folders,
                 }
@@ -107,6 +109,12 @@ def paired_tests(cells: DataFrame, runs: DataFrame) -> DataFrame:
 
 def _sl_weight(run: Finished) -> float:
     return float(run.record["config"]["method"].get("sl_weight") or 0)
+
+
+def _other_settings(first: Sequence[Finished], second: Sequence[Finished]) -> set[str]:
+    pairs = [(a.settings, b.settings) for a, b in zip(first, second, strict=True)]
+    names = {name for a, b in pairs for name in a.keys() | b.keys() if a.get(name) != b.get(name)}
+    return {name for name in names if not name.startswith("method.")}
 
 
 def corrected(tests: DataFrame) -> DataFrame:

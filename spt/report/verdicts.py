@@ -30,6 +30,11 @@ class Question:
     is_about: Callable[[DataFrame], "Series[bool]"]
 
 
+def _are_within(tests: DataFrame, setting: str) -> "Series[bool]":
+    """Whether a comparison is between two values of a setting, of the same row."""
+    return (tests.setting == setting) & (tests["first"] == tests.second)
+
+
 QUESTIONS = (
     Question(
         "Does the gate help, everything else equal?",
@@ -43,23 +48,25 @@ QUESTIONS = (
     ),
     Question(
         "Does the weight of the selective loss matter?",
-        "each λ − {base}",
-        lambda tests: tests.setting == "method.sl_weight",
+        "each λ − {base}, within a method",
+        lambda tests: _are_within(tests, "method.sl_weight"),
     ),
     Question(
         "Does the prefix length matter?",
         "each length − {base}, within a method",
-        lambda tests: (tests.setting == "method.prefix_length") & (tests["first"] == tests.second),
+        lambda tests: _are_within(tests, "method.prefix_length"),
     ),
     Question(
         "Does the temperature of the gate matter?",
-        "each α − {base}",
-        lambda tests: tests.setting == "method.alpha",
+        "each α − {base}, within a method",
+        lambda tests: _are_within(tests, "method.alpha"),
     ),
     Question(
         "Which method is better with little data?",
-        f"each method − fine_tuning, spt − ungated and spt_sl − spt, with the same at most {LITTLE} training examples",
-        lambda tests: pd.to_numeric(tests.value.where(tests.setting == DATA)) <= LITTLE,
+        f"two methods with the same number of training examples, at most {LITTLE}",
+        lambda tests: (
+            (pd.to_numeric(tests.value.where(tests.setting == DATA)) <= LITTLE) & (tests["first"] != tests.second)
+        ),
     ),
 )
 
@@ -138,6 +145,8 @@ def _facts(tests: DataFrame) -> dict[str, Any]:
         "seeds_alone": int((p.seeds_p < LEVEL).sum()),
         "examples_alone": int((p.examples_p < LEVEL).sum()),
         "other_machine": int(tests.other_machine.sum()),
+        "differ": int(tests.other_settings.map(bool).sum()),
+        "other_settings": sorted(set().union(*tests.other_settings)),
         "marks": "".join(dict.fromkeys("".join(tests.marks))),
         "level": LEVEL,
     }

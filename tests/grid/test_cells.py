@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 
 from spt.errors import SptError
 from spt.grid.cells import Cell, Job, cells
-from spt.grid.compose_configs import Composer, identity
+from spt.grid.compose_configs import Composer, differences, identity
 from spt.grid.match_records import Finished, Records, Result, choose
 from spt.paths import CONF
 from spt.records.fingerprint import fingerprint
@@ -145,12 +145,14 @@ def test_identity_is_what_was_run_not_where(composer):
     config = composer.config(Job(cell, 11, 0.01))
     elsewhere = config | {
         "task": config["task"] | {"data_dir": "/elsewhere", "hub": None},
-        "model": config["model"] | {"name_or_path": "/there", "revision": "x"},
+        "model": config["model"] | {"name_or_path": "/there/minilm", "revision": "x"},
         "output_dir": "other",
     }
     assert identity(config) == identity(elsewhere) == composer.identity(Job(cell, 11, 0.01))
     assert identity(config) != composer.identity(Job(cell, 12, 0.01)) != composer.identity(Job(cell, 11, 0.02))
     assert identity(config) != identity(config | {"method": config["method"] | {"alpha": 4.0}})
+    other = config | {"model": config["model"] | {"name_or_path": "my/own-encoder"}}
+    assert differences(config, other) == ["model.other_weights was own-encoder, is none"]
 
 
 def test_a_class_may_move_and_committed_records_stay_apart(composer):

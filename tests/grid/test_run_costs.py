@@ -54,21 +54,25 @@ def test_times_are_of_the_machines_that_ran_it(planned):
     machines = [{"accelerator": None, "processor": "A CPU", "threads": 1}, {"accelerator": "A GPU"}]
     runs = [
         Finished(
-            names | {"status": "finished", "wall_seconds": seconds, "epochs": 5, "hardware": machine, "config": config},
+            names | {"status": "finished", "wall_seconds": seconds, "hardware": machine, "config": config},
             CONF,
         )
         for seconds, machine in zip((100.0, 20.0), machines, strict=True)
     ]
-    costs, times = Costs(runs, sizes), config["trainer"]["num_train_epochs"] / 5
-    assert costs.by_machine(config) == pytest.approx({"A CPU, threads: 1": 100 * times, "A GPU": 20 * times})
-    assert costs.of(config) == pytest.approx(20 * times)
-    assert Costs([], sizes).of(config) is None
+    short = config | {"trainer": config["trainer"] | {"max_steps": 3}}  # says nothing of a whole run
+    trial = Finished(runs[0].record | {"config": short, "wall_seconds": 1.0}, CONF)
+    costs = Costs([*runs, trial], sizes)
+    assert costs.by_machine(config) == pytest.approx({"A CPU, threads: 1": 100, "A GPU": 20})
+    assert costs.of(config) == pytest.approx(20)
+    assert Costs([trial], sizes).of(config) is None
+    longer = config["trainer"] | {"num_train_epochs": 3 * config["trainer"]["num_train_epochs"]}
+    assert costs.of(config | {"trainer": longer}) == pytest.approx(60)
 
     few = config | {"task": config["task"] | {"train_examples": 10}}  # and an evaluation of dev after every epoch
     train, dev = config["task"]["sizes"]["train"] * (1 - config["task"]["held_out"]), 56
-    assert costs.of(few) == pytest.approx(20 * times * (2 * 10 + dev) / (2 * train + dev))
+    assert costs.of(few) == pytest.approx(20 * (2 * 10 + dev) / (2 * train + dev))
     unknown = config | {"task": config["task"] | {"sizes": None}}
-    assert Costs([Finished(runs[0].record | {"config": unknown}, CONF)], sizes).of(unknown) == 100 * times
+    assert Costs([Finished(runs[0].record | {"config": unknown}, CONF)], sizes).of(unknown) == pytest.approx(100)
 
 
 def test_the_speed_of_a_device_is_measured():

@@ -8,7 +8,7 @@ import re
 import pytest
 
 from spt.errors import SptError
-from spt.grid.run_table import show_means, show_runs
+from spt.grid.run_table import settings_frame, show_means, show_runs, varying
 
 SCORES = {"best_dev": 0.5, "last_dev": 0.25, "held_out": 0.125, "test": 0.75}
 
@@ -24,7 +24,7 @@ def record(seed=1, task="conll04", method="spt", score=0.0, collapsed=False, **s
         **{"task": task, "model": "bert-large-uncased", "method": method, "seed": seed, "metric": "f1"},
         **{"metrics": {name: value + score for name, value in SCORES.items()}, "best_epoch": 12, "status": "finished"},
         **{"trainable_parameters": 2_349_998, "wall_seconds": 12.3, "collapsed": collapsed, "processes": 1},
-        **{"fingerprint": f"{seed:012}", "config": config},
+        **{"fingerprint": f"{seed:012}", "config": config, "data": {"fingerprint": "conll"}, "model_sha256": "bert"},
     }
 
 
@@ -61,6 +61,19 @@ def test_means_are_over_seeds_by_what_varies(monkeypatch, capsys):
         ("spt", "100", "3"),
     ]
     assert "77.00 ± 1.00" in out and "† with runs that collapsed" in out
+
+
+def test_encoders_and_data_of_one_name_are_told_apart_by_content(capsys):
+    runs = [record(seed) for seed in (1, 2)]  # from two folders
+    assert set(settings_frame(runs)["task.data_dir"]) == {""}
+    runs += [record(seed) | {"data": {"fingerprint": "another"}} for seed in (3, 4)]
+    assert list(settings_frame(runs)["task.data_dir"]) == ["/home/1", "/home/1", "/home/3", "/home/3"]
+    with pytest.raises(SptError, match="differ in task.data_dir too"):
+        show_means(runs, by=["method"])
+    for each, name in zip(runs, "abab", strict=True):
+        each["config"]["model"] = {"name": "bert-large-uncased", "name_or_path": name}
+        each |= {"data": {"fingerprint": "conll"}, "model_sha256": name}
+    assert varying(settings_frame(runs)) == ["model.name_or_path", "seed"]
 
 
 def test_other_formats_hold_the_same_means(capsysbinary):

@@ -114,7 +114,7 @@ def test_over_examples_of_classes(pairs):
 def test_over_examples_averages_over_seeds_and_knows_a_clear_difference():
     first, second = [[1] * 100, [1] * 90 + [0] * 10], [[0] * 50 + [1] * 50, [0] * 50 + [1] * 50]
     found = example_test(first, second)
-    assert found.difference == pytest.approx(0.45) and found.p == pytest.approx(2 / 2000)
+    assert found.difference == pytest.approx(0.45) and found.p == pytest.approx(2 / 10_000)
     spread = np.std(np.mean(first, 0) - np.mean(second, 0)) / 10
     assert found.low == pytest.approx(0.45 - 1.96 * spread, abs=0.02)
     assert found.high == pytest.approx(0.45 + 1.96 * spread, abs=0.02)

@@ -355,7 +355,7 @@ def test_a_difference_is_shown_if_both_tests_agree_on_its_direction():
     paired = [SeedTest(3, -6.0, 1.0, 0.01, identical=False), ExampleTest("accuracy", 0.04, 0.01, 0.07, 0.01, False)]
     row = dict.fromkeys(PAIRED, "") | {"are_done": True, "seeds": paired[0], "examples": paired[1], "mcnemar": []}
     row |= {"first": "spt", "second": "ungated", "label": "spt − ungated", "detectable": math.nan, "sl_weights": (0.0,)}
-    row |= {"metric": "matthews", "other_machine": False}
+    row |= {"metric": "matthews", "other_machine": False, "other_settings": set()}
     rows = [row | {"model": model, "folders": (model,)} for model in ("a", "b")]
     gate, *_ = verdicts([DataFrame(rows)])
     assert (
@@ -365,6 +365,29 @@ def test_a_difference_is_shown_if_both_tests_agree_on_its_direction():
     rows = [row | {"examples": paired[1]._replace(difference=-0.04)} for row in rows]
     gate, *_ = verdicts([DataFrame(rows)])
     assert gate.answer.endswith("in points: a, spt − ungated (−6.00); b, spt − ungated (−6.00).")
+
+
+def test_a_question_takes_the_comparisons_that_are_about_it():
+    """Runs of one's own: two methods at each value of a sweep, or one method with its first value as the reference."""
+    seeds = SeedTest(3, 6.0, 1.0, 0.01, identical=False)
+    examples = ExampleTest("accuracy", 0.06, 0.01, 0.09, 0.001, identical=False)
+    row = dict.fromkeys(PAIRED, "") | {"are_done": True, "seeds": seeds, "examples": examples, "mcnemar": []}
+    row |= {"detectable": math.nan, "sl_weights": (0.0,), "other_machine": False, "other_settings": set()}
+    places = [
+        ("method.alpha", "spt_sl", "spt", "2"),
+        ("method.sl_weight", "prefix_tuning", "spt_sl", "1"),
+        ("task.train_examples", "spt", "spt", "100"),
+    ]
+    rows = [
+        row | {"setting": setting, "first": first, "second": second, "value": value, "folders": (setting,)}
+        for setting, first, second, value in places
+    ]
+    rows[0]["other_settings"] = {"trainer.num_train_epochs"}
+    found = {verdict.question: verdict for verdict in verdicts([DataFrame(rows)])}
+    answered = {question for question, verdict in found.items() if verdict.table is not None}
+    assert answered == {"Does the selective loss help?"}
+    numbers = found["Does the selective loss help?"].numbers
+    assert numbers.endswith("In 1 of them the two sides also differ in trainer.num_train_epochs.")
 
 
 def test_the_answer_about_the_selective_loss_names_its_weight(demo, tmp_path):
