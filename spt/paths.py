@@ -1,5 +1,6 @@
 """The files that come with this package, and paths in configs."""
 
+import re
 from pathlib import Path, PurePath
 
 from spt.errors import SptError
@@ -27,9 +28,11 @@ def local_path(text: str) -> Path:
 
 
 def without_folders(text: str) -> str:
-    """The last part of an absolute path, in the quotes that it has; other text as it is."""
+    """The last part of an absolute path, in the quotes that it has, and of those in a list; other text as it is."""
     bare = text.strip("'\"")
-    return text.replace(bare, PurePath(bare).name) if PurePath(bare).is_absolute() or bare.startswith("~") else text
+    if PurePath(bare).is_absolute() or bare.startswith("~"):
+        return text.replace(bare, PurePath(bare).name)
+    return re.sub(r"(?<=[\[,'\"])[/~][^\[\],'\"]*", lambda path: PurePath(path[0]).name, text)
 
 
 def split_file(split: str, name: str | None) -> Path:

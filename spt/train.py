@@ -163,24 +163,15 @@ def _own_hydra() -> Iterator[None]:
 
 @contextmanager
 def _libraries_as_found() -> Iterator[None]:
-    """Restore what a run sets in other libraries: their verbosity, progress bars and precision."""
+    """Restore what a run sets in other libraries: the progress bars of datasets, and the precision of products."""
     import torch
     from datasets import are_progress_bars_disabled, enable_progress_bars
-    from transformers.utils import logging
 
-    quiet, verbosity, has_bars = (
-        are_progress_bars_disabled(),
-        logging.get_verbosity(),
-        logging.is_progress_bar_enabled(),
-    )
-    precision = torch.get_float32_matmul_precision()
+    quiet, precision = are_progress_bars_disabled(), torch.get_float32_matmul_precision()
     try:
         yield
     finally:
-        logging.set_verbosity(verbosity)
         torch.set_float32_matmul_precision(precision)
-        if has_bars:
-            logging.enable_progress_bar()
         if not quiet:
             enable_progress_bars()
 

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BeforeValidator, Field, PlainSerializer, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -55,12 +55,6 @@ def _configured(kind: type) -> BeforeValidator:
     return BeforeValidator(build)
 
 
-def prefix_settings(config: PrefixConfig | None) -> dict[str, Any] | None:
-    """The settings of prefixes in adapter.json; earlier versions can read them, if positions have no own shift."""
-    settings = {} if config is None else asdict(config)
-    return {name: value for name, value in settings.items() if (name, value) != ("shifted_by", None)} or None
-
-
 class BaseModelSource(Strict):
     """The base model that the adapter was trained on."""
 
@@ -75,7 +69,7 @@ class Description(Strict):
     base_model: BaseModelSource
     backbone: dict[str, Any]  # the architecture, and the entries of BACKBONE of its configuration
     sample: dict[str, list[float]]  # SAMPLE_SIZE values of each frozen matrix, which identify the checkpoint
-    prefix: Annotated[PrefixConfig | None, _configured(PrefixConfig), PlainSerializer(prefix_settings)] = None
+    prefix: Annotated[PrefixConfig | None, _configured(PrefixConfig)] = None
     lora: Annotated[LoraConfig | None, _configured(LoraConfig)] = None
     head: dict[str, Any]  # task_type, num_labels and pooling of a TaskModel; empty for a bare encoder
     sha256: str  # of adapter.safetensors
@@ -193,7 +187,7 @@ def save_adapter(model: nn.Module, folder: str | Path, about: Mapping[str, Any] 
         "base_model": {"name_or_path": encoder.name_or_path or None, "dtype": _dtype(encoder)},
         "backbone": _backbone(encoder),
         "sample": {name: _sample(parameter) for name, parameter in frozen},
-        "prefix": prefix_settings(None if prefix is None else replace(prefix, projection=None)),
+        "prefix": None if prefix is None else asdict(replace(prefix, projection=None)),
         "lora": None if lora is None else asdict(lora),
         "head": _head(model),
         "sha256": "",

@@ -5,6 +5,7 @@ from pathlib import Path
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from spt.adapters.format import Adapter, read_adapter
+from spt.files import write_atomically
 from spt.modeling.pretrained_encoder import is_local
 
 CARD = "README.md"
@@ -17,7 +18,7 @@ PIPELINES = {"sentence": "text-classification", "regression": "text-classificati
 def write_card(folder: str | Path) -> Path:
     """Write the card of a run's adapter into its folder."""
     path = Path(folder) / CARD
-    card_of(read_adapter(folder), Path(folder).as_posix()).save(path)
+    write_atomically(path, str(card_of(read_adapter(folder), Path(folder).as_posix())))
     return path
 
 

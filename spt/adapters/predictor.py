@@ -1,5 +1,6 @@
 """A trained adapter, ready to predict: `spt.load("adapter")("a text")`."""
 
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
@@ -14,7 +15,6 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from spt import methods, tasks
-from spt.adapters.backbone_lock import Lock, lock_of
 from spt.adapters.format import DESCRIPTION, Adapter, damaged, load_adapter, read_adapter
 from spt.adapters.hub import fetch
 from spt.adapters.round_trip import Method, apply_method
@@ -41,6 +41,27 @@ AHEAD = 16  # batches that are read at a time where all inputs are there
 WORDS = Splitter(Regex(r"\w+(?:[-.'’&]\w+)*|[^\w\s]"), "isolated")  # words and punctuation marks
 
 Input = str | tuple[str, str] | list[str] | Row
+
+
+class Lock:
+    """A lock that its thread may take again. A copy of what it belongs to gets a new one."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *error: object) -> None:
+        self._lock.release()
+
+    def __reduce__(self) -> tuple:
+        return Lock, ()
+
+
+def lock_of(encoder: PreTrainedModel) -> Lock:
+    """The lock of a backbone: held while an adapter is put on it, and while a batch is computed with it."""
+    return encoder.__dict__.setdefault("adapter_lock", Lock())
 
 
 class AdapterModel(TaskModel):
@@ -203,8 +224,7 @@ class Predictor:
         split = self.encode(examples)
         with self._tokenizing:
             self.truncated += split.truncated
-        names = set(self.tokenizer.model_input_names) & set(split.inputs.column_names)
-        rows = split.inputs.select_columns(sorted(names)).to_list()
+        rows = split.inputs.to_list()
         order = list(range(len(rows)))
         if len(rows) > batch_size:
             order.sort(key=list(split.inputs["length"]).__getitem__)
@@ -214,7 +234,7 @@ class Predictor:
             places = order[start : start + batch_size]
             batch = collate([rows[place] for place in places])
             with torch.inference_mode():
-                logits = self.model(**{name: batch[name].to(self._encoder.device) for name in names}).logits
+                logits = self.model(**{name: each.to(self._encoder.device) for name, each in batch.items()}).logits
             parts.append((places, logits.float().cpu().numpy()))
         return self.task.describe(in_order(parts, len(rows)), split)
 

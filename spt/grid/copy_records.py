@@ -58,7 +58,7 @@ def without_local_paths(record: dict[str, Any]) -> dict[str, Any]:
     if "output_dir" in config:
         config["output_dir"] = without_folders(str(config["output_dir"]))
     words = (word.partition("=") for word in shlex.split(record["command"]))
-    command = shlex.join(key + equals + without_folders(value) if equals else key for key, equals, value in words)
+    command = shlex.join(key + equals + without_folders(value) if equals else without_folders(key) for key, equals, value in words)
     return record | {"config": config, "command": command}
 
 

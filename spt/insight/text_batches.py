@@ -12,7 +12,6 @@ from transformers import PreTrainedTokenizerBase
 from spt.errors import SptError
 from spt.modeling.task_model import IGNORED, TaskModel, padded_right
 from spt.tasks.task import Split, Task
-from spt.training.batches import collator
 
 NO_LABEL = -1
 
@@ -61,7 +60,7 @@ def texts_of_split(model: TaskModel, task: Task, split: Split, tokenizer: PreTra
     rows, index = _rows_by_example(task, split), label_index(task)
 
     def batches() -> Iterator[tuple[dict[str, Tensor], Tensor]]:
-        collate = collator(task, tokenizer)
+        collate = task.collator(tokenizer)
         for group in _groups(rows, split.inputs["length"], size):
             owners = [number for number, own in enumerate(group) for _ in own]
             inputs = collate(split.inputs.select([row for own in group for row in own]).to_list())

@@ -51,7 +51,7 @@ PROBES = (
 )
 CUT = 6  # tokens that probes are truncated to
 
-_loading = threading.RLock()  # loading a model changes torch's default dtype and settings of transformers
+_loading = threading.Lock()  # loading a model changes torch's default dtype and settings of transformers
 
 
 def load_backbone(
@@ -194,17 +194,16 @@ def _load_encoder(
             raise SptError(f"model.config.{name}: {name_or_path!r} has no such entry: {nearest(name, entries)}")
         setattr(config, name, value)
     try:
-        with _loading:
-            encoder, info = AutoModel.from_pretrained(
-                source,
-                config=config,
-                revision=revision,
-                attn_implementation=attn_implementation,
-                dtype=dtype,
-                use_safetensors=True,
-                trust_remote_code=False,
-                output_loading_info=True,
-            )
+        encoder, info = AutoModel.from_pretrained(
+            source,
+            config=config,
+            revision=revision,
+            attn_implementation=attn_implementation,
+            dtype=dtype,
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
     except Exception as error:
         if not _can_be_built(config, attn_implementation) and _can_be_built(config, "eager"):
             others = "eager" if attn_implementation == "sdpa" else "sdpa or eager"

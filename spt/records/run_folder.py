@@ -91,7 +91,7 @@ class RunFolder:
             if path.exists() and not (path.is_dir() if name == ADAPTER else path.is_file()):
                 raise SptError(f"{path} is in the way: it is not what a run leaves there; move it elsewhere")
         with ExitStack() as stack:
-            with self._writable():
+            with written(self.folder, "or set output_dir to a folder that can be written"):
                 self.folder.mkdir(parents=True, exist_ok=True)
                 stack.enter_context(locked(self.folder, wait))
             yield
@@ -123,7 +123,7 @@ class RunFolder:
         Raises:
             SptError: where the folder cannot be written.
         """
-        with self._writable():
+        with written(self.folder, "or set output_dir to a folder that can be written"):
             self.folder.mkdir(parents=True, exist_ok=True)
             if self.config["force"] or not (self.folder / CHECKPOINT).exists():
                 (self.folder / LOG).write_bytes(b"")
@@ -193,16 +193,6 @@ class RunFolder:
             "processes": distributed.count(),
             "hardware": hardware(self.config["trainer"].get("use_cpu") is True),
         }
-
-    @contextmanager
-    def _writable(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise SptError(
-                f"cannot write to {error.filename or self.folder}: {error.strerror}. "
-                "Set output_dir to a folder that can be written"
-            ) from error
 
 
 def _check(config: dict[str, Any]) -> None:

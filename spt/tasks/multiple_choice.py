@@ -61,7 +61,7 @@ class ChoiceTask(Task):
         }
         return columns | {name: list(map(max, columns[name])) for name in ("length", "truncated")}
 
-    def collator(self, tokenizer: PreTrainedTokenizerBase) -> Callable[[list[dict]], dict]:
+    def _collator(self, tokenizer: PreTrainedTokenizerBase) -> Callable[[list[dict]], dict]:
         collate = DataCollatorForMultipleChoice(tokenizer)
 
         def batch(items: list[dict]) -> dict:

@@ -326,7 +326,11 @@ class Task(RowFields, ABC):
         return [example[self.target] for example in examples]
 
     def collator(self, tokenizer: PreTrainedTokenizerBase) -> Callable[[list[dict]], dict]:
-        """A function that makes a batch of rows of `Split.inputs`, padded to the longest."""
+        """A function that makes a batch, padded to the longest, of rows of `Split.inputs`: of what the model takes."""
+        collate, names = self._collator(tokenizer), {*tokenizer.model_input_names, "labels"}
+        return lambda rows: collate([{name: row[name] for name in names & row.keys()} for row in rows])
+
+    def _collator(self, tokenizer: PreTrainedTokenizerBase) -> Callable[[list[dict]], dict]:
         return DataCollatorWithPadding(tokenizer)
 
     # Logits to predictions and scores

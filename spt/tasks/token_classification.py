@@ -104,7 +104,7 @@ class TokenTask(Task):
             for example, words in zip(examples, columns["words"], strict=True)
         ]
 
-    def collator(self, tokenizer: PreTrainedTokenizerBase) -> Callable[[list[dict]], dict]:
+    def _collator(self, tokenizer: PreTrainedTokenizerBase) -> Callable[[list[dict]], dict]:
         return DataCollatorForTokenClassification(tokenizer)
 
     def predictions(self, logits: np.ndarray, split: Split) -> list[list[str]]:

@@ -17,7 +17,6 @@ from spt.modeling.pretrained_encoder import backbone_settings, load_backbone
 from spt.modeling.task_model import TaskModel
 from spt.tasks.task import Task, data_fingerprint
 from spt.tasks.tokenized_cache import encoded
-from spt.training.batches import collator
 from spt.training.loop import TrainingLoop
 from spt.training.trainer_schema import TrainerSettings
 
@@ -76,7 +75,7 @@ def assemble(
     needs = False
     if base is not None and own_method is not None:
         few = splits["train"].inputs.select(range(min(TRIED, len(splits["train"].inputs)))).to_list()
-        needs = needs_method(model, base, own_method, content["method"], collator(task, tokenizer)(few))
+        needs = needs_method(model, base, own_method, content["method"], task.collator(tokenizer)(few))
     return Assembled(
         TrainingLoop(model, task, splits, tokenizer, settings, config.seed, accelerator, penalty), whole, needs
     )

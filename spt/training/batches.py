@@ -5,10 +5,8 @@ from typing import Any
 
 import torch
 from torch.utils.data import DataLoader
-from transformers import PreTrainedTokenizerBase
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
-from spt.tasks.task import Task
 from spt.training import preemption
 from spt.training.trainer_schema import TrainerSettings
 
@@ -44,12 +42,6 @@ def shares(order: Sequence[int], batch_size: int, process: int, processes: int) 
     """
     batches = (order[start : start + batch_size] for start in range(0, len(order), batch_size))
     return [list(batch[process::processes]) for batch in batches]
-
-
-def collator(task: Task, tokenizer: PreTrainedTokenizerBase) -> Callable[[list[dict]], dict]:
-    """What makes a padded batch of a task's rows, of the columns that the model takes."""
-    collate, names = task.collator(tokenizer), {*tokenizer.model_input_names, "labels"}
-    return lambda rows: collate([{name: row[name] for name in names & row.keys()} for row in rows])
 
 
 def loader(

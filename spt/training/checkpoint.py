@@ -7,10 +7,10 @@ JSON in the file's metadata.
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -20,9 +20,8 @@ from torch.optim.lr_scheduler import LRScheduler
 from spt.errors import SptError
 from spt.files import parsed
 from spt.modeling.freeze_parameters import kept_pooler
+from spt.records.schema import problems
 from spt.training.process_group import from_all
-
-FORMAT = 4
 
 
 class Within(BaseModel):
@@ -42,7 +41,7 @@ class Checkpoint(BaseModel):
     Attributes:
         fingerprint: of the run's config.
         data: each split's fingerprint.
-        tokenizer: its fingerprint; None in checkpoints of earlier versions, as the next two.
+        tokenizer: its fingerprint.
         weights: the hash or the revision of the base model's weights.
         numerics: the version of the numerics.
         step, max_steps: optimizer steps taken, and those of the whole training.
@@ -58,12 +57,12 @@ class Checkpoint(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="forbid", arbitrary_types_allowed=True)
 
-    format: int = FORMAT
+    format: Literal[4] = 4
     fingerprint: str
     data: dict[str, str]
-    tokenizer: str | None = None
-    weights: str | None = None
-    numerics: int | None = None
+    tokenizer: str
+    weights: str | None
+    numerics: int
     step: int
     max_steps: int
     processes: int
@@ -134,39 +133,23 @@ class Checkpoint(BaseModel):
         """Bring a process's random state to where the checkpoint was taken."""
         states = _under(f"random/{process}", self.tensors)
         torch.set_rng_state(states["torch"])
-        if torch.cuda.is_available():
-            # earlier versions saved all GPUs that the process saw
-            state = states.get("cuda", states.get(f"cuda:{torch.cuda.current_device()}"))
-            if state is not None:
-                torch.cuda.set_rng_state(state)
+        if torch.cuda.is_available() and "cuda" in states:
+            torch.cuda.set_rng_state(states["cuda"])
 
 
 def read_checkpoint(path: Path, fingerprint: str) -> Checkpoint:
     """The checkpoint at `path`, of the run with this `fingerprint`.
 
     Raises:
-        SptError: where it is damaged, of another format, or another run's.
+        SptError: where it is damaged, of another version, or another run's.
     """
     try:
         with safe_open(path, "pt") as file:
             facts = parsed(file.metadata()["spt"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        if not isinstance(facts, dict):
-            raise ValueError("its metadata is not an object")
-        if facts.get("format") != FORMAT:
-            raise SptError(f"{path} has checkpoint format {facts.get('format')!r}, this version of spt reads {FORMAT}")
-        checkpoint = Checkpoint(**facts, tensors=tensors)
-    except ValidationError as error:
-        fields = ", ".join(dict.fromkeys(str(each["loc"][0]) for each in error.errors()))
-        raise SptError(f"{path} is damaged (it has no proper {fields})") from error
-    except SptError:
-        raise
-    except (SafetensorError, OSError, AttributeError, KeyError, TypeError, ValueError) as error:
-        raise SptError(f"{path} is damaged ({error})") from error
-    broken = [name for name, tensor in _under("weight", tensors).items() if not tensor.isfinite().all()]
-    missing = [f"random/{process}/torch" for process in range(checkpoint.processes)]
-    if wrong := broken + [name for name in missing if name not in tensors]:
-        raise SptError(f"{path} is damaged (it has no proper {', '.join(wrong)})")
+        checkpoint = Checkpoint.model_validate(facts | {"tensors": tensors})
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        raise SptError(f"{path} is damaged, or of another version of spt ({problems(error)})") from error
     if checkpoint.fingerprint != fingerprint:
         raise SptError(f"{path} is of another run, with the fingerprint {checkpoint.fingerprint}")
     return checkpoint

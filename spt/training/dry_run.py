@@ -5,7 +5,6 @@ from math import ceil
 from time import perf_counter
 from typing import Any
 
-import torch
 from omegaconf import DictConfig
 
 from spt.console import duration, logged, show_start
@@ -57,19 +56,18 @@ def dry_run(config: DictConfig) -> Estimate:
         memory = PeakMemory(settings.use_cpu)
         loop = assemble(config, run.config, settings, process_group.join(settings)).loop
         found = _estimate(loop, memory)
-        show_start(describe_run(run, loop.task, loop.splits, loop.model) | _in_words(found))
+        show_start(describe_run(run, loop) | _in_words(found, "GPU memory" if memory.cuda else "memory of the process"))
     return found
 
 
 def _estimate(loop: TrainingLoop, memory: PeakMemory) -> Estimate:
     step = loop.try_steps(STEPS)
     whole = loop.splits["validation"]
-    few = range(min(EVALUATED, len(whole.examples)))
-    if len(whole.inputs) == len(whole.examples):  # not those of ReCoRD
-        loop.splits["validation"] = Split(whole.examples[: len(few)], whole.inputs.select(few))
+    few = whole.examples[:EVALUATED]
+    loop.splits["validation"] = Split(few, whole.inputs.select(range(sum(loop.task.input_counts(few)))))
     began = perf_counter()
     loop.evaluate("validation")
-    evaluation = (perf_counter() - began) * len(whole.examples) / len(loop.splits["validation"].examples)
+    evaluation = (perf_counter() - began) * len(whole.examples) / len(few)
     loop.splits["validation"] = whole
     evaluations = ceil(loop.max_steps / loop.steps_per_epoch)
     return Estimate(
@@ -82,8 +80,7 @@ def _estimate(loop: TrainingLoop, memory: PeakMemory) -> Estimate:
     )
 
 
-def _in_words(found: Estimate) -> dict[str, Any]:
-    where = "GPU memory" if torch.cuda.is_available() else "memory of the process"
+def _in_words(found: Estimate, where: str) -> dict[str, Any]:
     return {
         "measured": f"{found.seconds_per_step:.3g} s a step, {found.seconds_per_evaluation:.3g} s an evaluation",
         "estimate": (

@@ -16,7 +16,7 @@ from spt.modeling.task_model import IGNORED, TaskModel
 from spt.tasks.metrics import Scores
 from spt.tasks.model_inputs import in_order
 from spt.tasks.task import Split, Task
-from spt.training.batches import collator, loader, shares
+from spt.training.batches import loader, shares
 from spt.training.settings import precision
 from spt.training.trainer_schema import TrainerSettings
 
@@ -63,7 +63,7 @@ def evaluate_split(
     model.eval()
     try:
         with torch.inference_mode():
-            for rows, batch in zip(own, loader(split.inputs, own, collator(task, tokenizer), settings), strict=True):
+            for rows, batch in zip(own, loader(split.inputs, own, task.collator(tokenizer), settings), strict=True):
                 if rows:
                     logits = _logits(model, batch, settings, accelerator.device)
                     parts.append((rows, logits, batch["labels"].numpy()))

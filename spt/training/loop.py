@@ -24,7 +24,7 @@ from spt.modeling.slot_cosine_and_rank import slot_similarity
 from spt.modeling.task_model import IGNORED, TaskModel
 from spt.tasks.task import Split, Task
 from spt.training import preemption
-from spt.training.batches import collator, epoch_order, loader, shares
+from spt.training.batches import epoch_order, loader, shares
 from spt.training.checkpoint import Checkpoint, Within
 from spt.training.epoch import Epoch
 from spt.training.evaluate_split import Evaluation, evaluate_split
@@ -181,7 +181,7 @@ class TrainingLoop:
 
     def _loaded(self, rows: list[list[int]]) -> Iterator[Batch]:
         """The batches of these rows of train."""
-        inputs, collate = self.splits["train"].inputs, collator(self.task, self.tokenizer)
+        inputs, collate = self.splits["train"].inputs, self.task.collator(self.tokenizer)
         return zip(rows, loader(inputs, rows, collate, self.settings), strict=True)
 
     def _optimizer_step(self, batches: list[Batch]) -> None:

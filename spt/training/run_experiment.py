@@ -14,7 +14,7 @@ from spt.adapters.format import load_adapter, read_adapter, save_adapter
 from spt.adapters.model_card import write_card
 from spt.console import Bar, logged, show_start
 from spt.errors import SptError
-from spt.files import flush, written
+from spt.files import written
 from spt.hydra_targets import instantiate
 from spt.modeling.freeze_parameters import backbone_size, missing_pooler, parameter_groups
 from spt.modeling.pretrained_encoder import (
@@ -32,11 +32,11 @@ from spt.sweeps.gpu_assignment import take_one_gpu
 from spt.tasks.baselines import baseline_scores
 from spt.tasks.task import REQUIRED, data_fingerprint, describe_task
 from spt.training import preemption, process_group
-from spt.training.assemble import assemble
+from spt.training.assemble import Assembled, assemble
 from spt.training.checkpoint import Checkpoint, Within, read_checkpoint, training_state
 from spt.training.epoch import Epoch
 from spt.training.loggers import RunFolderOnly
-from spt.training.loop import Diverged, TrainingLoop
+from spt.training.loop import Diverged
 from spt.training.process_group import from_main
 from spt.training.run_summary import describe_run
 from spt.training.settings import trainer_settings
@@ -99,9 +99,8 @@ def _train(run: RunFolder, config: DictConfig, settings: TrainerSettings, group:
     checkpoint = _checkpoint_of(run)
     made = assemble(config, run.config, settings, accelerator)
     tracker = instantiate(config.logger) if distributed.is_main() else RunFolderOnly()
-    loop = made.loop
-    experiment = Experiment(run, loop, tracker, made.data, checkpoint, made.needs_method)
-    show_start(describe_run(run, loop.task, loop.splits, loop.model))
+    experiment = Experiment(run, made, tracker, checkpoint)
+    show_start(describe_run(run, made.loop))
     tracker.start(run.config, run.folder, group, experiment.checkpoint is not None)
     try:
         record = run.write_record(experiment.fit())
@@ -127,21 +126,13 @@ def _checkpoint_of(run: RunFolder) -> Checkpoint | None:
 
 
 class Experiment:
-    """A training loop with what it leaves in the run's folder. It resumes where a checkpoint fits data and model.
-
-    `data` is the fingerprint of all the task's examples, also those of train that `task.train_examples` leaves out.
-    """
+    """A training loop with what it leaves in the run's folder. It resumes where a checkpoint fits data and model."""
 
     def __init__(
-        self,
-        run: RunFolder,
-        loop: TrainingLoop,
-        tracker: RunFolderOnly,
-        data: str,
-        checkpoint: Checkpoint | None = None,
-        needs_method: bool = False,
+        self, run: RunFolder, made: Assembled, tracker: RunFolderOnly, checkpoint: Checkpoint | None = None
     ) -> None:
-        self.run, self.loop, self.tracker, self.data, self.needs_method = run, loop, tracker, data, needs_method
+        self.run, self.made, self.tracker = run, made, tracker
+        self.loop = loop = made.loop
         self.task, self.splits, self.model = loop.task, loop.splits, loop.model
         self.metric = self.task.metrics[0]
         self.epochs: list[Epoch] = []
@@ -177,7 +168,7 @@ class Experiment:
             became infinite or NaN.
         """
         self.started, self.memory = time.perf_counter(), PeakMemory(self.loop.settings.use_cpu)
-        parameters = parameter_groups(self.model)
+        parameters, pooler = parameter_groups(self.model), missing_pooler(self.model)
         if self.checkpoint is None:
             self.run.clear()
             self.run.write_history(self.at_start)
@@ -232,7 +223,7 @@ class Experiment:
             "trainable_parameters": sum(parameters.values()),
             "trainable_by_group": parameters,
             "backbone_parameters": backbone_size(self.model),
-            "missing_pooler": missing_pooler(self.model),
+            "missing_pooler": pooler,
             "model_revision": self.revision,
             "model_sha256": self.weights if self.revision is None else None,
             "adapter_bytes": sum(f.stat().st_size for f in self.run.adapter.glob("*")) if best else None,
@@ -241,7 +232,7 @@ class Experiment:
             "peak_memory_bytes": spent["peak_memory_bytes"],
             "data": {
                 "revision": self.task.commit(),
-                "fingerprint": self.data,
+                "fingerprint": self.made.data,
                 "splits": {
                     name: {
                         "examples": len(split.examples),
@@ -293,8 +284,6 @@ class Experiment:
         with written(folder):
             save_adapter(self.model, folder, self._about(epoch))
             write_card(folder)
-            for path in (*folder.iterdir(), folder):
-                flush(path)
 
     def resume(self, checkpoint: Checkpoint) -> None:
         """Bring model, history and adapter to where the interrupted run was."""
@@ -314,11 +303,11 @@ class Experiment:
         """Refuse a checkpoint that the run cannot resume from."""
         if checkpoint.data != self.fingerprints:
             raise SptError("the interrupted run had other data")
-        if checkpoint.tokenizer not in (None, self.tokenizer):
+        if checkpoint.tokenizer != self.tokenizer:
             raise SptError("the interrupted run had another tokenizer")
-        if checkpoint.weights not in (None, self.weights):
+        if checkpoint.weights != self.weights:
             raise SptError("the interrupted run had other weights of the base model")
-        if checkpoint.numerics not in (None, NUMERICS):
+        if checkpoint.numerics != NUMERICS:
             raise SptError(f"the interrupted run had the numerics of version {checkpoint.numerics}, not {NUMERICS}")
         if not checkpoint.fits(self.model):
             raise SptError("the interrupted run trained other parameters")
@@ -359,7 +348,7 @@ class Experiment:
             "model": config["model"] | ({"revision": self.revision} if self.revision else {}),
             "tokenizer": self.tokenizer,
             "method": config["method"],
-            **({"needs_method": True} if self.needs_method else {}),
+            **({"needs_method": True} if self.made.needs_method else {}),
             "training": {
                 "command": self.run.command,
                 "seed": config["seed"],

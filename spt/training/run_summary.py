@@ -4,16 +4,17 @@ from typing import Any
 
 from spt import distributed
 from spt.modeling.freeze_parameters import backbone_size, missing_pooler, parameter_groups
-from spt.modeling.task_model import TaskModel
 from spt.recipes import recipes
 from spt.records.run_folder import RunFolder
-from spt.tasks.task import Split, Task
+from spt.tasks.model_inputs import Split
+from spt.training.loop import TrainingLoop
 
 LABELS = 10  # as many as a line has room for
 
 
-def describe_run(run: RunFolder, task: Task, splits: dict[str, Split], model: TaskModel) -> dict[str, str]:
+def describe_run(run: RunFolder, loop: TrainingLoop) -> dict[str, str]:
     """Facts about a run, by name."""
+    task, model = loop.task, loop.model
     config, trainer = run.config, run.config["trainer"]
     method = {name: value for name, value in config["method"].items() if not name.startswith("_") and name != "name"}
     groups = parameter_groups(model)
@@ -27,7 +28,7 @@ def describe_run(run: RunFolder, task: Task, splits: dict[str, Split], model: Ta
     pooler = "" if state is None else f", its pooler {state}, from random numbers: the checkpoint has none"
     return {
         "task": f"{task.name}, {task.task_type}{classes}, from {task.data_dir or (task.hub and task.hub['path'])}",
-        "splits": ", ".join(_describe_split(name, split) for name, split in splits.items()),
+        "splits": ", ".join(_describe_split(name, split) for name, split in loop.splits.items()),
         "model": f"{config['model']['name']} ({config['model']['name_or_path']}){pooler}",
         "method": " ".join([config["method"]["name"], *(f"{name}={value}" for name, value in method.items())]),
         "recipe": _describe_recipe(config),

@@ -80,8 +80,11 @@ def test_published_records_name_no_folder_of_this_machine():
         **{"model": {"name_or_path": "org/model", "revision": "main"}, "seed": 1},
     }
     command = "python -m spt.train task=cb 'task.data_dir='\"'\"'/home/me/my data/CB/'\"'\"'' output_dir=/scratch/runs"
+    command += " 'task.files.train=[/home/me/a.jsonl,~/b.jsonl]' --config-dir /home/me 'task.templates=[[a/b,a /c]]'"
     shown = without_local_paths({"config": config, "command": command})
     assert "/home" not in str(shown) and "/scratch" not in str(shown)
     assert shown["config"]["task"]["data_dir"] == "CB" and shown["config"]["model"]["name_or_path"] == "org/model"
-    assert shown["command"].startswith("python -m spt.train task=cb ") and shown["command"].endswith(" output_dir=runs")
+    assert shown["command"].startswith("python -m spt.train task=cb ") and shown["command"].endswith(
+        " output_dir=runs 'task.files.train=[a.jsonl,b.jsonl]' --config-dir me 'task.templates=[[a/b,a /c]]'"
+    )
     assert config["output_dir"] == "/scratch/runs"

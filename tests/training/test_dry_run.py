@@ -1,12 +1,15 @@
 """`dry_run=true`: what a run would take, from three measured steps, and nothing written."""
 
+import json
 import re
 
 import pytest
 from hydra import compose, initialize_config_dir
 
 from spt.paths import CONF
+from spt.training import dry_run as dry_runs
 from spt.training.dry_run import dry_run
+from spt.training.loop import TrainingLoop
 
 
 @pytest.mark.parametrize(
@@ -25,6 +28,29 @@ def test_the_estimate_is_of_the_whole_run(task, settings, steps, evaluations, tm
     assert 0 < found.seconds_per_step < found.seconds and 0 < found.seconds_per_evaluation < found.seconds
     assert found.seconds == pytest.approx(steps * found.seconds_per_step + evaluations * found.seconds_per_evaluation)
     assert not (tmp_path / "runs").exists()
+
+
+def test_queries_of_record_are_evaluated_with_all_their_entities(tmp_path, monkeypatch):
+    text = "Ann saw Bea and Cleo."
+    entities = [{"start": (at := text.index(name)), "end": at + len(name)} for name in ("Ann", "Bea", "Cleo")]
+    query = {"query": "she saw @placeholder", "answers": [{"text": "Bea", **entities[1]}]}
+    data = {"passage": {"text": text, "entities": entities}, "qas": [query | {"idx": number} for number in range(3)]}
+    for split in ("train", "val"):
+        (tmp_path / f"{split}.jsonl").write_text(json.dumps(data | {"idx": 0}) + "\n")
+    evaluated = []
+
+    def evaluate(loop, name):
+        split = loop.splits[name]
+        evaluated.append((len(split.examples), len(split.inputs)))
+        return measured(loop, name)
+
+    measured = TrainingLoop.evaluate
+    monkeypatch.setattr(TrainingLoop, "evaluate", evaluate)
+    monkeypatch.setattr(dry_runs, "EVALUATED", 2)
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("train", ["task=record", f"task.data_dir={tmp_path}", "task.max_length=64", "model=demo"])
+    dry_run(config)
+    assert evaluated == [(2, 6)]
 
 
 def test_the_command(train, tmp_path):

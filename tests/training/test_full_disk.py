@@ -87,7 +87,7 @@ def test_a_full_disk_elsewhere(disk, tmp_path):
 def test_a_read_only_folder_is_reported_at_the_start(disk, start):
     assert disk.mount("remount", "ro")
     code, out, err = start(*SPT_SL, output_dir=disk.folder / "runs")
-    assert code == 1 and "Read-only file system" in err and "Set output_dir to a folder that can be written" in err
+    assert code == 1 and "Read-only file system" in err and "set output_dir to a folder that can be written" in err
     assert "epoch" not in out and "splits" not in out
 
 

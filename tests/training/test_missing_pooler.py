@@ -100,8 +100,14 @@ def test_a_published_cell_freezes_it_and_says_so(train, tmp_path):
         "task=rte", "method=spt_sl", "model=roberta-large", f"model.name_or_path={folder}", "method.prefix_length=3",
         "task.data_dir=pkg://spt/demo/pair", "task.labels=[yes,no]", "task.max_length=64", "trainer.max_steps=1",
     )  # fmt: skip
-    for number, (override, state) in enumerate({"seed=11": "frozen", "model.missing_pooler=null": "trained"}.items()):
-        code, out, err = train(*cell, override, output_dir=tmp_path / str(number))
+    tuned = [override for override in cell if not override.startswith("method")]
+    runs = (
+        ((*cell, "seed=11"), "frozen"),
+        ((*cell, "model.missing_pooler=null"), "trained"),
+        ((*tuned, "method=fine_tuning", "recipe=none", "model.missing_pooler=frozen"), "trained"),
+    )
+    for number, (overrides, state) in enumerate(runs):
+        code, out, err = train(*overrides, output_dir=tmp_path / str(number))
         assert code == 0, err
         assert f"its pooler {state}, from random numbers" in " ".join(out.split())
         (path,) = (tmp_path / str(number)).glob("*/record.json")

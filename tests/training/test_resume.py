@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -428,11 +427,11 @@ def test_a_checkpoint_with_wrong_fields_is_damaged(start, interrupted, tmp_path)
     whole = path.read_bytes()
     for name, value in {"step": "eight", "history": {}, "resumed": None, "data": [], "outcomes": "x"}.items():
         rewritten(folder, **{name: value})
-        with pytest.raises(SptError, match=f"is damaged .it has no proper {name}"):
+        with pytest.raises(SptError, match=f"is damaged, or of another version of spt .{name}"):
             read_checkpoint(path, fingerprint)
         path.write_bytes(whole)
     rewritten(folder, optimizer=None, scheduler=3)
-    with pytest.raises(SptError, match=r"no proper optimizer, scheduler"):
+    with pytest.raises(SptError, match="optimizer: .*scheduler: "):
         read_checkpoint(path, fingerprint)
 
 
@@ -464,18 +463,6 @@ def test_other_weights_or_numerics_start_anew(start, interrupted):
         assert code == 0 and message in out and "the run starts anew" in out, err
         shutil.rmtree(folder)
         interrupted(*SPT_SL, after=1)
-
-
-def test_the_random_state_is_that_of_one_gpu(monkeypatch):
-    """A machine may show fewer GPUs to the run that resumes than to the one that was interrupted."""
-    states = {"torch": torch.get_rng_state(), "cuda:0": torch.ones(16), "cuda:1": torch.zeros(16)}
-    checkpoint = SimpleNamespace(tensors={f"random/0/{name}": state for name, state in states.items()})
-    given: list[torch.Tensor] = []
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
-    monkeypatch.setattr(torch.cuda, "set_rng_state", given.append)
-    Checkpoint.set_random_state(checkpoint, 0)  # type: ignore[arg-type]
-    assert [state.sum().item() for state in given] == [16]
 
 
 def test_force_starts_anew(start, straight, interrupted, tmp_path):
@@ -568,8 +555,9 @@ def test_a_checkpoint_is_read_as_it_was_written(tmp_path):
 
 
 CHECKPOINT = {
-    "fingerprint": "abc", "data": {"train": "x"}, "step": 3, "max_steps": 4, "processes": 1, "within": None,
-    "history": [], "outcomes": {}, "resumed": 0, "seconds": 1.5, "peak_memory_bytes": 10,
+    "fingerprint": "abc", "data": {"train": "x"}, "tokenizer": "t", "weights": None, "numerics": 1, "step": 3,
+    "max_steps": 4, "processes": 1, "within": None, "history": [], "outcomes": {}, "resumed": 0, "seconds": 1.5,
+    "peak_memory_bytes": 10,
 }  # fmt: skip
 
 
