@@ -47,10 +47,17 @@ def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return value
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write a text file; a reader sees the old file or the whole new one, also after a crash."""
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write a file, text in UTF-8; a reader sees the old file or the whole new one, also after a crash."""
     with replacing(path) as partial:
-        partial.write_text(text, encoding="utf-8")
+        partial.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def write_if_changed(path: Path, content: str | bytes) -> None:
+    """Write a file as `write_atomically`, unless it has this content already."""
+    content = content.encode() if isinstance(content, str) else content
+    if not path.exists() or path.read_bytes() != content:
+        write_atomically(path, content)
 
 
 @contextmanager

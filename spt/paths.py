@@ -35,6 +35,12 @@ def without_folders(text: str) -> str:
     return re.sub(r"(?<=[\[,'\"])[/~][^\[\],'\"]*", lambda path: PurePath(path[0]).name, text)
 
 
+def word_without_folders(word: str) -> str:
+    """A word of a command line, `key=value` or not, as `without_folders` has it."""
+    key, equals, value = word.partition("=")
+    return key + equals + without_folders(value) if equals else without_folders(key)
+
+
 def split_file(split: str, name: str | None) -> Path:
     """The file that `task.train`, `task.validation` or `task.test` names; SptError if there is none."""
     if not name:

@@ -14,7 +14,7 @@ from spt.adapters.model_card import CARD, card_of
 from spt.errors import SptError
 from spt.hub_errors import hub_error
 from spt.modeling.pretrained_encoder import is_local
-from spt.paths import local_path, without_folders
+from spt.paths import local_path, word_without_folders
 from spt.records.schema import ADAPTER
 
 log = logging.getLogger(__name__)
@@ -87,12 +87,8 @@ def _without_paths(adapter: Adapter) -> Adapter:
     run.task["data_dir"] = None
     run.task["files"] = {split: [Path(name).name for name in names] for split, names in run.task["files"].items()}
     run.training = adapter.training.model_copy()
-    overrides = [override.partition("=") for override in shlex.split(run.training.command)]
-    run.training.command = shlex.join(
-        key + equals + without_folders(value) if equals else without_folders(key)
-        for key, equals, value in overrides
-        if key != "output_dir"
-    )
+    words = [word for word in shlex.split(run.training.command) if not word.startswith("output_dir=")]
+    run.training.command = shlex.join(map(word_without_folders, words))
     description.about = run.model_dump()
     description.base_model.name_or_path = run.model["name_or_path"]
     return replace(adapter, description=description)

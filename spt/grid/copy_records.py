@@ -6,10 +6,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from spt.files import write_atomically, written
+from spt.files import write_if_changed, written
 from spt.grid.compose_configs import LOCATIONS
 from spt.grid.match_records import Finished
-from spt.paths import without_folders
+from spt.paths import without_folders, word_without_folders
 from spt.records.insight_summary import INSIGHT
 from spt.records.schema import FAILURE, HISTORY, OUTCOMES, RECORD, read_record
 
@@ -40,8 +40,7 @@ def publish(run: Finished, folder: Path, selection: dict[str, Any] | None = None
     with written(target, "or set results_dir"):
         target.mkdir(parents=True, exist_ok=True)
         for name, text in files.items():
-            if not (target / name).exists() or (target / name).read_text(encoding="utf-8") != text:
-                write_atomically(target / name, text)
+            write_if_changed(target / name, text)
         if INSIGHT not in files and not is_same:
             (target / INSIGHT).unlink(missing_ok=True)
         if RECORD in files:
@@ -57,8 +56,7 @@ def without_local_paths(record: dict[str, Any]) -> dict[str, Any]:
         config[group] = config[group] | found
     if "output_dir" in config:
         config["output_dir"] = without_folders(str(config["output_dir"]))
-    words = (word.partition("=") for word in shlex.split(record["command"]))
-    command = shlex.join(key + equals + without_folders(value) if equals else without_folders(key) for key, equals, value in words)
+    command = shlex.join(map(word_without_folders, shlex.split(record["command"])))
     return record | {"config": config, "command": command}
 
 

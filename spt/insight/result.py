@@ -6,7 +6,7 @@ import numpy as np
 from pydantic import BeforeValidator, PlainSerializer, ValidationError, model_validator
 
 from spt.errors import SptError
-from spt.records.insight_summary import InsightSummary, InterventionScores, LayerMeans, rounded
+from spt.records.insight_summary import InsightSummary, LayerMeans, rounded
 from spt.records.schema import Count, Exact, problems
 
 Axis = Literal["layer", "head", "slot", "other_slot", "matrix"]
@@ -214,18 +214,7 @@ class Insight(Part):
         return found
 
     def summary(self) -> InsightSummary:
-        """What is published with a record: means by layer, and interventions."""
-        interventions = None
-        if (found := self.interventions) is not None:
-            interventions = InterventionScores(
-                metric=found.metric,
-                score=rounded(found.score),
-                compared=found.compared,
-                changes=tuple(
-                    (each.kind, each.which, *map(rounded, (each.score, each.difference, each.low, each.high)))  # type: ignore[misc]
-                    for each in found.changes
-                ),
-            )
+        """What is published with a record: means by layer."""
         kept = ("adapter_sha256", "task", "split", "examples", "layers", "prefix_length")
         return InsightSummary(
             format=1,
@@ -237,7 +226,6 @@ class Insight(Part):
                 )
                 for name, (means, errors) in self.by_layer().items()
             },
-            interventions=interventions,
         )
 
     def to_json(self) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from spt.figure_style import figure_files
-from spt.files import replacing, write_atomically
+from spt.files import write_atomically
 from spt.insight.figures import NAMES, compared_cosines, drawings
 from spt.insight.pages import insight_page
 from spt.insight.result import Insight
@@ -30,8 +30,7 @@ def write_comparison(folder: Path, csv: str, insights: Mapping[str, Insight]) ->
     write_atomically(folder / f"{COMPARISON}.csv", csv)
     for name, draw in compared_cosines(insights).items():
         for file, content in figure_files(f"{COMPARISON}.{name}", draw, KINDS).items():
-            with replacing(folder / file) as partial:
-                partial.write_bytes(content)
+            write_atomically(folder / file, content)
 
 
 def write_insight(folder: Path, insight: Insight, run: Path) -> None:
@@ -49,8 +48,7 @@ def write_insight(folder: Path, insight: Insight, run: Path) -> None:
     for name, draw in drawings(insight, similarity_by_epoch(run)).items():
         drawn |= figure_files(name, draw, KINDS)
     for name, content in drawn.items():
-        with replacing(figures / name) as partial:
-            partial.write_bytes(content)
+        write_atomically(figures / name, content)
     for name in {f"{name}.{kind}" for name in NAMES for kind in KINDS} - drawn.keys():
         (figures / name).unlink(missing_ok=True)
     svg = {Path(name).stem: content for name, content in drawn.items() if name.endswith(".svg")}

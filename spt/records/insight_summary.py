@@ -1,6 +1,6 @@
 """A summary of what `spt.inspect` found, of a few KB, which is published with a record as insight.json."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import ValidationError, model_validator
 
@@ -10,25 +10,12 @@ from spt.records.schema import Count, Exact, problems
 INSIGHT = "insight.json"
 DIGITS = 6  # significant ones of every number
 
-# Kind, which, score, and difference to the full adapter with the limits of its interval: see
-# `spt.insight.result.Intervention`.
-Change = tuple[str, Count | None, float, float, float, float]
-
 
 class LayerMeans(Exact):
     """A measure by layer, its means over heads and slots, and their standard errors where there are any."""
 
     means: tuple[float, ...]
     standard_errors: tuple[float, ...] | None
-
-
-class InterventionScores(Exact):
-    """The scores with parts of the adapter changed, as fractions."""
-
-    metric: str
-    score: float  # of the full adapter
-    compared: str  # what the differences are of
-    changes: tuple[Change, ...]
 
 
 class InsightSummary(Exact):
@@ -42,7 +29,7 @@ class InsightSummary(Exact):
     layers: Count
     prefix_length: Count
     measures: dict[str, LayerMeans]
-    interventions: InterventionScores | None
+    interventions: Any = None  # in files of earlier versions, which no table has
 
     @model_validator(mode="after")
     def _has_a_mean_for_each_layer(self) -> "InsightSummary":

@@ -11,16 +11,8 @@ from spt.errors import SptError, nearest
 from spt.report.display_names import Names
 from spt.report.number_format import BASELINES, METRICS, SPLITS, listed, number
 from spt.report.paired_tests import LEVEL, seed_test
-from spt.report.runs_frame import SIGNS, each_row
+from spt.report.runs_frame import MEANING, SIGNS, each_row
 from spt.report.seed_means import unselected
-
-MARKED = {
-    "collapsed": "a run predicts one class for all of dev",
-    "diverged": "a run diverged",
-    "dirty": "a run has uncommitted changes",
-    "outdated": "a run is of other numerics than the present ones",
-    "other_data": "a run used other data than the others",
-}
 
 
 @dataclass(frozen=True)
@@ -166,7 +158,7 @@ def _how(shown: DataFrame, blocks: Sequence[tuple[str, Sequence[Row]]], usual: i
     if sources and choice.published:
         said.append(f"Published: {listed(sources)}.")
     marks = dict.fromkeys(mark for score in scores for mark in score.marks)
-    said += [f"{sign}: {MARKED[name]}." for name, sign in SIGNS.items() if sign in marks]
+    said += [f"{sign}: one or more runs {MEANING[name]}." for name, sign in SIGNS.items() if sign in marks]
     return " ".join(said)
 
 

@@ -9,7 +9,7 @@ from pandas import DataFrame
 from spt.console import console, write_data
 from spt.errors import SptError, check_flag, nearest
 from spt.figure_style import COLUMN, PAGE, figure_files
-from spt.files import replacing, write_atomically, written
+from spt.files import write_atomically, written
 from spt.grid.cells import cells
 from spt.grid.group_runs import group_runs
 from spt.grid.local_data import DataFingerprint
@@ -112,8 +112,7 @@ def _write_figures(found: Mapping[str, Drawing], width: str, folder: Path) -> No
         folder.mkdir(parents=True, exist_ok=True)
         for name, drawing in found.items():
             for file, content in figure_files(name, drawing.draw, ("pdf",)).items():
-                with replacing(folder / file) as partial_file:
-                    partial_file.write_bytes(content)
+                write_atomically(folder / file, content)
                 graphic = rf"\includegraphics[width=\linewidth]{{{file}}}"
                 caption = rf"\caption{{{escape(drawing.caption)}}}"
                 label = rf"\label{{fig:{name}}}"

@@ -1,4 +1,4 @@
-"""The README of a results folder: what was run and what was not, how to read it, and known deviations."""
+"""The README of a results folder: what was run and what was not, what it answers, and how to read it."""
 
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,7 +13,6 @@ from spt.report.convergence import convergence_frame
 from spt.report.markdown import markdown_table
 from spt.report.number_format import NONE, extents, listed, number
 from spt.report.prefix_figures import SUFFIX
-from spt.report.published_numbers import COMPARES_WITH, CURVES, NUMBERS, headline_metric, read_numbers
 from spt.report.render_templates import render
 from spt.report.runs_frame import CELL
 from spt.report.table_model import Table, columns
@@ -22,8 +21,6 @@ from spt.report.verdicts import Verdict
 DEFAULT_PROFILES = ["cpu", "paper"]  # of conf/report.yaml
 
 STATES = ("done", "partly", "failed", "unfinished", "config changed", "not run")
-
-RELEASED = frozenset({"authors-release@a7b9e97", "P-tuning-v2-README@b1520c9"})  # none of them is the printed paper
 
 
 def readme(
@@ -68,7 +65,6 @@ def readme(
         changed=runs[runs.role == "changed"].to_dict("records"),
         command=command(titles, profiles),
         example=example.cell.iloc[0] if len(example) else "",
-        deviations=_deviations(cells) if published.is_published.any() else None,
     )
 
 
@@ -174,39 +170,3 @@ def command(titles: Mapping[str, str], profiles: Sequence[str]) -> str:
         choices.append(f"'profile=[{','.join(profiles)}]'")
     where = ["results_dir=..."] if choices else []
     return " ".join(["python -m spt.report", *map(shlex.quote, own_config_dir()), *choices, *where])
-
-
-def _deviations(cells: DataFrame) -> dict[str, Any]:
-    """What the published numbers are, and how far their best dev scores are above the last epoch's."""
-    numbers = DataFrame(read_numbers(NUMBERS))
-    numbers["value"] = numbers.value.astype(float)
-    run = ["source", "task", "model", "method", "seed"]
-    quantity = [COMPARES_WITH[pair] for pair in zip(numbers.split, numbers.selection, strict=True)]
-    dev = numbers.assign(quantity=quantity)[numbers.split == "validation"]
-    gaps = dev.pivot_table("value", run, "quantity", aggfunc="last").dropna().reset_index()
-    gaps["gap"] = gaps.best_dev - gaps.last_dev
-    methods = numbers.drop_duplicates(run)
-    noted = numbers[numbers.note != ""].groupby("note", sort=False)
-    shown = {tuple(row[name] for name in ("task", "model", "method")) for rows in cells.references for row in rows}
-    is_shown = [
-        (row.task, row.model, row.method) in shown and row.metric == headline_metric(row.task)
-        for row in numbers.itertuples()
-    ]
-    return {
-        "numbers_path": f"results/reference/{NUMBERS.name}",
-        "curves_path": f"results/reference/{CURVES.name}",
-        "curves": len(list(CURVES.glob("*.csv"))),
-        "count": len(numbers),
-        "sources": list(dict.fromkeys(numbers.source)),
-        "are_released": RELEASED.issuperset(numbers.source),
-        "unseen": is_shown.count(False),
-        "gaps": gaps,
-        "largest_gaps": gaps.sort_values(["gap", *run], ascending=[False] + [True] * len(run))
-        .head(3)
-        .to_dict("records"),
-        "seeds": {
-            source: own.seed.value_counts().sort_index().to_dict()
-            for source, own in methods.groupby("source", sort=False)
-        },
-        "notes": {note: [f"{row.task} on {row.model}" for row in own.itertuples()] for note, own in noted},
-    }

@@ -12,7 +12,7 @@ from spt.numerics_version import NUMERICS
 from spt.records.bootstrap import RESAMPLES
 from spt.report.number_format import METRICS, listed, number
 from spt.report.paired_tests import ALSO_COMPARED, MOST_COMPARISONS, POWER, REFERENCE
-from spt.report.runs_frame import SIGNS
+from spt.report.runs_frame import MEANING, SIGNS
 
 WIDTH = 120
 
@@ -26,6 +26,7 @@ ENVIRONMENT = Environment(
 ENVIRONMENT.filters |= {"number": number, "listed": listed, "percent": percent}
 ENVIRONMENT.globals |= {
     "also_compared": ALSO_COMPARED,
+    "meaning": MEANING,
     "metrics": METRICS,
     "most_comparisons": MOST_COMPARISONS,
     "numerics": NUMERICS,

@@ -25,6 +25,14 @@ GROUP = ["task", "model", "shown_profile"]  # the cells of a table that a figure
 # What is marked in the tables if it holds for any run of a cell, and by which sign.
 SIGNS = {"collapsed": "†", "diverged": "‡", "dirty": "§", "outdated": "¶", "other_data": "‖"}
 
+MEANING = {
+    "collapsed": "collapsed: they predict the same class for every dev example",
+    "diverged": "diverged: the dev scores are of the epochs before, and a later split has none",
+    "dirty": "were made with uncommitted changes in the working tree",
+    "outdated": f"were made with another version of the numerics than {NUMERICS}, the present one",
+    "other_data": "used other data than most runs of the task, or than the data in data_dir",
+}
+
 SCORE = "score_"  # begins the names of the columns of `runs_frame` with scores
 
 RUN_COLUMNS = (

@@ -15,7 +15,7 @@ from pandas import DataFrame
 from spt.console import console
 from spt.errors import SptError
 from spt.figure_style import figure_files
-from spt.files import replacing, written
+from spt.files import write_if_changed, written
 from spt.grid.cells import Cell, cells
 from spt.grid.compose_configs import Composer
 from spt.grid.group_runs import group_runs
@@ -255,10 +255,7 @@ def _replace_all(folder: Path, files: dict[str, bytes]) -> None:
 
 def _write(folder: Path, files: dict[str, bytes]) -> None:
     for name, content in files.items():
-        path = folder / name
-        if not path.exists() or path.read_bytes() != content:
-            with replacing(path) as partial:
-                partial.write_bytes(content)
+        write_if_changed(folder / name, content)
 
 
 def show(every: DataFrame) -> None:
