@@ -1,11 +1,9 @@
-"""The resolved `spt.train` config of each run of a grid, and the identity by which a record is matched to it."""
+"""The resolved `spt.train` config of each run of a grid."""
 
-import hashlib
 import json
 import re
 from copy import deepcopy
 from functools import cache, reduce
-from pathlib import PurePath
 from typing import Any
 
 from hydra import compose
@@ -14,15 +12,11 @@ from hydra.core.override_parser.types import Override, OverrideType
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from spt.errors import is_whole
 from spt.grid.cells import Job
 from spt.paths import CONF
-from spt.records.fingerprint import settings
+from spt.records.comparable_settings import identity
 
 GROUPS = ("task", "model", "method", "recipe")  # in the order in which conf/train.yaml merges them
-
-# The location of data and weights does not change a result; their hashes are in the record.
-LOCATIONS = {"task": ("data_dir", "hub"), "model": ("name_or_path", "revision")}
 
 
 class Composer:
@@ -139,57 +133,3 @@ def _group_file(group: str, name: str) -> dict[str, Any]:
     if "defaults" in content or (package is not None and package[1] not in (group, "_global_")):
         raise LookupError(f"{group}={name} is composed of other files")
     return content if package is not None and package[1] == "_global_" else {group: content}
-
-
-def identity(config: dict[str, Any]) -> str:
-    """A hash of a resolved config of `spt.train` that does not depend on the location of data and weights."""
-    return hashlib.sha256(json.dumps(comparable(config), sort_keys=True).encode()).hexdigest()
-
-
-def comparable(config: dict[str, Any]) -> dict[str, Any]:
-    """The settings of a resolved config that change a result, wherever data and weights are stored.
-
-    A setting that is null counts as absent, so that one that is new changes no identity before it is used.
-    """
-    kept = settings(config)
-    for group, locations in LOCATIONS.items():
-        kept[group] = {key: value for key, value in kept[group].items() if key not in locations}
-    return normalised(kept | {"model": kept["model"] | {"other_weights": _other_weights(config["model"])}})
-
-
-def _other_weights(model: dict[str, Any]) -> str | None:
-    """The name of the folder or repository of a model's weights; None if it is that of conf/model, or the model's."""
-    name = PurePath(model["name_or_path"]).name
-    try:
-        usual = PurePath(_group_file("model", model["name"])["model"]["name_or_path"]).name
-    except OSError:  # a model of the user's
-        usual = None
-    return name if name not in (usual, model["name"]) else None
-
-
-def differences(config: dict[str, Any], earlier: dict[str, Any]) -> list[str]:
-    """The settings that change a result in which an earlier config differs from the present one, as text."""
-    now, before = (flat(comparable(each)) for each in (config, earlier))
-    absent = "none"
-    return [
-        f"{name} was {before.get(name, absent)}, is {now.get(name, absent)}"
-        for name in sorted(now.keys() | before.keys())
-        if now.get(name, absent) != before.get(name, absent)
-    ]
-
-
-def flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """The settings of nested groups by their dotted names."""
-    values: dict[str, Any] = {}
-    for key, value in config.items():
-        values |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return values
-
-
-def normalised(value: Any) -> Any:
-    """A setting without nulls, and with whole numbers as floats: `method.sl_weight=0` equals a default of 0.0."""
-    if isinstance(value, dict):
-        return {key: normalised(item) for key, item in value.items() if item is not None}
-    if isinstance(value, list):
-        return [normalised(item) for item in value]
-    return float(value) if is_whole(value) else value

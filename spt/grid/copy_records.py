@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from spt.files import write_if_changed, written
-from spt.grid.compose_configs import LOCATIONS
 from spt.grid.match_records import Finished
 from spt.paths import without_folders, word_without_folders
+from spt.records.comparable_settings import LOCATIONS
 from spt.records.insight_summary import INSIGHT
 from spt.records.schema import FAILURE, HISTORY, OUTCOMES, RECORD, read_record
 

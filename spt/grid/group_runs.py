@@ -15,9 +15,9 @@ from yaml import YAMLError
 
 from spt.errors import SptError, is_number
 from spt.grid.cells import Cell
-from spt.grid.compose_configs import flat
 from spt.grid.match_records import Finished, Result, mark_usual_data
 from spt.grid.setting_names import numbers_first, short_names
+from spt.records.comparable_settings import flat
 from spt.records.fingerprint import settings, with_processes
 from spt.records.schema import CONFIG, FAILURE, HISTORY, LOG, RECORD, Groups, read_record
 

@@ -10,9 +10,10 @@ from typing import Any
 from spt.errors import SptError
 from spt.files import parsed
 from spt.grid.cells import Cell, Job
-from spt.grid.compose_configs import Composer, comparable, differences, flat, identity
+from spt.grid.compose_configs import Composer
 from spt.insight.result import Insight
 from spt.paths import CONF
+from spt.records.comparable_settings import comparable, differences, flat, identity
 from spt.records.fingerprint import with_processes
 from spt.records.insight_summary import INSIGHT, InsightSummary
 from spt.records.schema import ADAPTER, FAILURE, HISTORY, OUTCOMES, RECORD, read_record

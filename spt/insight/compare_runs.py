@@ -14,8 +14,8 @@ from spt.insight.result import Insight
 from spt.insight.summary_rows import HEADINGS
 from spt.insight.terminal_tables import table_of_numbers
 from spt.records.bootstrap import CONFIDENCE
+from spt.records.comparable_settings import comparable, flat
 
-LEFT_OUT = {"task": {"data_dir", "files", "_target_"}, "model": {"name_or_path"}, "method": {"_target_"}}
 MEAN = "mean"  # in the column "layer": over layers
 
 
@@ -65,18 +65,16 @@ def _settings(about: RunDescription) -> dict[str, Any]:
     """All settings that a run was made with but the seed, and what it was pruned to."""
     if about.training is None:
         raise SptError("an adapter does not say how it was trained: it is of an early version of spt")
-    groups = {"task": about.task, "model": about.model, "method": about.method, "trainer": about.training.trainer}
-    settings = {
-        f"{group}.{name}": value
-        for group, own in groups.items()
-        for name, value in own.items()
-        if name not in LEFT_OUT.get(group, set())
-    }
+    task = {name: value for name, value in about.task.items() if name != "files"}
+    groups = {"task": task, "model": about.model, "method": about.method, "trainer": about.training.trainer}
+    settings = flat(comparable(groups))
     return settings | ({} if about.pruned is None else {"keep": about.pruned.keep})
 
 
 def _text(value: Any) -> str:
-    return "" if value is None else value if isinstance(value, str) else json.dumps(value)
+    if value is None or isinstance(value, str):
+        return value or ""
+    return f"{value:g}" if isinstance(value, float) else json.dumps(value)
 
 
 def _values(about: RunDescription, insight: Insight) -> Iterator[tuple[str, str, float]]:

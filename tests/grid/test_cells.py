@@ -9,9 +9,10 @@ from omegaconf import OmegaConf
 
 from spt.errors import SptError
 from spt.grid.cells import Cell, Job, cells
-from spt.grid.compose_configs import Composer, differences, identity
+from spt.grid.compose_configs import Composer
 from spt.grid.match_records import Finished, Records, Result, choose
 from spt.paths import CONF
+from spt.records.comparable_settings import differences, identity
 from spt.records.fingerprint import fingerprint
 from spt.records.schema import read_record
 from spt.report.published_numbers import read_numbers

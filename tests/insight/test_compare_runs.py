@@ -17,12 +17,12 @@ from spt.insight.summary_rows import HEADINGS
 from tests.insight.test_measures import batches_of, model_of
 
 
-def about(seed, data_dir="here", pruned=None, **method):
+def about(seed, data_dir="here", pruned=None, weights="tiny", **method):
     trainer = {"learning_rate": 0.1}
     training = {"command": "train", "seed": seed, "trainer": trainer, "epoch": 1, "data": {}}
     description = {
         "task": {"name": "pair", "data_dir": data_dir},
-        "model": {"name": "tiny", "name_or_path": data_dir},
+        "model": {"name": "tiny", "name_or_path": f"{data_dir}/{weights}"},
         "method": {"name": "spt", "prefix_length": 3, **method},
         "training": training | {"scores": {"accuracy": seed / 100, "f1": 0.0}},
     }
@@ -51,7 +51,7 @@ def test_runs_that_differ_in_the_seed_alone_are_a_group(frame):
     assert list(frame.columns) == [
         *("run", "group", "seed", "task", "model", "method", "method.alpha", "measure", "layer", "value")
     ]
-    assert {*frame["method.alpha"]} == {"8.0", ""} and {*frame.seed} == {11, 12}
+    assert {*frame["method.alpha"]} == {"8", ""} and {*frame.seed} == {11, 12}
 
 
 def test_a_pruned_adapter_is_another_group(insights):
@@ -59,6 +59,12 @@ def test_a_pruned_adapter_is_another_group(insights):
     runs = [("a", about(11), insights[0]), ("b", about(11, pruned=pruning), insights[0])]
     frame = comparison_frame(runs)
     assert {*frame.group} == {1, 2} and {*frame.keep} == {"", "2"}
+
+
+def test_another_base_model_of_the_same_name_is_another_group(insights):
+    runs = [("a", about(11), insights[0]), ("b", about(12, weights="other"), insights[0])]
+    frame = comparison_frame(runs)
+    assert {*frame.group} == {1, 2} and {*frame["model.other_weights"]} == {"", "other"}
 
 
 def test_the_values_are_those_of_the_insights(frame, insights):

@@ -18,12 +18,13 @@ from pandas import DataFrame
 
 from spt.errors import SptError
 from spt.grid.cells import Job, cells
-from spt.grid.compose_configs import Composer, identity
+from spt.grid.compose_configs import Composer
 from spt.grid.copy_records import publish, withdraw
 from spt.grid.match_records import Finished, Records, Result, collect, find_changed
 from spt.numerics_version import NUMERICS
 from spt.paths import CONF
 from spt.records.bootstrap import ExampleTest
+from spt.records.comparable_settings import identity
 from spt.records.schema import read_record
 from spt.report.cell_sources import trace
 from spt.report.display_names import Names

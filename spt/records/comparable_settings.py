@@ -1,0 +1,73 @@
+"""The settings by which runs are compared: those that change a result, wherever data and weights were stored."""
+
+import hashlib
+import json
+from functools import cache
+from pathlib import Path, PurePath
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from spt.errors import is_whole
+from spt.paths import CONF
+from spt.records.fingerprint import settings
+
+# The location of data and weights does not change a result; their hashes are in the record.
+LOCATIONS = {"task": ("data_dir", "hub"), "model": ("name_or_path", "revision")}
+
+
+def identity(config: dict[str, Any]) -> str:
+    """A hash of a resolved config of `spt.train` that does not depend on the location of data and weights."""
+    return hashlib.sha256(json.dumps(comparable(config), sort_keys=True).encode()).hexdigest()
+
+
+def comparable(config: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a resolved config that change a result, wherever data and weights are stored.
+
+    A setting that is null counts as absent, so that one that is new changes no identity before it is used.
+    """
+    kept = settings(config)
+    for group, locations in LOCATIONS.items():
+        kept[group] = {key: value for key, value in kept[group].items() if key not in locations}
+    return normalised(kept | {"model": kept["model"] | {"other_weights": _other_weights(config["model"])}})
+
+
+def _other_weights(model: dict[str, Any]) -> str | None:
+    """The name of the folder or repository of a model's weights; None if it is that of conf/model, or the model's."""
+    name = PurePath(model["name_or_path"]).name
+    path = CONF / "model" / f"{model['name']}.yaml"
+    return name if name not in (_name_of_weights(path), model["name"]) else None
+
+
+@cache
+def _name_of_weights(path: Path) -> str | None:
+    """The name of the weights that a file of conf/model names; None if there is no such file."""
+    return PurePath(OmegaConf.load(path).name_or_path).name if path.is_file() else None
+
+
+def differences(config: dict[str, Any], earlier: dict[str, Any]) -> list[str]:
+    """The settings that change a result in which an earlier config differs from the present one, as text."""
+    now, before = (flat(comparable(each)) for each in (config, earlier))
+    absent = "none"
+    return [
+        f"{name} was {before.get(name, absent)}, is {now.get(name, absent)}"
+        for name in sorted(now.keys() | before.keys())
+        if now.get(name, absent) != before.get(name, absent)
+    ]
+
+
+def flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The settings of nested groups by their dotted names."""
+    values: dict[str, Any] = {}
+    for key, value in config.items():
+        values |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return values
+
+
+def normalised(value: Any) -> Any:
+    """A setting without nulls, and with whole numbers as floats: `method.sl_weight=0` equals a default of 0.0."""
+    if isinstance(value, dict):
+        return {key: normalised(item) for key, item in value.items() if item is not None}
+    if isinstance(value, list):
+        return [normalised(item) for item in value]
+    return float(value) if is_whole(value) else value
