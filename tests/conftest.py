@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import PreTrainedModel
 
-from tests import families
+from tests import families, quick_configs  # noqa: F401
 
 hypothesis.settings.register_profile("spt", deadline=None)
 hypothesis.settings.load_profile("spt")

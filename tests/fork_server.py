@@ -14,6 +14,7 @@ import matplotlib.figure  # noqa: F401
 import peft  # noqa: F401
 
 import spt.training.run_experiment  # noqa: F401
+from tests import quick_configs  # noqa: F401
 
 
 def serve() -> None:

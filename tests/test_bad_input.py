@@ -577,6 +577,8 @@ def fails(monkeypatch, capsys, tmp_path):
     def call(name: str, arguments: list[str], message: str) -> None:
         module = importlib.import_module("spt.report.__main__" if name == "report" else f"spt.{name}")
         given = [argument.replace("{tmp}", str(tmp_path)) for argument in arguments]
+        if name in ("report", "reproduce") and not any("table" in argument for argument in arguments):
+            given.append("table=ner")  # one is read sooner than all
         monkeypatch.setattr(sys, "argv", [f"spt.{name}", *given])
         monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
         monkeypatch.chdir(REPO)

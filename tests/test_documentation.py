@@ -194,6 +194,7 @@ def compose_command(module: str, arguments: list[str], folder: Path) -> None:
         else [each.input_line]
         for each in parsed
     ]
+    choices = [choice[:1] if choice[0].startswith("seed=") else choice for choice in choices]
     for combination in itertools.product(*choices):
         config = compose(module.removeprefix("spt."), list(combination))
         OmegaConf.to_container(config, resolve=True)

@@ -23,6 +23,7 @@ PACKAGES = (
 )
 
 
+@cache
 def versions() -> dict[str, str]:
     """The versions of Python, this package and the packages that a result depends on."""
     own = {"python": platform.python_version(), "spt": __version__}

@@ -27,21 +27,24 @@ from spt.predict import as_they_come
 from tests.conftest import DEMO, REPO, run
 from tests.hub import Hub
 
-TASKS = ("demo_pair", "demo_choice", "demo_ner")
-METHODS = ("spt", "p_tuning_v2", "bitfit", "lora", "fine_tuning", "linear_probe")
+METHODS = {
+    "demo_pair": ("spt", "lora", "bitfit", "linear_probe", "fine_tuning"),
+    "demo_choice": ("spt", "lora", "p_tuning_v2"),
+    "demo_ner": ("spt", "lora", "p_tuning_v2"),
+}
 PAIR = ("a child pulled the old apple", "the apple was old")
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory) -> dict[tuple[str, str], Path]:
-    """Runs of a few steps by (task, method): all shapes and methods, a projection, and a custom regression task."""
+    """Runs of a few steps by (task, method): all shapes, all methods, a projection, and a custom regression task."""
     folder = tmp_path_factory.mktemp("life")
     rows = "".join(f"the apple {'broke ' * i},the child,{i}.5\n" for i in range(6))
     (folder / "own.csv").write_text(f"one,two,score\n{rows}")
     sweep = ("-m", "spt.train", "--multirun", *DEMO, "trainer.max_steps=3", f"output_dir={folder}")
     own = (f"task.train={folder}/own.csv", f"task.validation={folder}/own.csv", "task.text=[one,two]")
     for command in (
-        (*sweep, f"task={','.join(TASKS)}", f"method={','.join(METHODS)}"),
+        *((*sweep, f"task={task}", f"method={','.join(methods)}") for task, methods in METHODS.items()),
         (*sweep, "task=demo_ner", "method=prefix_tuning", "method.projection=16", "method.prefix_length=4"),
         (*sweep, "task=custom", *own, "task.shape=regression", "task.label=score", "method=spt"),
     ):
@@ -83,7 +86,7 @@ def lines(text: str) -> list[dict]:
 
 
 def test_evaluate_reproduces_the_recorded_scores_exactly(runs):
-    assert len(runs) == len(TASKS) * len(METHODS) + 2
+    assert len(runs) == sum(map(len, METHODS.values())) + 2
     for (task, method), folder in runs.items():
         predictor, record = spt.load(folder), record_of(folder)
         for split, name in (("validation", "best_dev"), ("test", "test")):
@@ -250,6 +253,7 @@ def test_predict_reads_one_batch_at_a_time(runs):
     assert next(predicted)["label"] in predictor.task.labels and len(read) == 4
 
 
+@pytest.mark.slow
 def test_a_line_is_answered_when_it_is_there(runs):
     """A process that writes a line and waits for its answer, and a file on standard input, in order."""
     arguments = [sys.executable, "-m", "spt.predict", f"run={runs['demo_ner', 'spt']}", "input=-"]

@@ -86,15 +86,15 @@ def test_many_threads_get_the_answers_of_each_adapter_alone(adapters):
     base = AutoModel.from_pretrained(DEMO_ENCODER).state_dict()
 
     def ask(thread: int) -> None:
-        check_all(predictors, adapters, thread, 25)
+        check_all(predictors, adapters, thread, 12)
 
     def load_others() -> None:
-        for _ in range(2):
+        for _ in range(1):
             check_all(shared(adapters) | {"demo_pair.lora": spt.load(adapters["demo_pair.lora"][0])}, adapters)
             late = spt.load(adapters["demo_pair.bitfit"][0], share=predictors["demo_pair.spt"])
             assert [answer(late, item) for item in INPUTS["demo_pair"]] == adapters["demo_pair.bitfit"][2]
 
-    run_together(*(lambda thread=thread: ask(thread) for thread in range(8)), load_others)
+    run_together(*(lambda thread=thread: ask(thread) for thread in range(5)), load_others)
     check_all(predictors, adapters)
     for predictor in predictors.values():
         predictor.deactivate()
@@ -107,11 +107,11 @@ def test_one_predictor_in_many_threads_counts_every_truncated_input(adapters):
     predictor = spt.load(folder)
 
     def ask() -> None:
-        for _ in range(5):
+        for _ in range(3):
             assert list(predictor.stream(inputs, batch_size=1)) == expected
 
-    run_together(*[ask] * 8)
-    assert predictor.truncated == 8 * 5
+    run_together(*[ask] * 5)
+    assert predictor.truncated == 5 * 3
 
 
 def test_a_tokenizer_is_used_by_one_thread_at_a_time(adapters, monkeypatch):
@@ -223,7 +223,7 @@ def test_a_refused_adapter_leaves_the_others_as_they_were(adapters, tmp_path):
         check_all(predictors, adapters)
 
 
-@pytest.mark.parametrize("name", ["DeBERTa-v2/v3", "DeBERTa", "MPNet", "ALBERT"])
+@pytest.mark.parametrize("name", ["DeBERTa-v2/v3", pytest.param("DeBERTa", marks=pytest.mark.slow), "MPNet", "ALBERT"])
 def test_families_whose_modules_change_with_the_adapter(name, tmp_path):
     encoder = made_encoder(tmp_path / "encoder", name)
     eager = () if name == "ALBERT" else ("model.attn_implementation=eager",)
@@ -233,7 +233,7 @@ def test_families_whose_modules_change_with_the_adapter(name, tmp_path):
         overrides = ("task=demo_pair", "model=demo", *model, "task.max_length=48", f"method={method}")
         own[method] = alone(made_adapter(tmp_path / method, *overrides), INPUTS["demo_pair"])
     predictors = shared(own)
-    run_together(*(lambda thread=thread: check_all(predictors, own, thread, 12) for thread in range(4)))
+    run_together(*(lambda thread=thread: check_all(predictors, own, thread, 8) for thread in range(4)))
 
 
 def test_backbones_are_loaded_one_at_a_time(monkeypatch):

@@ -27,10 +27,13 @@ PARTS = [
 ]
 
 
+COMPOSER = Composer()  # which keeps what it has composed
+
+
 @pytest.fixture(autouse=True)
 def composer():
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        yield Composer()
+        yield COMPOSER
 
 
 def grid(*overrides):

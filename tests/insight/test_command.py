@@ -66,7 +66,14 @@ def test_a_run(runs, command):
     assert f"{found.prefix_mass.overall.values:.3f}" in page and f"{changes.changes[0].score * 100:.2f}" in page
 
 
-def test_prefixes_without_a_gate_and_the_places_of_results(runs, command, tmp_path):
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Write figures without drawing them, which takes most of the time of a command."""
+    drawn = "spt.insight.result_files.figure_files"
+    monkeypatch.setattr(drawn, lambda name, draw, kinds: {f"{name}.{kind}": b"<svg></svg>" for kind in kinds})
+
+
+def test_prefixes_without_a_gate_and_the_places_of_results(runs, command, undrawn, tmp_path):
     shutil.copytree(runs["p_tuning_v2"] / "adapter", tmp_path / "copied/adapter_of_mine")
     for arguments, place in (
         ([f"run={runs['p_tuning_v2']}/adapter"], runs["p_tuning_v2"] / "insight"),
@@ -102,7 +109,7 @@ def test_several_runs_are_compared(runs, command, tmp_path, monkeypatch):
     assert code == 0 and out.count("insight.json") == 1 and str(path) in out, err  # the adapter was replaced
 
 
-def test_other_data_is_not_called_by_the_split_s_name(runs, command, data, tmp_path):
+def test_other_data_is_not_called_by_the_split_s_name(runs, command, undrawn, data, tmp_path):
     (other := tmp_path / "other").mkdir()
     for path in (data / "demo_pair").iterdir():
         (other / path.name).write_text("".join(path.read_text().splitlines(keepends=True)[:20]))

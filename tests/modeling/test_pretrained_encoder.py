@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 from tokenizers import ByteLevelBPETokenizer, Tokenizer, models, pre_tokenizers, processors, trainers
 from transformers import (
     AlbertTokenizer,
@@ -22,6 +23,7 @@ from transformers.utils import logging as transformers_logging
 
 import spt
 from spt.modeling.pretrained_encoder import backbone_settings, load_backbone, load_tokenizer
+from spt.paths import CONF
 from spt.tasks import ChoiceTask, SentenceTask, TokenTask
 from tests.families import family
 from tests.test_configs import composed, options
@@ -176,7 +178,8 @@ def test_deberta_v3_with_its_spm_model_alone(tmp_path):
 
 def test_models_without_safetensors_on_main_are_pinned_to_their_pull_request():
     """A revision is that of the file's own name_or_path, and not of a folder or another model in its place."""
-    revisions = {name: composed(f"model={name}").model.revision for name in options("model")}
+    files = {name: OmegaConf.load(CONF / "model" / f"{name}.yaml") for name in options("model")}
+    revisions = {name: file.get("revision", "main") for name, file in files.items()}
     pinned = {name: revision for name, revision in revisions.items() if revision != "main"}
     assert pinned == {
         "deberta-base": "315ff8e6747aba12a2074c165fcc7e47d2cec9b4",

@@ -25,6 +25,15 @@ def demo(tmp_path_factory):
     return path.parent
 
 
+@pytest.fixture(autouse=True, scope="module")
+def few_resamples(request):
+    """Fewer draws of the bootstrap, which takes most of a report's time, where its numbers are not what is tested."""
+    with pytest.MonkeyPatch.context() as patch:
+        if not request.module.__name__.endswith("test_paired_tests"):
+            patch.setattr("spt.records.bootstrap.RESAMPLES", 999)
+        yield
+
+
 @pytest.fixture
 def command(monkeypatch, capsys):
     """`python -m spt.report` in this process: returns (exit code, standard output)."""

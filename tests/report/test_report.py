@@ -23,7 +23,7 @@ from spt.grid.copy_records import publish, withdraw
 from spt.grid.match_records import Finished, Records, Result, collect, find_changed
 from spt.numerics_version import NUMERICS
 from spt.paths import CONF
-from spt.records.bootstrap import ExampleTest
+from spt.records.bootstrap import RESAMPLES, ExampleTest
 from spt.records.comparable_settings import identity
 from spt.records.schema import read_record
 from spt.report.cell_sources import trace
@@ -578,7 +578,8 @@ def test_an_unknown_cell_ends_in_a_hint(cell, hint, tmp_path, command):
 
 
 @pytest.mark.slow
-def test_the_committed_report_is_what_the_command_writes(tmp_path, command):
+def test_the_committed_report_is_what_the_command_writes(tmp_path, command, monkeypatch):
+    monkeypatch.setattr("spt.records.bootstrap.RESAMPLES", RESAMPLES)
     results = REPO / "results"
     there = tmp_path / "results"
     shutil.copytree(results / "records", there / "records") if (results / "records").exists() else there.mkdir()

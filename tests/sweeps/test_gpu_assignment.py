@@ -63,6 +63,7 @@ def test_runs_share_a_gpu_with_runs_per_gpu(claiming):
     assert fifth.stdout.readline().strip() == "GPU-a"
 
 
+@pytest.mark.slow
 def test_the_claim_of_a_dead_process_ends(claiming):
     first, one = claiming("0", "1")
     first.kill()

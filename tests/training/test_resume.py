@@ -97,7 +97,12 @@ CASES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("case", CASES)
+SLOW_CASES = ("fine-tuning", "a projection, a plateau", "workers")
+
+
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=[pytest.mark.slow] if case in SLOW_CASES else []) for case in CASES]
+)
 def test_a_run_resumes_after_an_epoch(case, start, straight, monkeypatch, tmp_path):
     """From the folder as it was after the second epoch."""
     monkeypatch.setattr("torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL", 0.1)  # seconds to wait for a worker's end
@@ -199,7 +204,7 @@ PREEMPTED = {
 
 
 @pytest.mark.parametrize(
-    "case", [pytest.param(case, marks=[] if case.startswith("in ") else pytest.mark.slow) for case in PREEMPTED]
+    "case", [pytest.param(case, marks=[] if case == "in an evaluation" else pytest.mark.slow) for case in PREEMPTED]
 )
 def test_a_preempted_run_resumes_within_the_epoch(case, preempted, start, straight, monkeypatch, tmp_path):
     monkeypatch.setattr("torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL", 0.1)  # seconds to wait for a worker's end
