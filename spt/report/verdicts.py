@@ -93,7 +93,7 @@ def verdicts(tests: Iterable[DataFrame]) -> list[Verdict]:
     """A verdict for each question that a table is about.
 
     Only cells with all their runs count, if both tests can be made, and none of the demo. The same runs in several
-    tables are one comparison. Holm's correction is over the comparisons of a question.
+    tables are one comparison, that of most seeds. Holm's correction is over the comparisons of a question.
 
     Args:
         tests: the `paired_tests` of each table.
@@ -104,10 +104,14 @@ def verdicts(tests: Iterable[DataFrame]) -> list[Verdict]:
     every = pd.concat(frames, ignore_index=True)
     can_be_shown = every.examples.notna() & every.seeds.map(lambda test: test.p is not None)
     every = every[every.are_done.astype(bool) & (every.model != "demo") & can_be_shown]
-    return [
-        _verdict(question, corrected(every[question.is_about(every)].drop_duplicates("folders")))
-        for question in QUESTIONS
-    ]
+    return [_verdict(question, corrected(_distinct(every[question.is_about(every)]))) for question in QUESTIONS]
+
+
+def _distinct(tests: DataFrame) -> DataFrame:
+    """The comparisons whose runs are not all in another one."""
+    runs = [frozenset(folders) for folders in tests.folders]
+    is_part = Series([any(own < other for other in runs) for own in runs], tests.index, dtype=bool)
+    return tests[~is_part].drop_duplicates("folders")
 
 
 def _verdict(question: Question, tests: DataFrame | None) -> Verdict:

@@ -363,6 +363,9 @@ def test_a_difference_is_shown_if_both_tests_agree_on_its_direction():
         gate.answer
         == "No difference is shown in 2 comparisons ( on a; on b): the means differ by −6.00 to −6.00 points."
     )
+    three, five = ({"folders": tuple(name + seed for name in "ab" for seed in seeds)} for seeds in ("123", "12345"))
+    gate, *_ = verdicts([DataFrame([row | three]), DataFrame([row | five, row | {"folders": ("a1", "c1")}])])
+    assert "in 2 comparisons" in gate.answer  # the one of three seeds is part of that of five
     rows = [row | {"examples": paired[1]._replace(difference=-0.04)} for row in rows]
     gate, *_ = verdicts([DataFrame(rows)])
     assert gate.answer.endswith("in points: a, spt − ungated (−6.00); b, spt − ungated (−6.00).")
