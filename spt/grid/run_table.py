@@ -123,7 +123,7 @@ def settings_frame(records: Sequence[dict[str, Any]]) -> DataFrame:
         own = {name: _text(value) for name, value in every.items() if name not in names}
         rows.append({group: record[group] for group in PLACE} | own | {"seed": str(record["seed"])})
         weights = record.get("model_sha256") or record.get("model_revision")
-        content.append({"task": record["data"]["fingerprint"], "model": weights})
+        content.append({"task": record["data"].get("fingerprint"), "model": weights})
     frame, hashes = DataFrame(rows, dtype=object).fillna(""), DataFrame(content, dtype=object).fillna("")
     for group, locations in LOCATIONS.items():
         columns = [column for name in locations if (column := f"{group}.{name}") in frame]
