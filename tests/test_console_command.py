@@ -154,7 +154,7 @@ def test_the_wheel_works_in_an_empty_folder(installed, tmp_path):
     assert "the recorded scores exactly" in call("spt", "evaluate", f"run={run_folder}")
     assert call("spt", "runs").count("demo_pair") == 2
     assert "results/README.md" in call("spt", "report", "table=ner")
-    assert "results/reference/published_results.csv" in (tmp_path / "results/README.md").read_text()
+    assert "authors-release@a7b9e97" in (tmp_path / "results/tables/ner.md").read_text()
     assert "runs to do" in call("spt", "reproduce", "table=ner", "--dry-run")
     assert call("bash", "-c", TAB).splitlines() == ["train", "method=spt method=spt_sl"]
     trained = "import spt; print(spt.train(task='demo_pair', model='demo', seed=1, **{'trainer.max_steps': 1})['seed'])"
