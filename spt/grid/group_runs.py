@@ -1,6 +1,5 @@
 """The runs in a folder as cells of tables that no YAML describes: by task, model and method, and by what varies."""
 
-import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,7 +16,7 @@ from spt.errors import SptError, is_number
 from spt.grid.cells import Cell
 from spt.grid.match_records import Finished, Result, mark_usual_data
 from spt.grid.setting_names import numbers_first, short_names
-from spt.records.comparable_settings import flat
+from spt.records.comparable_settings import as_text, flat
 from spt.records.fingerprint import settings, with_processes
 from spt.records.schema import CONFIG, FAILURE, HISTORY, LOG, RECORD, Groups, read_record
 
@@ -76,7 +75,7 @@ class Method:
 
     def __init__(self, place: Place, runs: Sequence[Run]):
         self.task, self.model, self.name = place
-        texts = [{name: _text(value) for name, value in run.settings.items()} for run in runs]
+        texts = [{name: as_text(value) for name, value in run.settings.items()} for run in runs]
         names = dict.fromkeys(name for own in texts for name in own)
         self.varied = [name for name in names if len({own.get(name) for own in texts}) > 1]
         rows: dict[tuple[str, ...], list[Run]] = {}
@@ -154,13 +153,6 @@ def _by_seed(runs: Iterable[Run]) -> dict[int, Run]:
 def _repeated(runs: Sequence[Run]) -> list[str]:
     kept = {run.folder for run in _by_seed(runs).values()}
     return [run.folder.name for run in runs if run.folder not in kept]
-
-
-def _text(value: Any) -> str:
-    """A setting's value as text, the same for a whole number and its float."""
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _read(folder: Path) -> Iterator[Run]:

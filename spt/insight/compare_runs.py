@@ -14,7 +14,7 @@ from spt.insight.result import Insight
 from spt.insight.summary_rows import HEADINGS
 from spt.insight.terminal_tables import table_of_numbers
 from spt.records.bootstrap import CONFIDENCE
-from spt.records.comparable_settings import comparable, flat
+from spt.records.comparable_settings import as_text, comparable, flat
 
 MEAN = "mean"  # in the column "layer": over layers
 
@@ -45,7 +45,7 @@ def comparison_frame(runs: Sequence[tuple[str, RunDescription, Insight]]) -> Dat
         assert about.training is not None
         place = {"run": name, "group": groups[key], "seed": about.training.seed}
         place |= {group: own[f"{group}.name"] for group in ("task", "model", "method")}
-        place |= {setting: _text(own.get(setting)) for setting in varying}
+        place |= {setting: as_text(own[setting]) if setting in own else "" for setting in varying}
         rows += [place | {"measure": m, "layer": layer, "value": value} for m, layer, value in _values(about, insight)]
     return DataFrame(rows)
 
@@ -69,12 +69,6 @@ def _settings(about: RunDescription) -> dict[str, Any]:
     groups = {"task": task, "model": about.model, "method": about.method, "trainer": about.training.trainer}
     settings = flat(comparable(groups))
     return settings | ({} if about.pruned is None else {"keep": about.pruned.keep})
-
-
-def _text(value: Any) -> str:
-    if value is None or isinstance(value, str):
-        return value or ""
-    return f"{value:g}" if isinstance(value, float) else json.dumps(value)
 
 
 def _values(about: RunDescription, insight: Insight) -> Iterator[tuple[str, str, float]]:

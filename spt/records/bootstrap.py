@@ -8,7 +8,7 @@ from scipy.stats import bootstrap
 
 CONFIDENCE = 0.95
 
-RESAMPLES = 9999  # the least p is 2 / 10,000: it stays below 5 % in a family of up to 249 comparisons (Holm)
+RESAMPLES = 9999  # the least p is 2 / 10,000
 
 RANDOM_SEED = 0  # of every bootstrap, so that the same outcomes give the same interval
 

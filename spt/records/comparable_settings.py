@@ -71,3 +71,10 @@ def normalised(value: Any) -> Any:
     if isinstance(value, list):
         return [normalised(item) for item in value]
     return float(value) if is_whole(value) else value
+
+
+def as_text(value: Any) -> str:
+    """A setting's value as text, the same for a whole number and its float."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -36,6 +36,8 @@ from spt.records.folder_lock import LOCK, locked
 from spt.records.provenance import hardware, origin, versions
 from spt.records.schema import ADAPTER, CHECKPOINT, CONFIG, FAILURE, HISTORY, LOG, OUTCOMES, RECORD, SCHEMA, read_record
 
+ELSEWHERE = "or set output_dir to a folder that can be written"
+
 FROM_CONFIG = "import sys, spt, omegaconf; spt.train(omegaconf.OmegaConf.load(sys.argv[1]))"
 
 
@@ -91,7 +93,7 @@ class RunFolder:
             if path.exists() and not (path.is_dir() if name == ADAPTER else path.is_file()):
                 raise SptError(f"{path} is in the way: it is not what a run leaves there; move it elsewhere")
         with ExitStack() as stack:
-            with written(self.folder, "or set output_dir to a folder that can be written"):
+            with written(self.folder, ELSEWHERE):
                 self.folder.mkdir(parents=True, exist_ok=True)
                 stack.enter_context(locked(self.folder, wait))
             yield
@@ -123,7 +125,7 @@ class RunFolder:
         Raises:
             SptError: where the folder cannot be written.
         """
-        with written(self.folder, "or set output_dir to a folder that can be written"):
+        with written(self.folder, ELSEWHERE):
             self.folder.mkdir(parents=True, exist_ok=True)
             if self.config["force"] or not (self.folder / CHECKPOINT).exists():
                 (self.folder / LOG).write_bytes(b"")

@@ -12,7 +12,7 @@ from scipy.optimize import brentq
 from scipy.stats import binomtest, nct, norm, t, ttest_rel
 
 from spt.grid.match_records import Finished
-from spt.records.bootstrap import CONFIDENCE, EQUAL, ExampleTest, example_test, kind_of
+from spt.records.bootstrap import CONFIDENCE, EQUAL, RESAMPLES, ExampleTest, example_test, kind_of
 from spt.report.runs_frame import CELL, each_row, hardware
 from spt.report.seed_means import unselected
 
@@ -27,9 +27,11 @@ COLUMNS = (
     *("untested", "detectable", "marks", "other_machine", "other_settings", "sl_weights", "folders"),
 )
 
-MOST_COMPARISONS = 249  # of a table that is tested over examples, see RESAMPLES; each takes some 0.1 s
-
 LEVEL = 0.05  # a difference is significant if its p is smaller
+
+# Of a table that is tested over examples: as many as leave the least p of the bootstrap below `LEVEL` after Holm's
+# correction.
+MOST_COMPARISONS = math.ceil(LEVEL * (1 + RESAMPLES) / 2) - 1
 
 POWER = 0.8  # of the tests at a difference that is called detectable
 

@@ -91,6 +91,13 @@ class Checkpoint(BaseModel):
             ) from error
         save_file(self.tensors, path, metadata={"format": "pt", "spt": text})
 
+    def improper(self) -> list[str]:
+        """The names of weights that are not finite, and of random states that are missing."""
+        weights = _under("weight", self.tensors).items()
+        states = [f"random/{process}/torch" for process in range(self.processes)]
+        broken = [f"weight/{name}" for name, tensor in weights if not tensor.isfinite().all()]
+        return broken + [name for name in states if name not in self.tensors]
+
     @property
     def epoch_start(self) -> int:
         """The optimizer steps taken when the interrupted, or else the next, epoch began."""
@@ -148,6 +155,8 @@ def read_checkpoint(path: Path, fingerprint: str) -> Checkpoint:
             facts = parsed(file.metadata()["spt"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         checkpoint = Checkpoint.model_validate(facts | {"tensors": tensors})
+        if wrong := checkpoint.improper():
+            raise ValueError(f"it has no proper {', '.join(wrong)}")
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise SptError(f"{path} is damaged, or of another version of spt ({problems(error)})") from error
     if checkpoint.fingerprint != fingerprint:

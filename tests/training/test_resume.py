@@ -2,6 +2,7 @@
 
 import gc
 import json
+import math
 import multiprocessing
 import os
 import resource
@@ -438,6 +439,20 @@ def test_a_checkpoint_with_wrong_fields_is_damaged(start, interrupted, tmp_path)
     rewritten(folder, optimizer=None, scheduler=3)
     with pytest.raises(SptError, match="optimizer: .*scheduler: "):
         read_checkpoint(path, fingerprint)
+
+
+def test_a_checkpoint_with_wrong_tensors_is_damaged(tmp_path):
+    facts = CHECKPOINT | {"optimizer": {}, "scheduler": {}, "scaler": None}
+    whole = {"weight/head": torch.ones(2), "random/0/torch": torch.get_rng_state()}
+    for name, tensors in {
+        "weight/head": whole | {"weight/head": torch.tensor([1.0, math.nan])},
+        "random/0/torch": {"weight/head": whole["weight/head"]},
+    }.items():
+        Checkpoint(**facts, tensors=tensors).save(tmp_path / "file")
+        with pytest.raises(SptError, match=f"is damaged, .* no proper {name}"):
+            read_checkpoint(tmp_path / "file", "abc")
+    Checkpoint(**facts, tensors=whole).save(tmp_path / "file")
+    assert read_checkpoint(tmp_path / "file", "abc").step == 3
 
 
 def test_another_runs_checkpoint_is_not_used(start, straight, interrupted, tmp_path):
