@@ -10,7 +10,7 @@ from rich.table import Table
 from spt.console import console, percent, write_data
 from spt.errors import SptError, nearest
 from spt.grid.setting_names import numbers_first, short_names
-from spt.records.comparable_settings import LOCATIONS, flat, normalised
+from spt.records.comparable_settings import LOCATIONS, as_text, flat, normalised
 from spt.records.fingerprint import settings, with_processes
 from spt.terminal_table import plain_table, print_table
 
@@ -120,7 +120,7 @@ def settings_frame(records: Sequence[dict[str, Any]]) -> DataFrame:
     for record in records:
         names = {f"{group}.name" for group in PLACE}
         every = flat(normalised(settings(with_processes(record["config"], record["processes"]))))
-        own = {name: _text(value) for name, value in every.items() if name not in names}
+        own = {name: as_text(value) for name, value in every.items() if name not in names}
         rows.append({group: record[group] for group in PLACE} | own | {"seed": str(record["seed"])})
         weights = record.get("model_sha256") or record.get("model_revision")
         content.append({"task": record["data"].get("fingerprint"), "model": weights})
@@ -164,10 +164,6 @@ def _note(records: Sequence[dict[str, Any]]) -> str:
     states = ["collapsed" if each["collapsed"] else each["status"] for each in records]
     counts = {state: states.count(state) for state in ("collapsed", "diverged") if state in states}
     return ", ".join(state if len(records) == 1 else f"{n} {state}" for state, n in counts.items())
-
-
-def _text(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _mean_and_std(mean: float, std: float) -> str:

@@ -34,7 +34,7 @@ def comparable(config: dict[str, Any]) -> dict[str, Any]:
 
 def _other_weights(model: dict[str, Any]) -> str | None:
     """The name of the folder or repository of a model's weights; None if it is that of conf/model, or the model's."""
-    name = PurePath(model["name_or_path"]).name
+    name = _last_name(model["name_or_path"])
     path = CONF / "model" / f"{model['name']}.yaml"
     return name if name not in (_name_of_weights(path), model["name"]) else None
 
@@ -42,7 +42,15 @@ def _other_weights(model: dict[str, Any]) -> str | None:
 @cache
 def _name_of_weights(path: Path) -> str | None:
     """The name of the weights that a file of conf/model names; None if there is no such file."""
-    return PurePath(OmegaConf.load(path).name_or_path).name if path.is_file() else None
+    return _last_name(OmegaConf.load(path).name_or_path) if path.is_file() else None
+
+
+def _last_name(weights: str) -> str:
+    """The name of a repository or folder; of a snapshot in the hub's cache, that of its repository."""
+    match PurePath(weights).parts:
+        case [*_, repository, "snapshots", _] if repository.startswith("models--"):
+            return repository.rpartition("--")[2]
+    return PurePath(weights).name
 
 
 def differences(config: dict[str, Any], earlier: dict[str, Any]) -> list[str]:

@@ -155,6 +155,9 @@ def test_identity_is_what_was_run_not_where(composer):
     assert identity(config) == identity(elsewhere) == composer.identity(Job(cell, 11, 0.01))
     assert identity(config) != composer.identity(Job(cell, 12, 0.01)) != composer.identity(Job(cell, 11, 0.02))
     assert identity(config) != identity(config | {"method": config["method"] | {"alpha": 4.0}})
+    weights = config["model"]["name_or_path"].replace("/", "--")
+    cached = config | {"model": config["model"] | {"name_or_path": f"/hub/models--{weights}/snapshots/0123abcd"}}
+    assert identity(config) == identity(cached)
     other = config | {"model": config["model"] | {"name_or_path": "my/own-encoder"}}
     assert differences(config, other) == ["model.other_weights was own-encoder, is none"]
 

@@ -92,6 +92,12 @@ def test_other_formats_hold_the_same_means(capsysbinary):
     assert [row["seed"] for row in csv.DictReader(io.StringIO(capsysbinary.readouterr().out.decode()))] == [*"123"]
 
 
+def test_settings_that_differ_in_their_last_digits_are_two_rows(capsys):
+    show_means([record(alpha=0.12345678), record(alpha=0.12345679)])
+    out = capsys.readouterr().out
+    assert "0.12345678" in out and "0.12345679" in out
+
+
 def test_nothing_is_averaged_that_is_not_named(capsys):
     runs = [record(1, task="rte"), record(1, task="cb"), record(2, task="cb")]
     with pytest.raises(SptError, match=r"method=spt differ in task too: add it to by=\[...\]"):
