@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from itertools import groupby
+from statistics import fmean
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,7 +25,7 @@ PLACE = ("profile", "table", "model", "task", "metric", "setting", "value")  # c
 
 COLUMNS = (
     *(*PLACE, "first", "second", "second_value", "label", "quantity", "are_done", "seeds", "examples", "mcnemar"),
-    *("untested", "detectable", "marks", "other_machine", "other_settings", "sl_weights", "folders"),
+    *("untested", "marks", "other_machine", "other_settings", "at_chance", "sl_weights", "folders"),
 )
 
 LEVEL = 0.05  # a difference is significant if its p is smaller
@@ -61,11 +62,11 @@ def paired_tests(cells: DataFrame, runs: DataFrame) -> DataFrame:
     `value`, `second_value` (what is swept, and its values), `label` (what is subtracted from what), `quantity`,
     `are_done` (whether both cells have all their runs), `seeds` (a `SeedTest`, in points), `examples` (an
     `ExampleTest`, or None for the reason `untested`: "other data", or "not tested" among more than `MOST_COMPARISONS`),
-    `mcnemar` (its p per seed, empty unless outcomes are right or wrong), `detectable` (see there), `marks` (of both
-    cells), `other_machine` (whether the two runs of any seed were made on different machines), `other_settings` (those
-    outside the method in which the two runs of any seed differ, but for what is swept), `sl_weights` (the λs of the
-    first cell's runs), `folders` (of the runs compared), and `seeds_p` and `examples_p`, corrected for
-    the number of rows.
+    `mcnemar` (its p per seed, empty unless outcomes are right or wrong), `marks` (of both cells), `other_machine`
+    (whether the two runs of any seed were made on different machines), `other_settings` (those outside the method in
+    which the two runs of any seed differ, but for what is swept), `at_chance` (whether neither mean is above the score
+    of the majority class), `sl_weights` (the λs of the first cell's runs), `folders` (of the runs compared), and what
+    `corrected` adds.
 
     Args:
         cells: the `cells_frame` of one table.
@@ -74,8 +75,10 @@ def paired_tests(cells: DataFrame, runs: DataFrame) -> DataFrame:
     own = runs.loc[(runs.role == "seed") & runs.run.notna(), [*CELL, "seed", "run"]]
     by_seed = {(row.profile, row.cell, row.seed): row.run for row in each_row(own)}
     scores: dict[tuple[str, str], dict[str, dict[int, float]]] = {}
-    for row in each_row(cells.loc[cells.n > 0, [*CELL, "quantity", "scores"]]):
+    majority: dict[tuple[str, str], dict[str, float]] = {}
+    for row in each_row(cells.loc[cells.n > 0, [*CELL, "quantity", "scores", "majority"]]):
         scores.setdefault((row.profile, row.cell), {})[row.quantity] = row.scores
+        majority.setdefault((row.profile, row.cell), {})[row.quantity] = row.majority
     rows, compared = [], []
     for first, second in _pairs(cells):
         of_first, of_second = (scores.get((cell.profile, cell.cell), {}) for cell in (first, second))
@@ -98,6 +101,8 @@ def paired_tests(cells: DataFrame, runs: DataFrame) -> DataFrame:
                     "marks": first.marks + second.marks,
                     "other_machine": machines[0] != machines[1],
                     "other_settings": _other_settings(*compared[-1]) - {first.setting},
+                    "at_chance": max(fmean(a.values()), fmean(b.values()))
+                    <= majority[first.profile, first.cell][quantity],
                     "sl_weights": tuple(dict.fromkeys(_sl_weight(run) for run in compared[-1][0])),
                     "folders": folders,
                 }
@@ -105,7 +110,6 @@ def paired_tests(cells: DataFrame, runs: DataFrame) -> DataFrame:
     are_tested = len(rows) <= MOST_COMPARISONS
     for row, pairs in zip(rows, compared, strict=True):
         row |= _tests_over_examples(pairs, row["quantity"]) if are_tested else _untested("not tested")
-        row["detectable"] = detectable(row["seeds"], row["examples"], row["metric"])
     return corrected(DataFrame(rows, columns=COLUMNS))
 
 
@@ -120,30 +124,39 @@ def _other_settings(first: Sequence[Finished], second: Sequence[Finished]) -> se
 
 
 def corrected(tests: DataFrame) -> DataFrame:
-    """The rows of `paired_tests` as one family: `seeds_p` and `examples_p` corrected for their number."""
+    """The rows of `paired_tests` as one family of comparisons.
+
+    Adds `seeds_p` and `examples_p`, corrected for the number of comparisons, and `detectable` (see there) with that
+    correction.
+    """
     seeds, examples = ([test and test.p for test in tests[name]] for name in ("seeds", "examples"))
-    return tests.assign(seeds_p=holm(seeds), examples_p=holm(examples))
+    level = LEVEL / max(1, *(sum(p is not None for p in ps) for ps in (seeds, examples)))
+    found = [detectable(row.seeds, row.examples, row.metric, level) for row in each_row(tests)]
+    return tests.assign(seeds_p=holm(seeds), examples_p=holm(examples), detectable=found)
 
 
-def detectable(seeds: SeedTest, examples: ExampleTest | None, metric: str) -> float:
-    """The smallest difference, in points, that each of the two tests would find at 5 % with a power of `POWER`.
+def detectable(seeds: SeedTest, examples: ExampleTest | None, metric: str, level: float = LEVEL) -> float:
+    """The smallest difference, in points, that each of the two tests would find with a power of `POWER`.
 
-    Over seeds δ · std / √n, with δ the noncentrality at which the t-test has this power; over examples (z₀.₉₇₅ + z₀.₈)
-    standard errors, of which the bootstrap's interval has 2 · z₀.₉₇₅; the larger of the two. Before the correction for
-    several tests. NaN if either test cannot be made, or is of another score than `metric`.
+    Over seeds δ · std / √n, with δ the noncentrality at which the t-test has this power; over examples
+    (z₁₋ₗ/₂ + z₀.₈) standard errors, of which the bootstrap's interval has 2 · z₀.₉₇₅; the larger of the two. NaN if
+    either test cannot be made, or is of another score than `metric`.
+
+    Args:
+        level: l. Of m comparisons, 0.05 / m: a p below it is significant whatever the others are.
     """
     if not seeds.std or examples is None or examples.identical or examples.kind not in ("mean", metric):
         return math.nan
-    upper, power = norm.ppf((1 + CONFIDENCE) / 2), norm.ppf(POWER)
-    over_examples = 100 * (examples.high - examples.low) / (2 * upper) * (upper + power)
-    return float(max(_noncentrality(seeds.n) * seeds.std / math.sqrt(seeds.n), over_examples))
+    standard_error = 100 * (examples.high - examples.low) / (2 * norm.ppf((1 + CONFIDENCE) / 2))
+    over_examples = standard_error * (norm.ppf(1 - level / 2) + norm.ppf(POWER))
+    return float(max(_noncentrality(seeds.n, level) * seeds.std / math.sqrt(seeds.n), over_examples))
 
 
 @cache
-def _noncentrality(n: int) -> float:
+def _noncentrality(n: int, level: float) -> float:
     """The mean difference, in standard errors, at which a paired t-test of n pairs has the power `POWER`."""
-    critical = t.ppf((1 + CONFIDENCE) / 2, n - 1)
-    return float(brentq(lambda mean: nct.sf(critical, n - 1, mean) - POWER, 0, 10 * critical))
+    critical = t.ppf(1 - level / 2, n - 1)
+    return float(brentq(lambda mean: nct.sf(critical, n - 1, mean) - POWER, 0, 2 * critical))
 
 
 def _pairs(cells: DataFrame) -> Iterator[tuple[Any, Any]]:

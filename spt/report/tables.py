@@ -17,6 +17,7 @@ from spt.report.number_format import (
     also_published,
     conditions,
     extents,
+    listed,
     mean_and_std,
     number,
     p_value,
@@ -204,16 +205,20 @@ def paired_tests_table(tests: DataFrame) -> Table:
             metric = METRICS[test.metric if examples.kind == "mean" else examples.kind]
             row += [f"{mean} [{low}, {high}] {metric}", p_value(examples.p), p_value(test.examples_p)]
         detectable = NOT_APPLICABLE if pd.isna(test.detectable) else number(test.detectable)
-        rows.append([*row, ", ".join(map(p_value, test.mcnemar)) or NOT_APPLICABLE, detectable])
+        caveats = ["".join(dict.fromkeys(test.marks)), "machine" * test.other_machine, *sorted(test.other_settings)]
+        caveats.append("chance" * test.at_chance)
+        row += [", ".join(map(p_value, test.mcnemar)) or NOT_APPLICABLE, detectable]
+        rows.append([*row, listed(filter(None, caveats)) or NONE])
     heads = [
         *columns("model", "task", "difference", "of"),
         *columns("n", "mean", "p", "p (Holm)", group="over seeds"),
         *columns("95% interval", "p", "p (Holm)", "McNemar p", group="over examples"),
-        Column("detectable"),
+        *columns("detectable", "caveats"),
     ]
     counts = sorted({test.n for test in tests.seeds})
     seeds = " to ".join(map(str, dict.fromkeys([*counts[:1], *counts[-1:]])))
-    return Table("Paired tests", heads, rows, notes("paired_tests", seeds=seeds, comparisons=len(tests)))
+    about = notes("paired_tests", seeds=seeds, comparisons=len(tests), marks="".join(tests.marks))
+    return Table("Paired tests", heads, rows, about)
 
 
 def _convergence(runs: DataFrame) -> Table:
@@ -237,6 +242,8 @@ def _learning_rates(runs: DataFrame) -> Table:
         if own.run.notna().any():
             decided = own.learning_rate[own.role == "seed"]
             chosen = f"{decided.iloc[0]:g}" if len(decided) else "not all tried"
+            if len(decided) and len(own) > 1 and decided.iloc[0] == own.learning_rate.max():
+                chosen += " (the highest)"
             scores = [f"{run.learning_rate:g}: {_trial(run)}" for run in each_row(own)]
             rows.append([*_place(own.iloc[0]), chosen, ", ".join(scores)])
     return Table(

@@ -1,6 +1,7 @@
 """What the runs of all tables answer: for each question an answer from the paired tests, and the tests themselves."""
 
-from collections.abc import Callable, Iterable
+import re
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,8 @@ from spt.report.tables import paired_tests_table
 
 DATA = "task.train_examples"
 LITTLE = 500  # training examples
-MOST_NAMED = 3  # differences in an answer
+ENOUGH = f"with all training examples, or more than {LITTLE}"
+MOST_NAMED = 1  # differences in an answer
 
 
 @dataclass(frozen=True)
@@ -35,16 +37,36 @@ def _are_within(tests: DataFrame, setting: str) -> "Series[bool]":
     return (tests.setting == setting) & (tests["first"] == tests.second)
 
 
+def _have_little_data(tests: DataFrame) -> "Series[bool]":
+    return pd.to_numeric(tests.value.where(tests.setting == DATA)) <= LITTLE
+
+
+def _are_between(tests: DataFrame, first: Sequence[str], second: str) -> "Series[bool]":
+    """Whether a comparison is between one of some rows and another row, without little data."""
+    return tests["first"].isin(first) & (tests.second == second) & ~_have_little_data(tests)
+
+
 QUESTIONS = (
     Question(
-        "Does the gate help, everything else equal?",
-        "spt − ungated: the same prefixes, positions and key dropout, with the gate and its score dropout and without",
-        lambda tests: (tests["first"] == "spt") & (tests.second == "ungated") & (tests.setting != DATA),
+        "Is SPT better than prefix tuning?",
+        f"spt and spt_sl − prefix_tuning (P-tuning v2), {ENOUGH}",
+        lambda tests: _are_between(tests, ["spt", "spt_sl"], "prefix_tuning"),
     ),
     Question(
-        "Does the selective loss help?",
-        "spt_sl − spt, with λ = {weights} and 0",
-        lambda tests: (tests["first"] == "spt_sl") & (tests.second == "spt") & (tests.setting != DATA),
+        "Is SPT better than fine-tuning?",
+        f"spt and spt_sl − fine_tuning, {ENOUGH}",
+        lambda tests: _are_between(tests, ["spt", "spt_sl"], "fine_tuning"),
+    ),
+    Question(
+        "Does the gate help, everything else equal?",
+        "spt − ungated: the same prefixes, positions and key dropout, with the gate and its score dropout and without, "
+        f"{ENOUGH}",
+        lambda tests: _are_between(tests, ["spt"], "ungated"),
+    ),
+    Question(
+        "Does the selective loss help at its default weight?",
+        f"spt_sl − spt, with λ = {{weights}} and 0, {ENOUGH}",
+        lambda tests: _are_between(tests, ["spt_sl"], "spt"),
     ),
     Question(
         "Does the weight of the selective loss matter?",
@@ -64,9 +86,7 @@ QUESTIONS = (
     Question(
         "Which method is better with little data?",
         f"two methods with the same number of training examples, at most {LITTLE}",
-        lambda tests: (
-            (pd.to_numeric(tests.value.where(tests.setting == DATA)) <= LITTLE) & (tests["first"] != tests.second)
-        ),
+        lambda tests: _have_little_data(tests) & (tests["first"] != tests.second),
     ),
 )
 
@@ -133,8 +153,7 @@ def _facts(tests: DataFrame) -> dict[str, Any]:
     over_examples = tests.examples.map(lambda test: test.difference)
     is_shown = (p < LEVEL).all(axis=1) & (over_examples * differences > 0)
     largest = differences[is_shown].sort_values(ascending=False, key=abs, kind="stable").index[:MOST_NAMED]
-    labels = tests.label.str.replace(r"\b(method|task)\.", "", regex=True)
-    labels += " (" + differences.map(lambda points: number(points, sign=True)) + ")"
+    labels = Series([_named(test, differences[test.Index]) for test in tests.itertuples()], tests.index, dtype=str)
     for place in (tests.task, tests.model):
         if place.nunique() > 1:
             labels = place + ", " + labels
@@ -149,8 +168,18 @@ def _facts(tests: DataFrame) -> dict[str, Any]:
         "seeds_alone": int((p.seeds_p < LEVEL).sum()),
         "examples_alone": int((p.examples_p < LEVEL).sum()),
         "other_machine": int(tests.other_machine.sum()),
+        "at_chance": int(tests.at_chance.sum()),
         "differ": int(tests.other_settings.map(bool).sum()),
         "other_settings": sorted(set().union(*tests.other_settings)),
         "marks": "".join(dict.fromkeys("".join(tests.marks))),
         "level": LEVEL,
     }
+
+
+def _named(test: Any, difference: float) -> str:
+    """A comparison and its difference, of two rows that of the better one minus the other."""
+    label, ahead, behind = test.label, test.first, test.second
+    if ahead != behind and difference < 0:
+        label, difference = label.replace(f"{ahead} − {behind}", f"{behind} − {ahead}", 1), -difference
+    without_group = re.sub(r"\b(method|task)\.", "", label)
+    return f"{without_group} ({number(difference, sign=True)})"

@@ -67,21 +67,23 @@ def test_over_seeds_has_no_p_where_there_is_no_test():
     assert same.identical and (same.difference, same.p) == (0, 1)
 
 
-@pytest.mark.parametrize("n", [3, 5])
-def test_a_detectable_difference_is_found_by_each_test_with_a_power_of_80_percent(n):
+@pytest.mark.parametrize(("n", "level", "upper"), [(3, 0.05, 1.959964), (5, 0.05, 1.959964), (5, 0.01, 2.575829)])
+def test_a_detectable_difference_is_found_by_each_test_with_a_power_of_80_percent(n, level, upper):
     """Over seeds by simulation, over examples by the normal quantiles; the larger difference of the two counts."""
     draws = np.random.default_rng(0)
     scores = dict(zip(range(11, 11 + n), (1.0, 2.0, 3.0, 5.0, 1.5), strict=False))
     seeds = seed_test(scores, dict.fromkeys(scores, 0.0))
     examples = example_test([[1] * 600 + [0] * 400], [[1] * 500 + [0] * 500])
     few = examples._replace(low=0.099, high=0.101)
-    difference = detectable(seeds, few, "accuracy")
-    found = ttest_1samp(draws.normal(difference, seeds.std, (50000, n)), 0, axis=1).pvalue < 0.05
+    difference = detectable(seeds, few, "accuracy", level)
+    found = ttest_1samp(draws.normal(difference, seeds.std, (50000, n)), 0, axis=1).pvalue < level
     assert found.mean() == pytest.approx(0.8, abs=0.01)
-    over_examples = (1.959964 + 0.841621) * 100 * (examples.high - examples.low) / (2 * 1.959964)
+    over_examples = (upper + 0.841621) * 100 * (examples.high - examples.low) / (2 * 1.959964)
     alike = seeds._replace(std=0.001)
-    assert detectable(alike, examples, "accuracy") == pytest.approx(over_examples)
-    assert detectable(seeds, examples, "accuracy") == max(difference, detectable(alike, examples, "accuracy"))
+    assert detectable(alike, examples, "accuracy", level) == pytest.approx(over_examples)
+    assert detectable(seeds, examples, "accuracy", level) == max(
+        difference, detectable(alike, examples, "accuracy", level)
+    )
 
 
 def test_nothing_is_detectable_where_a_test_cannot_be_made_or_is_of_another_score():
