@@ -1,5 +1,5 @@
 # make quickstart: install into .venv, train the four methods on the embedded demo, print their table
-# make test:       install into .venv, run the fast tests (make test-slow: the slow ones; CI: both, ARGS='-m "not soak"')
+# make test:       install into .venv, run the fast tests (make test-slow: the slow ones)
 # make test-versions: run most fast tests with the lowest and the newest versions, in .venv/lowest and .venv/newest
 #                  (14 GB); make test-transformers: the core of it, with those of transformers alone
 # make soak:       install into .venv, kill runs at 60 random moments, start 16 processes on one grid, and the other
@@ -9,7 +9,7 @@
 #                  (ARGS="--size bert-base")
 # make gpu-check:  install into .venv, check the attention, training and speed on this machine's GPU (4 minutes)
 # make docs:       install into .venv, execute the notebook and write the site of the docs to docs/_build/html
-# make reproduce:  install into .venv, plan and run the tables of PROFILE (smoke, cpu or paper) with ARGS, report
+# make reproduce:  install into .venv, plan and run the tables of PROFILE (smoke, cpu, paper or published) with ARGS, report
 
 PYTHON ?= python3
 VENV ?= .venv

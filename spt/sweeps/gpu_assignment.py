@@ -60,12 +60,14 @@ def take_one_gpu(runs_per_gpu: int) -> None:
     """
     if claims or "WORLD_SIZE" in os.environ or not in_parallel_job():
         return
-    if os.environ.get("SUBMITIT_EXECUTOR") == "local" and VISIBLE_TO_COMMAND in os.environ:
+    is_submitit = os.environ.get("SUBMITIT_EXECUTOR") == "local"
+    if is_submitit and VISIBLE_TO_COMMAND in os.environ:
         os.environ[VISIBLE] = os.environ[VISIBLE_TO_COMMAND]
         if os.environ[VISIBLE] == ALL:
             del os.environ[VISIBLE]
     gpus = visible()
-    if len(gpus) > 1:
+    # Of one GPU joblib starts no more jobs than it takes, and Ray shares it as it is told.
+    if len(gpus) > 1 or (gpus and is_submitit):
         os.environ[VISIBLE] = claim(gpus, runs_per_gpu)
 
 

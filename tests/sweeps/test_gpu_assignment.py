@@ -118,10 +118,11 @@ def test_a_job_takes_only_a_visible_gpu(named, first, job):
 
 
 @pytest.mark.usefixtures("launchers")
-@pytest.mark.parametrize(("before", "expected"), [("3,1", "3"), ("all", "0")])
-def test_jobs_of_submitit_see_the_gpus_of_the_command(before, expected, job):
+@pytest.mark.parametrize(("gpus", "before", "expected"), [(2, "3,1", "3"), (2, "all", "0"), (1, "all", "0")])
+def test_jobs_of_submitit_claim_one_of_the_gpus_of_the_command(gpus, before, expected, job):
     seen = {gpu_assignment.VISIBLE_TO_COMMAND: before, "SUBMITIT_EXECUTOR": "local"}
-    assert job(JOBLIB, CUDA_VISIBLE_DEVICES="", **seen) == expected
+    assert job(JOBLIB, gpus=gpus, CUDA_VISIBLE_DEVICES="", **seen) == expected
+    assert len(gpu_assignment.claims) == 1
 
 
 @pytest.mark.usefixtures("launchers")
