@@ -38,7 +38,7 @@ def main(config: DictConfig) -> None:
         if output is None:
             return
         data = {"split": config.split, "file": config.file, "fingerprint": fingerprint, "as_recorded": as_recorded}
-        result = {"adapter": str(predictor.adapter.folder), "data": data, "loss": evaluation.loss}
+        result = {"adapter": str(predictor.adapter.folder), "data": data, "task_loss": evaluation.loss}
         result |= {"scores": evaluation.scores, "recorded": recorded}
         with written(output, "or have output name another file"):
             output.parent.mkdir(parents=True, exist_ok=True)

@@ -25,7 +25,9 @@ LOG_IN = "log in with `hf auth login`"
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 
 
-def hub_error(what: str, repository: str, error: BaseException, settings: str, instead: str = "") -> SptError:
+def hub_error(
+    what: str, repository: str, error: BaseException, settings: str, instead: str = "", *, is_upload: bool = False
+) -> SptError:
     """The error for a request to the hub that failed, also where the hub is not the cause.
 
     Args:
@@ -34,6 +36,7 @@ def hub_error(what: str, repository: str, error: BaseException, settings: str, i
         error: what was raised; its causes are looked through.
         settings: those that name the repository, the revision and the files, to check where one of them is not there.
         instead: what works without the hub.
+        is_upload: whether something was to be sent, so that a cached copy does not help.
     """
     refused = None
     for each in _causes(error):
@@ -45,15 +48,17 @@ def hub_error(what: str, repository: str, error: BaseException, settings: str, i
         reason = f"{type(error).__name__}: {next(iter(str(error).strip().splitlines()), 'no reason given')}"
     else:
         reason = f"{type(refused).__name__}: HTTP {refused.response.status_code} for {refused.response.url}"
-    remedy = hub_cause(error, repository, settings) or f"Check {settings}"
+        reason += f": {refused.server_message}" if refused.server_message else ""
+    remedy = hub_cause(error, repository, settings, is_upload=is_upload) or f"Check {settings}"
     return SptError(f"{what} ({reason}). {remedy}{f'. Or {instead}' if instead else ''}")
 
 
-def hub_cause(error: BaseException, repository: str, settings: str) -> str | None:
+def hub_cause(error: BaseException, repository: str, settings: str, *, is_upload: bool = False) -> str | None:
     """What went wrong at the hub, and the remedy; None if `error` and its causes are not about the hub."""
     # The deepest error of each type.
     types: dict[type, Any] = {kind: each for each in _causes(error) for kind in type(each).__mro__}
     page = f"{constants.ENDPOINT}/{repository}"
+    cached = "" if is_upload else ". HF_HUB_OFFLINE=1 uses the cached copy"
     if GatedRepoError in types:
         return f"The repository is gated: accept its licence on {page}, then {LOG_IN}"
     if DisabledRepoError in types:
@@ -68,9 +73,11 @@ def hub_cause(error: BaseException, repository: str, settings: str) -> str | Non
     if (missing := types.get(RemoteEntryNotFoundError)) is not None:
         return f"There is no {missing.response.url.path.rpartition('/')[2]} at this revision. Check {settings}"
     if constants.HF_HUB_OFFLINE and types.keys() & {LocalEntryNotFoundError, ConnectionError}:
+        if is_upload:
+            return "HF_HUB_OFFLINE is set: run without it, with a network"
         return "HF_HUB_OFFLINE is set, and this was not downloaded before: run once without it, with a network"
     if (refused := types.get(HfHubHTTPError)) is not None:
-        return _cause_of_status(refused.response.status_code, page)
+        return _cause_of_status(refused.response.status_code, page, cached)
     if LocalTokenNotFoundError in types:
         return f"There is no token: {LOG_IN}"
     if HFValidationError in types:
@@ -82,21 +89,21 @@ def hub_cause(error: BaseException, repository: str, settings: str) -> str | Non
     if httpx.TimeoutException in types or TimeoutError in types:
         return "The hub did not answer in time: try again, with more seconds in HF_HUB_DOWNLOAD_TIMEOUT"
     if types.keys() & {httpx.HTTPError, ConnectionError, LocalEntryNotFoundError}:
-        return f"{constants.ENDPOINT} cannot be reached: check the network. HF_HUB_OFFLINE=1 uses the cached copy"
+        return f"{constants.ENDPOINT} cannot be reached: check the network{cached}"
     return None
 
 
-def _cause_of_status(status: int, page: str) -> str:
+def _cause_of_status(status: int, page: str, cached: str) -> str:
     if status == 401:
         return f"The hub does not know this user: {LOG_IN}, with a token that is still valid (HF_TOKEN comes first)"
     if status == 403:
-        return f"The token does not permit this: {LOG_IN}, with a token that may read, or write, {page}"
+        return f"If the token may not do this, {LOG_IN}, with one that may read, or write, {page}"
     if status == 409:
         return f"Another change came between: look at {page} and try again"
     if status == 429:
         return f"Too many requests: wait some minutes; users who {LOG_IN} may make more"
     if status >= 500:
-        return f"The hub itself fails (HTTP {status}): try again later. HF_HUB_OFFLINE=1 uses the cached copy"
+        return f"The hub itself fails (HTTP {status}): try again later{cached}"
     return f"The hub refuses the request (HTTP {status})"
 
 

@@ -46,8 +46,10 @@ def main(config: DictConfig) -> None:
         messages.info("%s %s (%d examples): %s", insight.task, insight.split, insight.examples, folder / RESULT)
 
 
-def inspected(config: DictConfig, run: str, folder: Path) -> "Insight":
-    """Inspect one run, and write what is found to a folder."""
+def inspected(
+    config: DictConfig, run: str, folder: Path, remedy: str = "or have output name another folder"
+) -> "Insight":
+    """Inspect one run, and write what is found to a folder; the remedy is for one that cannot be written."""
     from spt.adapters.predictor import load
     from spt.evaluate import examples_for
     from spt.files import written
@@ -60,8 +62,11 @@ def inspected(config: DictConfig, run: str, folder: Path) -> "Insight":
     examples = examples_for(predictor, split, config.data_dir, config.file)
     name = str(config.file or split)
     own_data = predictor.adapter.training.data.get(split)
-    if config.data_dir is not None and data_fingerprint({split: examples}) != own_data:
-        name = f"{split} of {config.data_dir}"
+    if config.file is None and data_fingerprint({split: examples}) != own_data:
+        if config.data_dir is not None:
+            name = f"{split} of {config.data_dir}"
+        elif own_data is not None:
+            name = f"{split} of other data than the run's"
     insight = inspect(
         predictor,
         examples,
@@ -71,7 +76,7 @@ def inspected(config: DictConfig, run: str, folder: Path) -> "Insight":
         split=name,
         show_progress=True,
     )
-    with written(folder / RESULT, "or have output name another folder"):
+    with written(folder / RESULT, remedy):
         write_insight(folder, insight, predictor.adapter.folder.parent)
     instantiate(config.logger).insight(predictor.adapter.folder.parent, folder)
     return insight
@@ -81,7 +86,7 @@ def compare(config: DictConfig, folder: Path) -> None:
     """Print the runs of a list side by side, and write their measures to a folder; inspect those that need it.
 
     A run needs it without an insight.json, where that is of another split or of an adapter that it no longer has, and
-    if `data_dir` names the data.
+    if `data_dir` or `file` names the data. Its results go to its own folder.
     """
     from spt.adapters.format import read_adapter
     from spt.adapters.hub import fetch
@@ -102,10 +107,14 @@ def compare(config: DictConfig, folder: Path) -> None:
             place = place / run.replace("/", ".")
         insight = None
         if (path := place / RESULT).is_file():
-            insight = Insight.from_json(path.read_text(encoding="utf-8"))
-        wanted = (adapter.description.sha256, str(config.file or config.split or VALIDATION))
-        if config.data_dir is not None or insight is None or (insight.adapter_sha256, insight.split) != wanted:
-            insight = inspected(config, run, place)
+            try:
+                insight = Insight.from_json(path.read_text(encoding="utf-8"))
+            except SptError as error:
+                messages.warning("%s is %s", path, error)
+        wanted = (adapter.description.sha256, config.split or VALIDATION)
+        has_own_data = config.data_dir is not None or config.file is not None
+        if has_own_data or insight is None or (insight.adapter_sha256, insight.split) != wanted:
+            insight = inspected(config, run, place, "or copy the run to a folder that can be written")
             messages.info("inspected: %s", place / RESULT)
         runs.append((run, adapter.run, insight))
     frame = comparison_frame(runs)

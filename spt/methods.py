@@ -80,7 +80,7 @@ def selective_prefix_tuning(
     model: TaskModel,
     name: str,
     prefix_length: int,
-    alpha: float | list[float] | list[list[float]] | None,
+    alpha: float | list[float | list[float]] | None,
     sl_weight: float,
     key_dropout: float,
     score_dropout: float,

@@ -115,7 +115,7 @@ def write_pruned(
         scores=scores,
     )
     save_pruned(full, predictor.model, slots, folder, description.model_dump())
-    pruned = load(folder, share=predictor)
+    pruned = load(folder, **load_options(config)) if full.run.needs_method else load(folder, share=predictor)
     description.training = full.training.model_copy(
         update={
             "scores": evaluate(pruned, dev, config.batch_size).scores,

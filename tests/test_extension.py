@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import sys
 from importlib import import_module
 
@@ -169,6 +170,25 @@ def test_a_method_through_peft_trains_saves_loads_and_predicts(methods, called):
     assert prediction["probabilities"] == pytest.approx(json.loads(out)["probabilities"])
     with pytest.raises(SptError, match="cannot be shared"):
         spt.load(run, method=import_module("ia3").ia3, share=predictor)
+
+
+HOOKED = """
+import spt
+
+def ia3(model, name, **settings):
+    spt.attach(model, spt.PrefixConfig(prefix_length=3))
+    model.encoder.register_forward_hook(lambda module, inputs, output: output | {"last_hidden_state": -output[0]})
+"""
+
+
+def test_an_adapter_of_a_method_that_changes_the_base_model_is_pruned(methods, called):
+    (methods / "ia3.py").write_text(HOOKED)
+    assert trained(called, "ia3")[0] == 0
+    (run,) = methods.glob("runs/demo_pair.demo.ia3.*")
+    code, out, err = called("spt.prune", f"run={run}", "keep=3", "method=ia3", "--config-dir", "mine/conf")
+    assert code == 0, err
+    scores = re.findall(r"accuracy ([\d.]+)", out + err)
+    assert len(scores) == 2 and scores[0] == scores[1]  # all slots are kept
 
 
 def test_an_adapter_makes_spt_import_nothing(methods, called):

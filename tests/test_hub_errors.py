@@ -74,6 +74,24 @@ def test_a_certificate_behind_a_connection_error():
     assert "The hub's certificate cannot be verified: set SSL_CERT_FILE" in message(error)
 
 
+def test_the_reason_of_the_hub_is_told():
+    error = answered(HfHubHTTPError, 403)
+    error.server_message = "Private repository storage limit reached"
+    said = str(hub_error("cannot push", "org/name", error, "its name", is_upload=True))
+    assert "name/resolve/v2/config.json: Private repository storage limit reached). If the token may not" in said
+
+
+@pytest.mark.parametrize("offline", [True, False])
+def test_an_upload_is_not_advised_to_use_a_cached_copy(offline, monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", offline)
+    for error in (ConnectionError("reset"), answered(HfHubHTTPError, 503)):
+        said = str(hub_error("cannot push", "org/name", error, "its name", is_upload=True))
+        assert "cached" not in said and "downloaded" not in said
+    assert (
+        "HF_HUB_OFFLINE is set: run without it" in str(hub_error("", "a/b", ConnectionError(), "", is_upload=True))
+    ) == offline
+
+
 def test_other_errors_advise_to_check_the_settings():
     said = str(hub_error("cannot load it", "org/name", KeyError("model_type"), "model.revision", "use a folder"))
     assert said == "cannot load it (KeyError: 'model_type'). Check model.revision. Or use a folder"

@@ -78,13 +78,15 @@ def push_adapter(source: str | Path, repository: str, private: bool = False) -> 
         operations = [CommitOperationAdd(name, content) for name, content in files.items()]
         return str(api.create_commit(repository, operations, commit_message="Adapter of Selective Prefix Tuning (spt)"))
     except Exception as error:
-        raise hub_error(f"cannot push to {repository!r}", repository, error, "its name") from error
+        raise hub_error(f"cannot push to {repository!r}", repository, error, "its name", is_upload=True) from error
 
 
 def _without_paths(adapter: Adapter) -> Adapter:
     """A copy whose description has no paths of this machine's data."""
     description, run = adapter.description.model_copy(deep=True), adapter.run.model_copy(deep=True)
     run.task["data_dir"] = None
+    if (run.task.get("hub") or {}).get("path") and is_local(run.task["hub"]["path"]):
+        run.task["hub"] = None
     run.task["files"] = {split: [Path(name).name for name in names] for split, names in run.task["files"].items()}
     run.training = adapter.training.model_copy()
     words = [word for word in shlex.split(run.training.command) if not word.startswith("output_dir=")]

@@ -62,7 +62,8 @@ def mutual_information(joint: Tensor) -> Tensor:
         [n, layers, heads].
     """
     shares = joint.movedim(1, -2)
-    shares = shares / shares.sum((-2, -1), keepdim=True)
+    total = shares.sum((-2, -1), keepdim=True)
+    shares = shares / torch.where(total > 0, total, 1)  # a sample drawn anew may have no label
     of_label, of_slot = entr(shares.sum(-1)).sum(-1), entr(shares.sum(-2)).sum(-1)
     return of_label + of_slot - entr(shares).sum((-2, -1))
 

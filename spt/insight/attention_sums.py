@@ -92,7 +92,7 @@ class AttentionSums:
 
     def _add_gates(self, layer: int, gate: Tensor) -> None:
         sums = self._by_example(gate)
-        means = sums / self._counts[:, None, None]
+        means = sums / self._counts.clamp(min=1)[:, None, None]
         within = (gate - means[self._batch.owners]).square().mean(-1)
         self._add("gate", layer, sums)
         self._add("open", layer, self._by_example((gate > OPEN).double()))

@@ -164,7 +164,7 @@ class Insight(Part):
     layers: Count
     heads: Count
     prefix_length: Count
-    alpha: float | list[float] | list[list[float]] | None
+    alpha: float | list[float | list[float]] | None
     labels: tuple[str, ...] | None
     cosine: Array
     mean_abs_cosine: Measure

@@ -69,13 +69,13 @@ def texts_of_split(model: TaskModel, task: Task, split: Split, tokenizer: PreTra
     return _numbered(batches(), model.task_type, index)
 
 
-def texts_of_batches(model: TaskModel, batches: Iterable[Mapping[str, Tensor]]) -> Texts:
+def texts_of_batches(model: TaskModel, batches: Iterable[Mapping[str, Tensor | None]]) -> Texts:
     """The texts of batches of model inputs, each row an example. Labels count if every batch has them.
 
     Raises:
         SptError: if there is no batch, or one has no input_ids.
     """
-    given = [dict(batch) for batch in batches]
+    given = [{name: tensor for name, tensor in batch.items() if tensor is not None} for batch in batches]
     if not given or not all("input_ids" in batch for batch in given):
         raise SptError("to inspect a model, give batches of its inputs: dicts with input_ids, attention_mask, labels")
     if not all("labels" in batch for batch in given):

@@ -38,7 +38,7 @@ class PrefixConfig:
     """
 
     prefix_length: int = 20
-    alpha: float | list[float] | list[list[float]] | None = 8.0
+    alpha: float | list[float | list[float]] | None = 8.0
     key_dropout: float = 0.1
     value_dropout: float = 0.0
     score_dropout: float = 0.1

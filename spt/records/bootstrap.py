@@ -67,6 +67,9 @@ def example_test(first: Sequence[Sequence[Any]], second: Sequence[Sequence[Any]]
         scores = _micro_f1((times @ counts).reshape(len(drawn), -1, 3))
         return (scores[:, : len(a)].mean(1) - scores[:, len(a) :].mean(1)).reshape(index.shape[:-1])
 
+    observed = float(difference(np.arange(examples)))
+    if examples == 1:  # nothing to draw anew
+        return ExampleTest(kind, observed, observed, observed, 1.0, identical=False)
     result = bootstrap(
         (np.arange(examples),),
         difference,
@@ -81,7 +84,7 @@ def example_test(first: Sequence[Sequence[Any]], second: Sequence[Sequence[Any]]
     tail = min((drawn <= EQUAL).sum(), (drawn >= -EQUAL).sum())
     p = min(1.0, 2 * (1 + int(tail)) / (1 + RESAMPLES))
     low, high = (float(limit) for limit in result.confidence_interval)
-    return ExampleTest(kind, float(difference(np.arange(examples))), low, high, p, identical=False)
+    return ExampleTest(kind, observed, low, high, p, identical=False)
 
 
 def _micro_f1(counts: np.ndarray) -> np.ndarray:

@@ -120,6 +120,14 @@ def test_other_data_is_not_called_by_the_split_s_name(runs, command, undrawn, da
         assert code == 0 and Insight.from_json(result.read_text()).split == split, err
     code, out, err = command(f"run=[{run}]", *settings)
     assert code == 0 and str(result) in out, err  # inspected again, on the run's own data
+    result.write_text("{}")
+    code, out, err = command(f"run=[{run}]", *settings)
+    assert code == 0 and f"{result} is not a result of spt.inspect" in out + err
+    rows = (other / "train.jsonl").read_text().splitlines(keepends=True)
+    for count in (5, 9):  # a file may have changed
+        (file := tmp_path / "rows.jsonl").write_text("".join(rows[:count]))
+        code, _, err = command(f"run=[{run}]", f"file={file}", *settings)
+        assert code == 0 and Insight.from_json(result.read_text()).examples == count, err
 
 
 @pytest.mark.parametrize(

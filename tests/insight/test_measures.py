@@ -234,6 +234,19 @@ def test_few_examples_have_no_standard_error_and_means_are_means():
     assert found.prefix_mass.overall.values == pytest.approx(found.prefix_mass.values.mean())
 
 
+def test_rows_of_padding_alone_and_no_mask_and_few_labels():
+    model, batches = model_of(alpha=[8.0, [4.0, 2.0, 4.0, 2.0]]), batches_of("token")
+    padded = {name: torch.cat([tensor, tensor[:1]]) for name, tensor in batches[0].items()}
+    padded["attention_mask"][-1], padded["labels"][-1] = 0, IGNORED
+    assert inspect(model, [padded]).positions == inspect(model, batches[:1]).positions
+    assert inspect(model, batches[:1]).alpha == [8.0, [4.0, 2.0, 4.0, 2.0]]
+    ids = batches[0]["input_ids"]
+    inputs = {"input_ids": ids, "attention_mask": None, "labels": torch.full_like(ids, IGNORED)}
+    many = [{name: None if tensor is None else tensor.repeat(11, 1) for name, tensor in inputs.items()}]
+    many[0]["labels"][0, :3] = torch.tensor([0, 1, 2])
+    assert inspect(model, many).label_information.standard_error.max() >= 0
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -100,6 +100,11 @@ def test_nothing_is_detectable_where_a_test_cannot_be_made_or_is_of_another_scor
         assert math.isnan(detectable(of_seeds, of_examples, metric))
 
 
+def test_one_example_has_no_interval():
+    found = example_test([[1]], [[0]])
+    assert (found.difference, found.low, found.high, found.p) == (1, 1, 1, 1)
+
+
 @settings(max_examples=25)
 @given(WRONG_OR_RIGHT)
 def test_over_examples_of_classes(pairs):
