@@ -72,7 +72,16 @@ def prefix_tuning(
     projection: int | None,
 ) -> Penalty | None:
     """Train prefixes without a gate, and the head (Liu et al., "P-Tuning v2", ACL 2022)."""
-    attach(model, PrefixConfig(prefix_length, None, key_dropout, value_dropout, 0.0, shift_positions, projection))
+    config = PrefixConfig(
+        prefix_length=prefix_length,
+        alpha=None,
+        key_dropout=key_dropout,
+        value_dropout=value_dropout,
+        score_dropout=0.0,
+        shift_positions=shift_positions,
+        projection=projection,
+    )
+    attach(model, config)
     return None
 
 

@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 
 from spt.command import command
 from spt.console import refuse_closed_output, write_data
-from spt.errors import SptError, check_count
+from spt.errors import SptError, UnusableRow, check_count
 from spt.files import output_file, parsed, written
 from spt.hydra_targets import load_options
 from spt.paths import local_path
@@ -82,15 +82,24 @@ def check_texts(config: DictConfig, purpose: str) -> None:
 
 
 def checked_inputs(config: DictConfig, predictor: "Predictor", ids: deque[dict[str, Any]]) -> Iterator["Input"]:
-    """The inputs that the command names, checked one by one; their ids are added to `ids` for their predictions."""
-    number = 0
+    """The inputs that the command names, checked one by one; their ids are added to `ids` for their predictions.
+
+    Rows of a file that cannot be examples of the task are left out, as in training, with a warning at the end.
+    """
+    number, unusable = 0, []
     for number, (where, item) in enumerate(inputs_of(config, predictor.task), start=1):
         try:
             predictor.examples(item)
             ids.extend(ids_of(number, item, predictor.task))
         except SptError as error:
+            if isinstance(error, UnusableRow) and config.input not in (None, "-"):
+                unusable.append(f"{where}: {error}")
+                continue
             raise SptError(f"{where}: {error}") from error
         yield item
+    if unusable:
+        share = f"{len(unusable)} of {number} inputs"
+        log.warning("%s cannot be used and are left out, the first in %s", share, unusable[0])
     if number == 0:
         raise SptError(f"{'standard input' if config.input == '-' else config.input} holds no input")
 

@@ -317,10 +317,11 @@ def _trained(model: nn.Module) -> dict[str, Tensor]:
         if not is_prefix(name)
         and (p.requires_grad or is_head(name) or is_added(name) or p in random or name in changed)
     }
+    dtypes = [p.dtype for name, p in model.named_parameters() if is_prefix(name)]
     for name, module in model.named_modules():
         if isinstance(module, Prefix):
-            key, value = module.vectors()
-            tensors[f"{name}.key_prefix"], tensors[f"{name}.value_prefix"] = key.detach(), value.detach()
+            for kind, vectors in zip(("key_prefix", "value_prefix"), module.vectors(), strict=True):
+                tensors[f"{name}.{kind}"] = vectors.detach().to(dtypes[0])  # a projection under autocast has another
     return {name: tensor.contiguous() for name, tensor in tensors.items()}
 
 

@@ -27,7 +27,8 @@ FOUND = {  # what a tag of another scheme shows
     r"[BI]-.+": "it is one of BIO: set task.scheme=bio",
     r"M-.+": "BMES is not read: write I- for M-, and set task.scheme=bioes",
     r"[BIESLU]-?": "it has no type: write B-TYPE and so on, also where there is one type alone",
-    r"\d+": "name the tags that the numbers stand for, in their order, in task.labels=[O,B-TYPE,I-TYPE,...]",
+    r"\d+": "name the tags that the numbers stand for, in their order, in task.labels=[O,B-TYPE,I-TYPE,...] "
+    "with task=custom, in +task.tag_names=[O,B-TYPE,I-TYPE,...] with other tasks",
     rf"(?=[\w.-]*$){TYPE}": "if the tags are types alone, set task.scheme=io",
 }
 
@@ -101,9 +102,11 @@ def from_brackets(tags: list[str]) -> list[str]:
     return converted
 
 
-def spans_to_tags(length: int, spans: list[dict[str, Any]]) -> list[str]:
+def spans_to_tags(length: int, spans: Any) -> list[str]:
     """IOB2 tags of `length` words from spans of {"start", "end" (exclusive), "type"}."""
     tags = ["O"] * length
+    if not isinstance(spans, list):
+        raise SptError(f"entities must be a list of spans, not {spans!r}")
     for span in spans:
         try:
             start, end, kind = int(span["start"]), int(span["end"]), str(span["type"])

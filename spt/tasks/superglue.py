@@ -64,9 +64,9 @@ class MultiRCTask(SentenceTask):
         passage, paragraph_idx = _values(row, "row", "passage", "idx")
         paragraph, questions = _values(passage, "passage", "text", "questions")
         rows = []
-        for item in questions:
+        for item in _list(questions, "questions"):
             question, question_idx, answers = _values(item, "question", "question", "idx", "answers")
-            for answer in answers:
+            for answer in _list(answers, "answers"):
                 (text,) = _values(answer, "answer", "text")
                 idx = {"paragraph": paragraph_idx, "question": question_idx, "answer": answer.get("idx")}
                 flat = {"paragraph": paragraph, "question": question, "answer": text, "idx": idx}
@@ -111,17 +111,21 @@ class RecordTask(Task):
     def flat_rows(self, row: Row) -> list[Row]:
         if "qas" not in row:
             return [row]
-        passage, spans = _values(row["passage"], "passage", "text", "entities")
+        whole, queries = _values(row, "row", "passage", "qas")
+        passage, spans = _values(whole, "passage", "text", "entities")
         entities = []
-        for span in spans:
+        for span in _list(spans, "entities"):
             start, end = _values(span, "entity", "start", "end")
+            if not is_whole(start) or not is_whole(end):
+                raise SptError(f"start and end of an entity must be whole numbers, not {start!r} and {end!r}")
             if not 0 <= start <= end < len(passage):
                 raise SptError(f"entity {start}-{end} lies outside a passage of {len(passage)} characters")
             entities.append(passage[start : end + 1])
         rows = []
-        for item in row["qas"]:
+        for item in _list(queries, "qas"):
             (query,) = _values(item, "query", "query")
-            answers = [text for answer in item.get("answers", []) for text in _values(answer, "answer", "text")]
+            known = _list(item.get("answers") or [], "answers")
+            answers = [text for answer in known for text in _values(answer, "answer", "text")]
             idx = {"passage": row.get("idx"), "query": item.get("idx")}
             rows.append({"passage": passage, "query": query, "entities": entities, "answers": answers, "idx": idx})
         return rows
@@ -136,7 +140,7 @@ class RecordTask(Task):
         return not row.get("answers")
 
     def unlabelled_example(self, row: Row) -> Example:
-        query, entities = self.text(row, "query"), list(dict.fromkeys(self.value(row, "entities")))
+        query, entities = self.text(row, "query"), _texts(self.value(row, "entities"), "entities")
         if "@placeholder" not in query:
             raise UnusableRow(f"no @placeholder in the query {query!r}")
         if not entities:
@@ -145,7 +149,7 @@ class RecordTask(Task):
         return {"passage": passage, "query": query, "entities": entities}
 
     def target_of(self, row: Row) -> list[str]:
-        return list(dict.fromkeys(row["answers"]))
+        return _texts(row["answers"], "answers")
 
     def shared_text(self, example: Example) -> str:
         return example["passage"]
@@ -196,6 +200,19 @@ def _by_query(values: Iterable, examples: list[Example]) -> list[list]:
     """Values of all entities, in a list for each query."""
     values = iter(values)
     return [list(islice(values, len(example["entities"]))) for example in examples]
+
+
+def _list(value: Any, what: str) -> list:
+    if not isinstance(value, list):
+        raise SptError(f"{what} must be a list, not {value!r}")
+    return value
+
+
+def _texts(value: Any, what: str) -> list[str]:
+    """The texts of a list, each once."""
+    if not all(isinstance(text, str) for text in _list(value, what)):
+        raise SptError(f"{what} must be a list of texts, not {value!r}")
+    return list(dict.fromkeys(value))
 
 
 def _values(item: Any, what: str, *names: str) -> list[Any]:

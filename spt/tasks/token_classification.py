@@ -1,5 +1,6 @@
 """Named-entity recognition: a tag for each word."""
 
+import logging
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -14,12 +15,15 @@ from transformers import DataCollatorForTokenClassification, PreTrainedTokenizer
 
 from spt.errors import SptError, nearest
 from spt.modeling.task_model import IGNORED
+from spt.tasks.conll_columns import shape_of
 from spt.tasks.entity_tags import PREFIX, Scheme, check_tag, iob2_tags, spans_to_tags
-from spt.tasks.file_readers import read_sentences
+from spt.tasks.file_readers import OF_OBJECTS, find_file, read_sentences
 from spt.tasks.metrics import ENTITY_METRICS, Scores, entity_counts, entity_scores
 from spt.tasks.model_inputs import Example, Split, Tokenize, input_columns
 from spt.tasks.task import Task
 from spt.tasks.text_lines import BLANKS, Row, Rows
+
+log = logging.getLogger(__name__)
 
 NO_WORD = -1
 
@@ -45,6 +49,22 @@ class TokenTask(Task):
     def classes(self) -> list[str]:
         return ["O"] + [f"{prefix}-{kind}" for kind in self.labels for prefix in "BI"]
 
+    def _check_labels(self) -> None:
+        if tags := [label for label in self.labels if label == "O" or re.match("[BI]-", label)]:
+            raise SptError(
+                f"task.labels are entity types, without O, B- and I-, not {tags[0]!r}: +task.tag_names has the "
+                "tags that numbers stand for"
+            )
+        super()._check_labels()
+
+    def _rows(self, split: str, required: bool) -> Rows:
+        if not required and self.data_dir is not None:
+            path = find_file(self.data_dir, self.files[split], required)
+            if path is not None and path.suffix.lower() not in OF_OBJECTS and shape_of(path) == "words":
+                log.info("%s: a split without labels is left out: %s has words alone", self.name, path)
+                return iter(())
+        return super()._rows(split, required)
+
     def parsed_rows(self, path: Path) -> Rows:
         check = partial(check_tag, scheme=self.scheme, names=self.tag_names)
         options = {"places": self.places, "comments": self.comments, "quoting": self.quoting}
@@ -57,9 +77,13 @@ class TokenTask(Task):
         return "A sentence about Ann Lee in Rome."
 
     def is_unlabelled(self, row: Row) -> bool:
-        if self.spans is not None and self.has_field(row, self.spans):
-            return False
-        return not self.has_field(row, "tags") or self.value(row, "tags") is None
+        return not self._has_tags(row) and self._spans_of(row) is None
+
+    def _has_tags(self, row: Row) -> bool:
+        return self.has_field(row, "tags") and self.value(row, "tags") is not None
+
+    def _spans_of(self, row: Row) -> Any:
+        return None if self.spans is None or not self.has_field(row, self.spans) else self.value(row, self.spans)
 
     def unlabelled_example(self, row: Row) -> Example:
         tokens = self.value(row, "tokens")
@@ -71,10 +95,10 @@ class TokenTask(Task):
 
     def target_of(self, row: Row) -> list[str]:
         length = len(self.value(row, "tokens"))
-        if self.spans is None or self.has_field(row, "tags"):
+        if self._has_tags(row):
             tags = iob2_tags(self.value(row, "tags"), self.scheme, self.tag_names)
         else:
-            tags = spans_to_tags(length, self.value(row, self.spans))
+            tags = spans_to_tags(length, self._spans_of(row))
         if len(tags) != length:
             raise SptError(f"{length} tokens and {len(tags)} tags")
         for tag in tags:
@@ -83,7 +107,7 @@ class TokenTask(Task):
         return tags
 
     def written_names(self, row: Row) -> list[str]:
-        tags = self.value(row, "tags") if self.has_field(row, "tags") else []
+        tags = self.value(row, "tags") if self._has_tags(row) else []
         return [re.sub(PREFIX, "", tag) for tag in tags if isinstance(tag, str) and tag != "O"]
 
     def shared_text(self, example: Example) -> str:

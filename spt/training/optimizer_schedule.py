@@ -12,7 +12,7 @@ from transformers.optimization import Adafactor
 from transformers.trainer_pt_utils import get_parameter_names
 
 from spt.errors import SptError
-from spt.training.trainer_schema import EXPONENTIAL, TrainerSettings
+from spt.training.trainer_schema import EXPONENTIAL, GAMMA, TrainerSettings
 
 # Weight decay is for matrices: biases and the scales of normalisation layers have none, as in Trainer.
 NOT_DECAYED = [r"bias", r"layernorm", r"rmsnorm", r"(?:^|\.)norm(?:$|\.)", r"_norm(?:$|\.)"]
@@ -68,7 +68,7 @@ def make_schedule(optimizer: Optimizer, settings: TrainerSettings, steps_per_epo
     """
     name, options = settings.lr_scheduler_type, settings.lr_scheduler_kwargs or {}
     if name == EXPONENTIAL:
-        gamma = options.get("gamma", 0.95)
+        gamma = options.get("gamma", GAMMA)
         return LambdaLR(optimizer, lambda step: gamma ** (step // steps_per_epoch))
     warmup = settings.warmup_steps
     try:

@@ -39,7 +39,7 @@ from spt.training.loggers import RunFolderOnly
 from spt.training.loop import Diverged
 from spt.training.process_group import from_main
 from spt.training.run_summary import describe_run
-from spt.training.settings import trainer_settings
+from spt.training.settings import precision, trainer_settings
 from spt.training.trainer_schema import TrainerSettings
 
 log = logging.getLogger(__name__)
@@ -281,7 +281,8 @@ class Experiment:
     def write_adapter(self, epoch: Epoch) -> None:
         """Write what is trained as the adapter of `epoch`."""
         folder = self.run.adapter
-        with written(folder):
+        # A projection computes the prefixes in the run's precision: those were evaluated.
+        with written(folder), precision(self.loop.settings, self.loop.device):
             save_adapter(self.model, folder, self._about(epoch))
             write_card(folder)
 

@@ -11,6 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from spt.errors import SptError, nearest
 
 EXPONENTIAL = "exponential"
+
+GAMMA = 0.95  # of exponential: the factor after every epoch
 SCHEDULES = (
     EXPONENTIAL,
     "linear",
@@ -110,7 +112,7 @@ def checked_settings(values: Mapping[str, Any]) -> TrainerSettings:
         if wrong := sorted(options.keys() - {"gamma"}):
             hint = nearest(wrong[0], ["gamma"])
             raise SptError(f"trainer.lr_scheduler_kwargs.{wrong[0]} is not an option of exponential: {hint}")
-        gamma = options.get("gamma", 0.95)
+        gamma = options.get("gamma", GAMMA)
         if isinstance(gamma, bool) or not isinstance(gamma, int | float) or not 0 < gamma <= 1:
             raise SptError(f"trainer.lr_scheduler_kwargs.gamma must be above 0 and at most 1, not {gamma!r}")
     elif options and settings.lr_scheduler_type in ("constant", "constant_with_warmup"):

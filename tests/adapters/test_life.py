@@ -95,6 +95,16 @@ def test_evaluate_reproduces_the_recorded_scores_exactly(runs):
                 assert scores == record["scores"][name], (task, method, split)
 
 
+def test_a_projection_is_saved_as_its_precision_computed_it(train, command, data, tmp_path):
+    settings = ["method=p_tuning_v2", "method.projection=8", "trainer.bf16=true", "trainer.max_steps=2"]
+    code, _, err = train("model=demo", "task=demo_pair", f"task.data_dir={data}/demo_pair", *settings)
+    (run,) = (tmp_path / "runs").iterdir()
+    code, out, err = command("evaluate", f"run={run}", f"output={tmp_path}/scores.json")
+    assert code == 0 and "the recorded scores exactly" in out, err
+    *_, last = lines((run / "history.jsonl").read_text())
+    assert json.loads((tmp_path / "scores.json").read_text())["task_loss"] == last["dev_loss"]
+
+
 def test_evaluate_in_a_new_process(runs, tmp_path):
     folder = runs["demo_ner", "spt"]
     done = run("-m", "spt.evaluate", f"run={folder}/adapter", f"output={tmp_path}/new/scores.json")

@@ -1,13 +1,17 @@
 """MultiRC and ReCoRD: nested files and flat hub rows give the same examples, scored by question and by query."""
 
 import json
+from collections import deque
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from omegaconf import OmegaConf
 from transformers import AutoTokenizer
 
 from spt.errors import SptError
 from spt.paths import local_path
+from spt.predict import checked_inputs
 from tests.tasks.test_task import task, write_splits
 
 PASSAGE = "The old apple broke.\n@highlight\nAnn Lee pulled it\n@highlight\nthe apple was old"
@@ -91,6 +95,28 @@ def test_record_files_and_hub_rows(tmp_path, caplog):
     }
     assert task("record").example(hub) == QUERIES[1]
     assert task("record").is_unlabelled(hub | {"answers": []})
+    for change, message in (
+        ({"entities": "Ann"}, "entities must be a list, not 'Ann'"),
+        ({"answers": [{"text": "Ann"}]}, "answers must be a list of texts"),
+    ):
+        with pytest.raises(SptError, match=message):
+            task("record").example(hub | change)
+    (query, _) = task("record").flat_rows(RECORD | {"qas": [{"query": "q", "answers": None}, RECORD["qas"][0]]})
+    assert task("record").is_unlabelled(query)
+
+
+@pytest.mark.parametrize(
+    ("name", "row", "message"),
+    [
+        ("record", {"passage": {"text": "Ann", "entities": [{"start": "0", "end": 2}]}, "qas": []}, "whole numbers"),
+        ("record", {"passage": {"text": "Ann", "entities": None}, "qas": []}, "entities must be a list, not None"),
+        ("record", {"qas": []}, "row must be an object with passage, qas"),
+        ("multirc", {"passage": {"text": "A", "questions": None}, "idx": 0}, "questions must be a list, not None"),
+    ],
+)
+def test_nested_rows_of_another_shape_are_refused(name, row, message):
+    with pytest.raises(SptError, match=message):
+        task(name).flat_rows(row)
 
 
 def test_record_encodes_a_query_once_for_each_entity(tokenizer):
@@ -157,3 +183,17 @@ def test_two_questions_with_the_same_idx_are_refused(tmp_path):
     write_splits(tmp_path, [MULTIRC, MULTIRC | {"idx": 8}, other])
     with pytest.raises(SptError, match="line 3: question 7-0 differs from the one in .*, line 1: each needs"):
         task("multirc").read_file(tmp_path / "train.jsonl")
+
+
+def test_a_query_without_placeholder_is_left_out_of_a_prediction_and_counted(tmp_path, caplog):
+    made, row = task("record"), {"passage": "Ann met Bea.", "entities": ["Ann", "Bea"]}
+    rows = [row | {"query": query} for query in ("@placeholder met", "nobody met", "she met @placeholder")]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(each) + "\n" for each in rows))
+    predictor = SimpleNamespace(
+        task=made, examples=lambda item: list(map(made.unlabelled_example, made.flat_rows(item)))
+    )
+    ids: deque[dict] = deque()
+    config = OmegaConf.create({"text": None, "text_pair": None, "input": str(tmp_path / "rows.jsonl")})
+    assert [each["query"] for each in checked_inputs(config, predictor, ids)] == [rows[0]["query"], rows[2]["query"]]
+    assert [each["input"] for each in ids] == [1, 3]
+    assert "1 of 3 inputs cannot be used and are left out, the first in" in caplog.text and "line 2" in caplog.text

@@ -103,6 +103,26 @@ def test_an_unlabelled_test_split_is_left_out_and_a_labelled_one_is_kept(tmp_pat
         task("rte", f"task.data_dir={tmp_path}").load()
 
 
+def test_columns_without_tags_are_left_out_but_of_train(tmp_path, caplog):
+    caplog.set_level("INFO")
+    for split in ("train", "dev", "test"):
+        (tmp_path / f"{split}.txt").write_text("EU B-Org\nx O\n\n" if split != "test" else "EU\nx\n\ny\n")
+    made = task("conll04", f"task.data_dir={tmp_path}")
+    assert set(made.load()) == {"train", "validation"} and "test.txt has words alone" in caplog.text
+    (tmp_path / "train.txt").write_text("EU\nx\n")
+    with pytest.raises(SptError, match="line 1: expected 2 columns"):
+        made.load()
+
+
+def test_a_token_row_may_have_null_for_tags_or_spans():
+    row = {"tokens": ["Ann", "Lee"], "tags": None, "entities": [{"start": 0, "end": 2, "type": "Peop"}]}
+    made = task("conll04")
+    assert made.example(row)["tags"] == ["B-Peop", "I-Peop"]
+    assert made.is_unlabelled(row | {"entities": None})
+    with pytest.raises(SptError, match="entities must be a list of spans, not 'Ann'"):
+        made.example(row | {"entities": "Ann"})
+
+
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [
@@ -172,6 +192,7 @@ def test_an_index_that_the_template_does_not_use_may_be_wrong(tmp_path):
         (["stsb", "task.bounds=[5,0]"], "the lower first"),
         (["rte", "task.labels=[yes,yes]"], "each once"),
         (["conll04", "task.labels=[]"], "at least two classes"),
+        (["conll04", "task.labels=[PER,B-PER]"], "types, without O, B- and I-, not 'B-PER': +task.tag_names has"),
         (["copa", "task.labels=[a,b,c]"], "2 choices and 3 labels"),
         (["rte", "task.templates=[['{premise}','b','c']]"], "one text or two"),
         (["rte", "task.templates=[['{premise']]"], "template '{premise'"),
