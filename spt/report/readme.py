@@ -31,6 +31,7 @@ def readme(
     answers: Sequence[Verdict],
     figures: Mapping[str, str],
     learned: Mapping[str, Sequence[Table]],
+    claims: Sequence[str],
 ) -> str:
     """The text of the README.
 
@@ -41,6 +42,7 @@ def readme(
         answers: the `verdicts` of all tables.
         figures: the captions of the figures, by the names of their files.
         learned: the `prefix_tables` of each table that has any.
+        claims: the `prefix_claims`.
     """
     every = cells.drop_duplicates(CELL)
     has_references = cells.groupby(CELL).published.count() > 0
@@ -57,6 +59,7 @@ def readme(
         figures=_alternatives(name for name in figures if not name.endswith(f"{SUFFIX}.svg")),
         captions=figures,
         learned=_learned(titles, learned, figures),
+        claims=claims,
         runs_by_table=_runs_by_table(titles, every, finished),
         run=_all_runs(finished),
         not_run=not_run(every[every.profile.isin(done.profile)], runs),

@@ -32,6 +32,7 @@ from spt.report.markdown import markdown
 from spt.report.number_format import mean_and_std
 from spt.report.page import PAGE, Heading, page
 from spt.report.paired_tests import paired_tests
+from spt.report.prefix_claims import prefix_claims
 from spt.report.prefix_figures import prefix_drawings
 from spt.report.prefix_frame import prefix_csv, prefix_frame
 from spt.report.prefix_tables import HEADING, prefix_tables
@@ -197,7 +198,7 @@ def write_report(config: DictConfig, every: DataFrame, runs: DataFrame, folder: 
     titles = {str(name): str(table.title) for name, table in config.tables.items() if (every.table == name).any()}
     parts, profiles = _parts(config, titles, every, runs), list(config.profiles)
     answers = verdicts(parts.tests.values())
-    text = readme(titles, profiles, every, runs, answers, parts.captions, parts.learned)
+    text = readme(titles, profiles, every, runs, answers, parts.captions, parts.learned, prefix_claims(parts.prefixes))
     html = page(
         Heading("Selective Prefix Tuning: results", command(titles, profiles)),
         *(titles, every, runs, parts.prefixes, parts.sections),

@@ -109,6 +109,20 @@ def test_an_ablation_has_a_row_each_and_what_was_inspected(texts, insight):
     assert {each["measure"] for each in lines} >= {"prefix_mass", "slot_information", "effective_rank"}
 
 
+def test_the_claims_of_the_paper_are_answered_by_numbers(demo, tmp_path, insight, texts):
+    text = " ".join(texts["README.md"].partition("## What the prefixes learned")[2].split())
+    assert "spt's slots (0: orthogonal, 1: parallel): rte on bert-base-cased 0.475." in text
+    assert "Mean |cos| by λ: rte on bert-base-cased, spt_sl: 0.56 at 0.0, 0.11 at 1.0." in text
+    assert "by α" not in text and "ungated → spt" not in text
+    made = Made(demo, tmp_path, "table=ablation", "profile=cpu")
+    for row in ("ungated", "spt"):
+        folder = made.run(f"ablation/conll04/minilm/{row}", 11, outcomes(9, 10), "test")
+        (folder / "insight.json").write_text(insight.summary().to_json())
+    means = insight.slot_information.over_heads.values
+    claim = f"ungated → spt: conll04 on minilm {means.mean():.3f} → {means.mean():.3f}."
+    assert claim in " ".join(made.report()["README.md"].split())
+
+
 def test_a_single_slot_has_no_pairs(demo, tmp_path):
     """Its mean |cos| is not 0 but none; score and effective rank are shown."""
     made = Made(demo, tmp_path, "table=prefix_length", "profile=cpu")
