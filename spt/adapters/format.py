@@ -227,8 +227,12 @@ def load_adapter(model: Model, folder: str | Path) -> Model:
     Raises:
         SptError: the folder is not a complete adapter or does not fit `model`, which is then unchanged.
     """
-    adapter = read_adapter(folder)
-    encoder, description = encoder_of(model), adapter.description
+    return install_adapter(model, read_adapter(folder))
+
+
+def install_adapter(model: Model, adapter: Adapter) -> Model:
+    """`load_adapter` of an adapter that was read."""
+    encoder, description, folder = encoder_of(model), adapter.description, adapter.folder
     for present, saved in ((_backbone(encoder), description.backbone), (_head(model), description.head)):
         for name in sorted(present.keys() | saved.keys()):
             if present.get(name) != saved.get(name):

@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from spt import methods, tasks
-from spt.adapters.format import DESCRIPTION, Adapter, damaged, load_adapter, read_adapter
+from spt.adapters.format import DESCRIPTION, Adapter, damaged, install_adapter, read_adapter
 from spt.adapters.hub import fetch
 from spt.adapters.round_trip import Method, apply_method
 from spt.errors import SptError, check_count, nearest
@@ -121,7 +121,7 @@ class Predictor:
             self.model = AdapterModel(encoder, task.task_type, len(task.classes), pooling)
             if method is not None:
                 apply_method(method, self.model, adapter.run.method)
-            load_adapter(self.model, adapter.folder)
+            install_adapter(self.model, adapter)
             self.model.requires_grad_(False).eval()
             self.limit = longest_input(encoder)
             self.model.predictor = encoder.__dict__["active_adapter"] = self

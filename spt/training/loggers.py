@@ -8,7 +8,7 @@ class RunFolderOnly:
     """No tracker: the run folder holds everything. Trackers override these methods; an exception ends the run."""
 
     def start(self, config: dict[str, Any], folder: Path, group: str | None, resumes: bool) -> None:
-        """Before training: the resolved config, the run folder, its sweep, and whether the run goes on."""
+        """Before training: the resolved config, the run folder, its sweep, and whether the run resumes."""
 
     def epoch(self, row: dict[str, Any]) -> None:
         """After an epoch: its row of the history."""

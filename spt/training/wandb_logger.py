@@ -15,7 +15,7 @@ except ImportError:
 
 log = logging.getLogger(__name__)
 
-RUN_ID = "wandb/run_id.txt"  # in the run folder: a run that resumes goes on in the same W&B run
+RUN_ID = "wandb/run_id.txt"  # in the run folder: a run that resumes continues the same W&B run
 HEADLINES = ("status", "best_epoch", "epochs", "collapsed", "trainable_parameters", "wall_seconds", "peak_memory_bytes")
 
 
