@@ -27,10 +27,10 @@ PLAIN = re.compile(r"(?!(null|true|false|nan|inf)$)(?:[A-Za-z/]|\.\.?/)[\w./-]*"
 
 
 def verbatim(argument: str, is_sweep: bool = False) -> str:
-    """An argument of a command, its value in Hydra's quotes if it is a text, or a path that Hydra reads otherwise.
+    """An argument of a command as Hydra should get it.
 
-    A path that exists is taken as it is, and so is one that Hydra cannot read. What Hydra reads as something else than
-    a path is left to it: quotes, lists, interpolations (`${...}`), `null` and, if `is_sweep`, the values of a sweep.
+    Texts are quoted, and so are paths that exist, that Hydra cannot parse, or that it would read as a number. Quotes,
+    lists, interpolations (`${...}`), `null` and, if `is_sweep`, the values of a sweep are left to Hydra.
 
     Raises:
         SptError: if the argument is not UTF-8.
@@ -58,8 +58,9 @@ def verbatim(argument: str, is_sweep: bool = False) -> str:
             return argument  # Hydra's message says how to quote
         several = ",".join(map(quoted, paths))
         return f"{key}=[{several}]" if is_list else f"{key}={several}"
-    is_several = parsed.is_sweep_override() or isinstance(parsed.value(), list)
-    return to_quote if is_several and name in OUTPUTS and not is_sweep else argument
+    if parsed.is_sweep_override() or isinstance(parsed.value(), list):
+        return to_quote if name in OUTPUTS and not is_sweep else argument
+    return to_quote if isinstance(parsed.value(), bool | int | float) else argument  # a folder called 2024
 
 
 def assignment(key: str, value: Any) -> str:

@@ -68,6 +68,7 @@ def run(plan: "Plan", costs: "Costs", runs_per_gpu: int) -> None:
     """
     from spt.grid.launch_runs import LEFT, launch
     from spt.grid.progress_bars import Watch, Watched
+    from spt.grid.run_costs import epochs_of
     from spt.records.fingerprint import folder_of
     from spt.records.folder_lock import await_one
 
@@ -77,14 +78,21 @@ def run(plan: "Plan", costs: "Costs", runs_per_gpu: int) -> None:
         while jobs := plan.pending():
             for job in jobs.values():
                 config = plan.config(job)
-                epochs = config["trainer"]["num_train_epochs"]
+                epochs = epochs_of(config, plan.sizes)
                 watch.add(Watched(job.name, folder_of(config), epochs, costs.of(config)))
             plan.tried |= jobs.keys()
             messages = launch({key: plan.command(key, job) for key, job in jobs.items()}, plan.output_dir, runs_per_gpu)
             left = {key for key, message in messages.items() if message == LEFT}
             plan.tried -= left
-            plan.errors |= {key: message for key, message in messages.items() if key not in left}
+            before = plan.records.finished
             plan.read_records()
+            # Runs that have a new record finished before the process that ran them died.
+            ended = {
+                key
+                for key, run in plan.records.finished.items()
+                if run.record != getattr(before.get(key), "record", None)
+            }
+            plan.errors |= {key: message for key, message in messages.items() if key not in left | ended}
             if left and left == plan.pending().keys():
                 await_one([folder_of(plan.config(jobs[key])) for key in left])
                 plan.read_records()
@@ -170,7 +178,7 @@ def show_costs(plan: "Plan", costs: "Costs", config: DictConfig) -> None:
     known = [flops for flops in others if flops is not None]
     if known:
         which = "they" if len(known) == len(missing) else f"{len(known)} {'others' if measured else 'of them'}"
-        words.append(f"{which} take about {_cost(sum(known), config.tflops)}")
+        words.append(f"{which} take about {_cost(sum(known), config)}")
     if len(known) < len(others):
         words.append(
             f"no estimate for {len(others) - len(known)}: conf/costs.yaml has no sizes of their encoder or task"
@@ -178,10 +186,13 @@ def show_costs(plan: "Plan", costs: "Costs", config: DictConfig) -> None:
     console.print("; ".join(words))
 
 
-def _cost(flops: float, tflops: float | None) -> str:
-    """Floating point operations in words, and in GPU-hours where the speed of the GPU is given or can be measured."""
-    speed = tflops
-    if speed is None:
+def _cost(flops: float, config: DictConfig) -> str:
+    """Floating point operations in words, and in GPU-hours where the speed of the GPU is given or can be measured.
+
+    It is measured for `dry_run` alone: before real runs it would take memory of the GPU that they need.
+    """
+    speed = config.tflops
+    if speed is None and config.dry_run:
         import torch
 
         if torch.cuda.is_available():

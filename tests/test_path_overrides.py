@@ -60,10 +60,17 @@ def test_a_path_that_does_not_exist_reaches_the_message_about_it(key):
             assert OmegaConf.select(read(verbatim(f"{key}={name}", is_sweep=True)), key) == name
 
 
-@pytest.mark.parametrize("value", ["null", "", "'a b'", '"a b"', r"a\ b", "${oc.env:HOME}/x", "a.jsonl", "3", "[a,b]"])
+@pytest.mark.parametrize("value", ["null", "", "'a b'", '"a b"', r"a\ b", "${oc.env:HOME}/x", "a.jsonl", "[a,b]"])
 def test_what_is_meant_for_hydra_is_left_to_it(value):
     assert verbatim(f"task.train={value}") == f"task.train={value}"
     assert plain(f"task.train={value}") == f"task.train={value}"
+
+
+@pytest.mark.parametrize("value", ["3", "2024_05_01", "1e5", "true", "nan"])
+def test_a_path_that_reads_as_a_number_is_a_path(value):
+    for key in ("task.train", "output_dir"):
+        assert OmegaConf.select(read(verbatim(f"{key}={value}")), key) == value
+        assert plain(verbatim(f"{key}={value}")) == f"{key}={value}"
 
 
 def test_a_sweep_over_paths(tmp_path, monkeypatch):

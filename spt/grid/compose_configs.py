@@ -28,9 +28,10 @@ class Composer:
     """
 
     def __init__(self) -> None:
-        self._configs: dict[tuple[str, ...], dict[str, Any]] = {}
+        self._configs: dict[tuple[str, ...], dict[str, Any] | None] = {}
         self._identities: dict[tuple[tuple[str, ...], int, float | None], str] = {}
         self._merged: dict[tuple[str, ...], dict[str, Any]] = {}
+        self._by_hydra: dict[tuple[str, ...], dict[str, Any]] = {}
         self._base: dict[str, Any] | None = None
 
     def config(self, job: Job) -> dict[str, Any]:
@@ -39,6 +40,8 @@ class Composer:
         if overrides not in self._configs:
             self._configs[overrides] = self._compose(overrides)
         config = self._configs[overrides]
+        if config is None:
+            return self._resolved(tuple(job.overrides))
         rate = config["trainer"]["learning_rate"] if job.learning_rate is None else job.learning_rate
         return config | {"seed": job.seed, "trainer": config["trainer"] | {"learning_rate": rate}}
 
@@ -49,12 +52,19 @@ class Composer:
             self._identities[key] = identity(self.config(job))
         return self._identities[key]
 
-    def _compose(self, overrides: tuple[str, ...]) -> dict[str, Any]:
+    def _compose(self, overrides: tuple[str, ...]) -> dict[str, Any] | None:
+        """The config with these overrides; None if it has interpolations, which may name seed or learning rate."""
         try:
             return self._changed([_parse(override) for override in overrides])
-        except (LookupError, OSError, OmegaConfBaseException):
-            config = compose("train", list(overrides))  # also for Hydra's message where an override is wrong
-            return OmegaConf.to_container(config, resolve=True)  # type: ignore[return-value]
+        except (LookupError, OSError, TypeError, OmegaConfBaseException):
+            config = _as_dict(compose("train", list(overrides)))  # also for Hydra's message where an override is wrong
+            return None if "${" in json.dumps(config) else config
+
+    def _resolved(self, overrides: tuple[str, ...]) -> dict[str, Any]:
+        if overrides not in self._by_hydra:
+            config = compose("train", list(overrides))
+            self._by_hydra[overrides] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+        return self._by_hydra[overrides]
 
     def _changed(self, overrides: list[Override]) -> dict[str, Any]:
         """The config that Hydra would compose.

@@ -48,8 +48,10 @@ def publish(run: Finished, folder: Path, selection: dict[str, Any] | None = None
 
 
 def without_local_paths(record: dict[str, Any]) -> dict[str, Any]:
-    """A copy of a record that names folders of this machine, where they are not part of the run's identity, by their
-    last part: where data, weights and runs are stored, in its config and its command."""
+    """A copy of a record whose config and command name the folders of data, weights and runs by their last part only.
+
+    Folders that are part of the run's identity stay whole.
+    """
     config = dict(record["config"])
     for group, keys in LOCATIONS.items():
         found = {key: without_folders(config[group][key]) for key in keys if isinstance(config[group].get(key), str)}

@@ -21,7 +21,7 @@ def achieved_tflops() -> float:
 
 
 def measured_tflops(device: torch.device, config: BertConfig) -> float:
-    """The same of any device and size."""
+    """What `achieved_tflops` measures, on any device and for any size of encoder."""
     model: nn.Module = BertModel(config).requires_grad_(False)
     model.to(device)
     inputs = torch.randn(BATCH, LENGTH, config.hidden_size, device=device, requires_grad=True)

@@ -3,14 +3,15 @@
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
+from hydra.errors import HydraException
 from omegaconf import DictConfig
 
 from spt.errors import SptError
 from spt.grid.cells import Cell, Job
 from spt.grid.compose_configs import Composer
+from spt.paths import local_path
 
 DataFingerprint = Callable[[dict[str, Any]], str]  # of a task's config: a hash of its data as it is now
 
@@ -31,21 +32,21 @@ class LocalSources:
     fingerprint: DataFingerprint
     data_dir: str | None = None
     model_dir: str | None = None
-    fingerprints: dict[str, str] = field(default_factory=dict)
+    fingerprints: dict[str, str | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for key in ("data_dir", "model_dir"):
             folder = getattr(self, key)
-            if folder is not None and not Path(str(folder)).is_dir():
+            if folder is not None and not local_path(str(folder)).is_dir():
                 raise SptError(f"{key}={folder} is no folder")
 
     def settings(self, cell: Cell) -> dict[str, str]:
         """The settings of `spt.train` that locate a cell's data and encoder."""
         settings = {}
         if self.data_dir is not None and cell.task in self.folders:
-            settings["task.data_dir"] = str(Path(self.data_dir) / self.folders[cell.task])
+            settings["task.data_dir"] = str(local_path(self.data_dir) / self.folders[cell.task])
         if self.model_dir is not None:
-            settings["model.name_or_path"] = str(Path(self.model_dir) / cell.model)
+            settings["model.name_or_path"] = str(local_path(self.model_dir) / cell.model)
         return settings
 
     def config(self, job: Job, composer: Composer) -> dict[str, Any]:
@@ -56,12 +57,18 @@ class LocalSources:
             config[group] = config[group] | {key: folder}
         return config
 
-    def data_fingerprint(self, cell: Cell, composer: Composer) -> str | None:
-        """The fingerprint of the present data of a cell's task; None if that is on the hub."""
-        task = self.config(Job(cell, cell.seeds[0], None), composer)["task"]
-        if "task.data_dir" not in self.settings(cell) and not str(task.get("data_dir")).startswith("pkg://"):
+    def data_fingerprint(self, job: Job, composer: Composer) -> str | None:
+        """The fingerprint of the present data of a job's task; None if that is on the hub, or not on this machine."""
+        task = self.config(job, composer)["task"]
+        is_given = "task.data_dir" in self.settings(job.cell)
+        if not is_given and task.get("data_dir") is None and task.get("train") is None:
             return None
         key = json.dumps(task, sort_keys=True)
         if key not in self.fingerprints:
-            self.fingerprints[key] = self.fingerprint(task)
+            try:
+                self.fingerprints[key] = self.fingerprint(task)
+            except (SptError, HydraException):
+                if is_given:
+                    raise
+                self.fingerprints[key] = None
         return self.fingerprints[key]

@@ -4,7 +4,8 @@ import shutil
 from pathlib import Path
 
 from spt.errors import SptError
-from spt.files import write_atomically, written
+from spt.files import temporary_folder, written
+from spt.records.folder_lock import LOCK
 from spt.records.schema import RECORD, read_record
 
 NAMED = 5  # as many runs as a message has room for
@@ -26,6 +27,9 @@ def merge_runs(source: Path, target: Path) -> tuple[int, int]:
     for folder in found:
         read_record(folder / RECORD)
     known = [folder for folder in found if (target / folder.name).exists()]
+    begun = [folder.name for folder in known if not (target / folder.name / RECORD).is_file()]
+    if begun:
+        raise SptError(f"{target / begun[0]} is a run without a record: finish or delete it first; nothing was copied")
     other = [folder.name for folder in known if not _same(folder / RECORD, target / folder.name / RECORD)]
     if other:
         names = ", ".join(other[:NAMED]) + (f" and {len(other) - NAMED} more" if len(other) > NAMED else "")
@@ -35,10 +39,12 @@ def merge_runs(source: Path, target: Path) -> tuple[int, int]:
         )
     for folder in (each for each in found if each not in known):
         with written(target / folder.name, "or set output_dir"):
-            shutil.copytree(folder, target / folder.name, ignore=shutil.ignore_patterns(RECORD))
-            write_atomically(target / folder.name / RECORD, (folder / RECORD).read_text(encoding="utf-8"))
+            target.mkdir(parents=True, exist_ok=True)
+            with temporary_folder(target) as temporary:
+                shutil.copytree(folder, temporary / folder.name, ignore=shutil.ignore_patterns(LOCK))
+                (temporary / folder.name).replace(target / folder.name)
     return len(found) - len(known), len(known)
 
 
 def _same(one: Path, other: Path) -> bool:
-    return other.is_file() and one.read_bytes() == other.read_bytes()
+    return one.read_bytes() == other.read_bytes()

@@ -11,9 +11,10 @@ from spt.grid.cells import Job, cells
 from spt.grid.compose_configs import Composer
 from spt.grid.copy_records import publish, withdraw
 from spt.grid.local_data import DataFingerprint, LocalSources
-from spt.grid.match_records import RECORDS, Records, Result, collect
-from spt.grid.run_costs import training_examples
+from spt.grid.match_records import RECORDS, Finished, Records, Result, collect
+from spt.grid.run_costs import epochs_of, training_examples
 from spt.path_overrides import assignment
+from spt.records.schema import RECORD
 
 
 class Plan:
@@ -26,7 +27,7 @@ class Plan:
     Attributes:
         records: all records as of the last `read_records`, first those in the output folder, then the published ones.
         results: each cell with its records.
-        stale: identities of the finished runs whose data differs from the present data.
+        stale: identities of the finished runs whose data differs from the present data, as of the same time.
         tried: identities of the runs that were started. Each is started once.
         errors: why runs failed that could not write a failure note, by identity.
     """
@@ -39,20 +40,19 @@ class Plan:
         self.composer = Composer()
         self.tried: set[str] = set()
         self.errors: dict[str, str] = {}
-        self.stale: set[str] = set()
         self.read_records()
-        self.stale = {
-            run.identity
-            for result in self.results
-            for run in result.finished
-            if self.sources.data_fingerprint(result.cell, self.composer)
-            not in (None, run.record["data"]["fingerprint"])
-        }
 
     def read_records(self) -> None:
         """Read the records again, and match them to the cells."""
         self.records = Records(self.output_dir, self.published)
         self.results = collect(self.cells, self.records, self.composer)
+        self.stale = {
+            run.identity
+            for result in self.results
+            for run in result.finished
+            if self.sources.data_fingerprint(Job(result.cell, run.record["seed"], None), self.composer)
+            not in (None, run.record["data"]["fingerprint"])
+        }
 
     def pending(self) -> dict[str, Job]:
         """The runs that can start now, by identity. Seeds wait until their learning rate is chosen."""
@@ -103,16 +103,23 @@ class Plan:
         return self.sources.config(job, self.composer) | {"output_dir": str(self.output_dir)}
 
     def command(self, key: str, job: Job) -> list[str]:
-        """The arguments of `spt.train` that make a run on this machine."""
+        """The arguments of `spt.train` that make a run on this machine.
+
+        A stale record that was published alone is in no one's way, so that an interrupted repeat resumes.
+        """
         settings = self.sources.settings(job.cell) | {"output_dir": str(self.output_dir)}
         folders = [assignment(name, folder) for name, folder in settings.items()]
-        return [*job.overrides, *folders, *(["force=true"] if self.force or key in self.stale else [])]
+        is_in_the_way = key in self.stale and self._is_here(self.records.finished[key])
+        return [*job.overrides, *folders, *(["force=true"] if self.force or is_in_the_way else [])]
+
+    def _is_here(self, run: Finished) -> bool:
+        return run.folder.parent == self.output_dir
 
     def examples(self, job: Job) -> float | None:
         """The number of training examples that a run sees over all epochs; None if its task's size is not known."""
         config = self.composer.config(job)
         size = training_examples(config["task"], self.sizes)
-        return None if size is None else size * config["trainer"]["num_train_epochs"]
+        return None if size is None else size * epochs_of(config, self.sizes)
 
     def publish(self) -> None:
         """Copy the records of the cells' finished runs, and the notes of their failed ones, to results_dir.
@@ -138,8 +145,12 @@ class Plan:
         """The runs that were started and failed, each with the reason."""
         jobs = self._planned()
         lines = []
-        for key in sorted(self.tried & jobs.keys() - (self.records.finished.keys() - self.errors.keys())):
+        for key in sorted(self.tried & jobs.keys()):
             note = self.records.failures.get(key)
+            if note is not None and (not self._is_here(note) or (note.folder / RECORD).exists()):
+                note = None  # of an earlier attempt
+            if key in self.records.finished and key not in self.errors and note is None:
+                continue
             reason = self.errors.get(key) or (note.record["error"] if note else "it ended without a record")
             lines.append(f"{jobs[key].name}: {reason}")
         return lines

@@ -43,7 +43,17 @@ class Costs:
 
     def _work(self, config: dict[str, Any]) -> float:
         """Forward passes of examples; epochs, if the size of the task is not known."""
-        return config["trainer"]["num_train_epochs"] * (passes_per_epoch(config, self.sizes) or 1)
+        return epochs_of(config, self.sizes) * (passes_per_epoch(config, self.sizes) or 1)
+
+
+def epochs_of(config: dict[str, Any], sizes: DictConfig) -> float:
+    """The epochs of a run, also where `trainer.max_steps` limits it and the size of its task is known."""
+    trainer = config["trainer"]
+    examples = training_examples(config["task"], sizes)
+    if trainer.get("max_steps", -1) <= 0 or examples is None:
+        return trainer["num_train_epochs"]
+    step = trainer["per_device_train_batch_size"] * trainer.get("gradient_accumulation_steps", 1)
+    return trainer["max_steps"] * step / examples
 
 
 def passes_per_epoch(config: dict[str, Any], sizes: DictConfig) -> float | None:
@@ -111,6 +121,6 @@ def run_flops(config: dict[str, Any], sizes: DictConfig) -> float | None:
     encoder, tokens = sizes.encoders.get(config["model"]["name"]), sizes.tokens.get(task)
     if encoder is None or tokens is None or passes is None:
         return None
-    inputs = config["trainer"]["num_train_epochs"] * passes * sizes.inputs.get(task, 1)  # of an example: its choices
+    inputs = epochs_of(config, sizes) * passes * sizes.inputs.get(task, 1)  # of an example: its choices
     columns = tokens + config["method"].get("prefix_length", 0)
     return Encoder(*encoder).forward_flops(inputs * tokens, columns)

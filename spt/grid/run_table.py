@@ -113,8 +113,9 @@ def show_means(
 def settings_frame(records: Sequence[dict[str, Any]]) -> DataFrame:
     """The settings of runs that can change a result, as text: a row for each run, columns by dotted names.
 
-    `PLACE` and `seed` are the first columns. Where data and weights are stored is told only where runs of one task or
-    model have different data or weights: of the first run that has them.
+    `PLACE` and `seed` are the first columns. The columns with the place of data and weights are empty unless runs of
+    one task have different data, or of one model different weights. Then each run shows the place at which the first
+    run with the same content found it.
     """
     rows, content = [], []
     for record in records:

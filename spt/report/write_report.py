@@ -16,7 +16,7 @@ from spt.console import console
 from spt.errors import SptError
 from spt.figure_style import figure_files
 from spt.files import write_if_changed, written
-from spt.grid.cells import Cell, cells
+from spt.grid.cells import Cell, Job, cells
 from spt.grid.compose_configs import Composer
 from spt.grid.group_runs import group_runs
 from spt.grid.local_data import DataFingerprint, LocalSources
@@ -162,7 +162,8 @@ def collected(
     if sources.data_dir is not None:
         for result in results:
             if result.done:
-                result.usual_data = sources.data_fingerprint(result.cell, composer) or result.usual_data
+                job = Job(result.cell, result.cell.seeds[0], None)
+                result.usual_data = sources.data_fingerprint(job, composer) or result.usual_data
     if is_whole:
         find_changed(results, records, composer)
     return results

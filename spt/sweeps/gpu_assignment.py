@@ -39,14 +39,16 @@ def check_runs_per_gpu(config: DictConfig) -> None:
     Raises:
         SptError: in this case, or if `runs_per_gpu` is not a whole number of at least 1.
     """
-    check_count("runs_per_gpu", config.runs_per_gpu)
-    if not config.hydra.launcher._target_.endswith(".JoblibLauncher") or not (gpus := len(visible())):
+    per_gpu = config.get("runs_per_gpu", 1)  # other commands than spt.train may be swept, too
+    check_count("runs_per_gpu", per_gpu)
+    uses_cpu = OmegaConf.select(config, "trainer.use_cpu") is True
+    if uses_cpu or not config.hydra.launcher._target_.endswith(".JoblibLauncher") or not (gpus := len(visible())):
         return
     jobs = effective_n_jobs(config.hydra.launcher.n_jobs)
-    if jobs > gpus * config.runs_per_gpu:
+    if jobs > gpus * per_gpu:
         raise SptError(
-            f"hydra.launcher.n_jobs={jobs} is more than {gpus} GPUs take with runs_per_gpu={config.runs_per_gpu}: "
-            f"set hydra.launcher.n_jobs={gpus * config.runs_per_gpu}, or runs_per_gpu={-(-jobs // gpus)} to share them"
+            f"hydra.launcher.n_jobs={jobs} is more than {gpus} GPUs take with runs_per_gpu={per_gpu}: "
+            f"set hydra.launcher.n_jobs={gpus * per_gpu}, or runs_per_gpu={-(-jobs // gpus)} to share them"
         )
 
 
@@ -66,7 +68,7 @@ def take_one_gpu(runs_per_gpu: int) -> None:
         if os.environ[VISIBLE] == ALL:
             del os.environ[VISIBLE]
     gpus = visible()
-    # Of one GPU joblib starts no more jobs than it takes, and Ray shares it as it is told.
+    # One GPU needs no claim under joblib, whose jobs `check_runs_per_gpu` limits, nor under Ray, which assigns GPUs.
     if len(gpus) > 1 or (gpus and is_submitit):
         os.environ[VISIBLE] = claim(gpus, runs_per_gpu)
 

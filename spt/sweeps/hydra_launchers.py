@@ -67,8 +67,10 @@ def _run_with_submitit(launcher: Any, number: int, job: Sequence[str]) -> JobRet
     try:
         return launcher.launch([job], number)[0]
     except (FailedJobError, UncompletedJobError) as error:
-        where, *_ = str(error).splitlines()
-        return _failed(job, f"the process died (out of memory, or of time?), see the log files of {where}")
+        words = " ".join([line.strip() for line in str(error).splitlines() if line.strip()][:2])
+        return _failed(
+            job, f"the process died (out of memory, or of time?) or was not started, see its log files: {words}"
+        )
 
 
 def _failed(job: Sequence[str], reason: str) -> JobReturn:

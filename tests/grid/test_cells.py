@@ -107,7 +107,19 @@ def test_configs_are_those_that_hydra_composes(overrides, composer):
     assert composer.config(Job(cell, 11, None)) == expected
 
 
-@pytest.mark.parametrize("override", ["method.nonsense=1", "task=nope", "method.alpha=1,2", "~task.nonsense"])
+def test_an_interpolation_of_seed_and_learning_rate_is_that_of_the_run(composer):
+    own = ("++model.config.note=${seed}", "++model.config.rate=${trainer.learning_rate}")
+    overrides = ("task=rte", "model=demo", "method=spt", *own)
+    cell = Cell("table", "profile", "rte", "demo", "row", None, overrides, (11, 12), ())
+    for seed, rate in ((11, 0.5), (12, 0.25)):
+        job = Job(cell, seed, rate)
+        expected = OmegaConf.to_container(compose("train", job.overrides), resolve=True)
+        assert composer.config(job) == expected and expected["model"]["config"] == {"note": seed, "rate": rate}
+
+
+@pytest.mark.parametrize(
+    "override", ["method.nonsense=1", "task=nope", "method.alpha=1,2", "~task.nonsense", "trainer.optim.foo=1"]
+)
 def test_an_override_that_hydra_refuses_ends_in_its_message(override, composer):
     overrides = [
         o for o in ("task=rte", "model=demo", "method=spt") if o.partition("=")[0] != override.partition("=")[0]

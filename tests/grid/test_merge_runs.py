@@ -37,7 +37,8 @@ def test_another_result_is_not_overwritten(merge, tmp_path):
     assert code == 1 and f"other results of {first}" in err and "nothing was copied" in err
     assert contents(tmp_path / "runs") == kept
     record.unlink()  # an unfinished run
-    assert merge()[0] == 1 and not record.exists()
+    code, _, err = merge()
+    assert code == 1 and f"{first} is a run without a record" in err and not record.exists()
 
 
 def test_a_folder_without_runs(merge, tmp_path):

@@ -1,6 +1,7 @@
 """Tables of one's own: their records and report are apart from the project's, and show these tables alone."""
 
 import csv
+import json
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,32 @@ def test_an_own_table_leaves_the_published_report_as_it_is(project, called):
     code, out, err = called("spt.reproduce", *QUICK, "table=also_mine")  # with the same run
     assert code == 0 and "nothing to run" in out, err
     assert states("runs/results") == {("mine", "quick", "done"), ("also_mine", "quick", "done")}
+
+
+OWN_TASK = """_target_: spt.tasks.custom_task
+name: reviews
+train: train.jsonl
+validation: train.jsonl
+text: [text]
+"""
+
+
+def test_changed_files_of_an_own_task_make_its_runs_stale(project, called):
+    rows = [{"text": f"text {number}", "label": "ab"[number % 2]} for number in range(8)]
+    Path("train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    Path("conf/task").mkdir()
+    Path("conf/task/reviews.yaml").write_text(OWN_TASK)
+    Path("conf/table/mine.yaml").write_text(TABLE.format(name="mine").replace("demo_ner", "reviews"))
+    code, _, err = called("spt.reproduce", *QUICK, "table=mine")
+    assert code == 0, err
+    code, out, err = called("spt.reproduce", *QUICK, "table=mine", "dry_run=true")
+    assert code == 0 and "nothing to run" in out, err
+    Path("train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows[:6]))
+    code, out, err = called("spt.reproduce", *QUICK, "table=mine", "dry_run=true")
+    assert code == 0 and "1 runs to do" in out, err
+    Path("train.jsonl").unlink()  # as on another machine
+    code, out, err = called("spt.reproduce", *QUICK, "table=mine", "dry_run=true")
+    assert code == 0 and "nothing to run" in out, err
 
 
 @pytest.mark.parametrize(

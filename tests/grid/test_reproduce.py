@@ -104,6 +104,16 @@ def test_other_data_makes_a_record_stale(made, tmp_path):
     assert done.returncode == 0 and "1/1" in done.stdout, done.stderr
     assert json.loads(path.read_text())["data"]["fingerprint"] != "of other data"
 
+    published = tmp_path / "smoke/records" / path.parent.name / "record.json"  # stale, and alone
+    published.write_text(json.dumps(record))
+    shutil.rmtree(path.parent)
+    (in_the_way := path.parent / "checkpoint.safetensors").mkdir(parents=True)
+    done = reproduce(tmp_path, f"{ROWS}=[spt,spt_sl]")
+    assert done.returncode == 1 and "1 runs failed" in done.stderr and "is in the way" in done.stderr, done.stdout
+    in_the_way.rmdir()
+    done = reproduce(tmp_path, f"{ROWS}=[spt,spt_sl]")
+    assert done.returncode == 0 and "force=true" not in json.loads(path.read_text())["command"], done.stderr
+
 
 @pytest.mark.slow
 def test_a_failed_cell_is_told_at_the_end_and_stops_nothing(made, tmp_path):

@@ -3,13 +3,14 @@
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 from transformers import BertConfig
 
 from spt.grid.cells import cells
 from spt.grid.compose_configs import Composer
 from spt.grid.gpu_speed import measured_tflops
 from spt.grid.match_records import Finished
-from spt.grid.run_costs import Costs, Encoder, run_flops
+from spt.grid.run_costs import Costs, Encoder, epochs_of, run_flops
 from spt.paths import CONF
 from spt.reproduce import _cost
 
@@ -40,6 +41,17 @@ def test_a_run_takes_more_with_more_epochs_examples_slots_and_a_trained_backbone
     tuned = spt | {"method": configs["superglue/rte/bert-base-cased/fine_tuning"]["method"]}
     assert 1.3 * flops < run_flops(tuned, sizes) < 1.5 * flops
     assert run_flops(spt | {"model": spt["model"] | {"name": "another"}}, sizes) is None
+
+
+def test_max_steps_limit_the_examples(planned):
+    configs, sizes = planned
+    spt = configs["superglue/rte/bert-base-cased/spt"]
+    trainer = spt["trainer"] | {"max_steps": 10, "per_device_train_batch_size": 8, "gradient_accumulation_steps": 2}
+    limited = spt | {"trainer": trainer}
+    assert epochs_of(limited, sizes) * spt["task"]["sizes"]["train"] == pytest.approx(160)
+    assert run_flops(limited, sizes) / run_flops(spt, sizes) == pytest.approx(
+        epochs_of(limited, sizes) / spt["trainer"]["num_train_epochs"]
+    )
 
 
 def test_every_cell_of_paper_and_cpu_has_an_estimate(planned):
@@ -78,5 +90,9 @@ def test_times_are_of_the_machines_that_ran_it(planned):
 def test_the_speed_of_a_device_is_measured():
     tiny = BertConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64)
     assert measured_tflops(torch.device("cpu"), tiny) > 0
-    assert ("GPU-hours" in _cost(1e15, None)) == torch.cuda.is_available() != ("tflops=<" in _cost(1e15, None))
-    assert _cost(3.6e17, 100) == "1.00 GPU-hours: 360 PFLOP at 100 TFLOP/s"
+    planned, real = (OmegaConf.create({"tflops": None, "dry_run": dry_run}) for dry_run in (True, False))
+    assert ("GPU-hours" in _cost(1e15, planned)) == torch.cuda.is_available() != ("tflops=<" in _cost(1e15, planned))
+    assert "tflops=<" in _cost(1e15, real)
+    assert (
+        _cost(3.6e17, OmegaConf.create({"tflops": 100, "dry_run": False})) == "1.00 GPU-hours: 360 PFLOP at 100 TFLOP/s"
+    )

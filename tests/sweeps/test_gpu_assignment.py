@@ -150,6 +150,8 @@ def test_other_processes_keep_their_gpus(overrides, others, job):
         (1, ["hydra.launcher.n_jobs=9", "runs_per_gpu=8"], "set hydra.launcher.n_jobs=8, or runs_per_gpu=9"),
         (2, ["hydra.launcher.n_jobs=4", "runs_per_gpu=2"], None),
         (0, ["hydra.launcher.n_jobs=4"], None),
+        (1, ["hydra.launcher.n_jobs=4", "+trainer.use_cpu=true"], None),
+        (1, ["hydra.launcher.n_jobs=1", "~runs_per_gpu"], None),  # another command
     ],
 )
 def test_more_jobs_than_the_gpus_take_are_refused(gpus, overrides, message, monkeypatch):
