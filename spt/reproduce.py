@@ -78,7 +78,7 @@ def run(plan: "Plan", costs: "Costs", runs_per_gpu: int) -> None:
         while jobs := plan.pending():
             for job in jobs.values():
                 config = plan.config(job)
-                epochs = epochs_of(config, plan.sizes)
+                epochs = math.ceil(epochs_of(config, plan.sizes))
                 watch.add(Watched(job.name, folder_of(config), epochs, costs.of(config)))
             plan.tried |= jobs.keys()
             messages = launch({key: plan.command(key, job) for key, job in jobs.items()}, plan.output_dir, runs_per_gpu)
@@ -90,7 +90,7 @@ def run(plan: "Plan", costs: "Costs", runs_per_gpu: int) -> None:
             ended = {
                 key
                 for key, run in plan.records.finished.items()
-                if run.record != getattr(before.get(key), "record", None)
+                if key not in before or run.record != before[key].record
             }
             plan.errors |= {key: message for key, message in messages.items() if key not in left | ended}
             if left and left == plan.pending().keys():
