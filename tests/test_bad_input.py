@@ -177,7 +177,7 @@ CONFIGS |= {
     "a word for a list": ([*PAIR, "task.metrics=accuracy"], "task.metrics must be a valid list, as in .*=.accuracy."),
     "a word for a list of files": ([*PAIR, "task.files.train=train.jsonl"], "task.files.train must be a valid list"),
     "null for the file names": ([*PAIR, "task.files=null"], "task.files must be a valid dictionary, not None"),
-    "a number for a folder": ([*PAIR, "task.data_dir=1"], "task.data_dir must be a valid string, not 1"),
+    "a number for a folder": ([*PAIR, "task.data_dir=1"], "no data folder '1'"),
     "a word for a model's configuration": ([*PAIR, "model.config=abc"], "model.config must be names with values"),
     "a revision for a local folder": ([*PAIR, "model.revision=v2"], "model.revision='v2' is for a model on the hub"),
     "an option that nothing reads": ([*PAIR, "+learning_rate=0.5"], "unknown option 'learning_rate'"),
@@ -534,7 +534,7 @@ OTHERS: dict[str, tuple[str, list[str], dict[str, str | bytes], str]] = {
     "prune: a default output that exists": (
         "prune", ["run={tmp}", "keep=1"], {"adapter/b": "", "pruned_1": ""}, "pruned_1 is there already"
     ),
-    "prune: no output": ("prune", ["run={tmp}", "keep=1", "output=3"], {}, "output must name a folder, not 3"),
+    "prune: no output": ("prune", ["run={tmp}", "keep=1", "output="], {}, "output must name a folder, not ''"),
     "prune: more slots than there are": (
         "prune", [f"run={BEFORE}/demo_pair.demo.spt.ce43461f7ccf", "keep=21", ENCODER], {},
         "keep=21 is more than the 20 slots that each layer of .* has",

@@ -44,7 +44,7 @@ def test_the_entities_of_a_query_stay_together(tokenizer):
 
 
 def test_the_labels_of_tags_are_entity_types():
-    task = TokenTask(metrics=["f1"], labels=["PER", "B-LOC"], **COMMON)
-    assert label_names(task) == ["O", "PER", "B-LOC"] and label_index(task) == [0, 1, 1, 2, 2]
+    task = TokenTask(metrics=["f1"], labels=["PER", "LOC-B"], **COMMON)
+    assert label_names(task) == ["O", "PER", "LOC-B"] and label_index(task) == [0, 1, 1, 2, 2]
     regression = RegressionTask(metrics=["pearson"], templates=[["{a}"]], **COMMON)
     assert label_names(regression) is label_index(regression) is None
