@@ -19,7 +19,7 @@ REFUSALS = {
         *(401, {"X-Error-Message": "Invalid credentials in Authorization header"}),
         "log in with `hf auth login`, with a token that is still valid",
     ),
-    "forbidden": (403, {}, "with a token that may read, or write, {}"),
+    "forbidden": (403, {}, "with one that may read, or write, {}"),
     "busy": (429, {}, "Too many requests: wait some minutes"),
     "broken": (500, {}, "The hub itself fails (HTTP 500): try again later"),
 }
