@@ -31,7 +31,6 @@ class Composer:
         self._configs: dict[tuple[str, ...], dict[str, Any] | None] = {}
         self._identities: dict[tuple[tuple[str, ...], int, float | None], str] = {}
         self._merged: dict[tuple[str, ...], dict[str, Any]] = {}
-        self._by_hydra: dict[tuple[str, ...], dict[str, Any]] = {}
         self._base: dict[str, Any] | None = None
 
     def config(self, job: Job) -> dict[str, Any]:
@@ -61,10 +60,10 @@ class Composer:
             return None if "${" in json.dumps(config) else config
 
     def _resolved(self, overrides: tuple[str, ...]) -> dict[str, Any]:
-        if overrides not in self._by_hydra:
-            config = compose("train", list(overrides))
-            self._by_hydra[overrides] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
-        return self._by_hydra[overrides]
+        if (config := self._configs.get(overrides)) is None:
+            config = OmegaConf.to_container(compose("train", list(overrides)), resolve=True)  # type: ignore[assignment]
+            self._configs[overrides] = config
+        return config  # type: ignore[return-value]
 
     def _changed(self, overrides: list[Override]) -> dict[str, Any]:
         """The config that Hydra would compose.

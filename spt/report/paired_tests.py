@@ -74,16 +74,14 @@ def paired_tests(cells: DataFrame, runs: DataFrame) -> DataFrame:
     """
     own = runs.loc[(runs.role == "seed") & runs.run.notna(), [*CELL, "seed", "run"]]
     by_seed = {(row.profile, row.cell, row.seed): row.run for row in each_row(own)}
-    scores: dict[tuple[str, str], dict[str, dict[int, float]]] = {}
-    majority: dict[tuple[str, str], dict[str, float]] = {}
+    done: dict[tuple[str, str], dict[str, Any]] = {}
     for row in each_row(cells.loc[cells.n > 0, [*CELL, "quantity", "scores", "majority"]]):
-        scores.setdefault((row.profile, row.cell), {})[row.quantity] = row.scores
-        majority.setdefault((row.profile, row.cell), {})[row.quantity] = row.majority
+        done.setdefault((row.profile, row.cell), {})[row.quantity] = row
     rows, compared = [], []
     for first, second in _pairs(cells):
-        of_first, of_second = (scores.get((cell.profile, cell.cell), {}) for cell in (first, second))
+        of_first, of_second = (done.get((cell.profile, cell.cell), {}) for cell in (first, second))
         quantity = unselected(name for name in of_first if name in of_second)
-        a, b = of_first.get(quantity, {}), of_second.get(quantity, {})
+        a, b = (of[quantity].scores if quantity in of else {} for of in (of_first, of_second))
         if seeds := [seed for seed in a if seed in b]:
             compared.append([[by_seed[cell.profile, cell.cell, seed] for seed in seeds] for cell in (first, second)])
             folders = tuple(run.folder.name for own in compared[-1] for run in own)
@@ -101,8 +99,7 @@ def paired_tests(cells: DataFrame, runs: DataFrame) -> DataFrame:
                     "marks": first.marks + second.marks,
                     "other_machine": machines[0] != machines[1],
                     "other_settings": _other_settings(*compared[-1]) - {first.setting},
-                    "at_chance": max(fmean(a.values()), fmean(b.values()))
-                    <= majority[first.profile, first.cell][quantity],
+                    "at_chance": max(fmean(a.values()), fmean(b.values())) <= of_first[quantity].majority,
                     "sl_weights": tuple(dict.fromkeys(_sl_weight(run) for run in compared[-1][0])),
                     "folders": folders,
                 }
