@@ -194,6 +194,20 @@ def test_differences_say_identical_and_have_corrected_p(texts):
     assert "Number of comparisons in this table: 3." in text
 
 
+def test_which_rows_are_compared(demo, tmp_path):
+    made = Made(demo, tmp_path, "table=superglue", "profile=paper")
+    for row_name in ("fine_tuning", "prefix_tuning", "spt", "spt_sl"):
+        made.run(f"superglue/rte/bert-base-cased/{row_name}", 11, outcomes(200))
+    text = made.report()["tables/superglue.md"].partition("### Paired tests")[2].partition("\n#")[0]
+    assert [line.split(" | ")[2] for line in text.splitlines() if "| rte |" in line] == [
+        "fine_tuning − prefix_tuning",
+        "spt − prefix_tuning",
+        "spt_sl − prefix_tuning",
+        "spt − fine_tuning",
+        "spt_sl − spt",
+    ]
+
+
 def test_what_selecting_on_dev_does_stands_side_by_side(texts):
     text = texts["tables/superglue.md"].partition("### Best and last epoch")[2].partition("## Diff")[0]
     lines = [line.removeprefix("| bert-base-cased | ") for line in text.splitlines()]
