@@ -18,6 +18,17 @@ MISSING = ("nan", "none", "null", "<na>", "n/a")  # how exports write a missing 
 SHOWN = 20  # names that a message has room for
 
 
+class ClassName(str):
+    """The name of a class in a data set, with the class's index there."""
+
+    def __new__(cls, name: str, index: int) -> "ClassName":
+        named = super().__new__(cls, name)
+        named.index_in_data = index
+        return named
+
+    index_in_data: int
+
+
 def label_name(label: Any) -> str:
     """A label as text; true and false in lower case, as in JSON."""
     return str(label).lower() if isinstance(label, bool) else str(label)
@@ -42,6 +53,8 @@ def _key(name: str) -> str | float:
 def class_index(label: Any, labels: list[str], found: bool) -> int:
     """The index of the class that a label names or, if no class is a number, whose index it is.
 
+    A `ClassName` names a class, or if all classes are numbers stands for its index.
+
     Args:
         label: as the data has it.
         labels: the names of the classes.
@@ -60,6 +73,8 @@ def class_index(label: Any, labels: list[str], found: bool) -> int:
     has_numbers = any(isinstance(key, float) for key in keys)
     if not found and not has_numbers and number is not None and number in range(len(labels)):
         return int(number)
+    if isinstance(label, ClassName) and str(label.index_in_data) in labels:
+        return labels.index(str(label.index_in_data))
     reason = f"label {label!r} is not a label of this task: {nearest(name, labels)}"
     if found and has_numbers != (number is not None):
         reason += (

@@ -8,13 +8,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from datasets import ClassLabel, Dataset
+from datasets import Dataset
 from pyarrow import ArrowException, parquet
 
 from spt.errors import SptError
 from spt.files import parsed
 from spt.paths import data_folder
 from spt.tasks.conll_columns import read_conll
+from spt.tasks.dataset_rows import dataset_rows
 from spt.tasks.table_files import check_distinct, read_csv, read_tsv
 from spt.tasks.text_lines import Row, Rows, read_lines
 
@@ -93,23 +94,10 @@ def read_parquet(path: Path) -> Rows:
         with parquet.ParquetFile(path) as file:
             check_distinct(path, file.schema_arrow.names)
             data = Dataset(file.read())
-    except (ArrowException, OSError) as error:
+    except (ArrowException, OSError, ValueError) as error:  # ValueError: a column of a type that `datasets` lacks
         raise SptError(f"{path}: not a parquet file that can be read ({error})") from error
-    names: dict[str, ClassLabel] = {}
-    for column, feature in data.features.items():
-        inner = getattr(feature, "feature", feature)
-        if isinstance(inner, ClassLabel):
-            names[column] = inner
-    for number, row in enumerate(data, start=1):
-        named = {column: _named(row[column], feature) for column, feature in names.items()}
-        yield f"{path}, row {number}", row | named
-
-
-def _named(value: Any, feature: ClassLabel) -> Any:
-    """A class index, or a list of them, by name; what is no index of a class stays as it is."""
-    if isinstance(value, list):
-        return [_named(each, feature) for each in value]
-    return feature.int2str(value) if isinstance(value, int) and 0 <= value < feature.num_classes else value
+    for number, row in enumerate(dataset_rows(data), start=1):
+        yield f"{path}, row {number}", row
 
 
 OF_OBJECTS = {".jsonl": read_jsonl, ".json": read_json, ".parquet": read_parquet}

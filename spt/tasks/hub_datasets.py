@@ -3,17 +3,31 @@
 import re
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Required
 
 import datasets
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import RemoteEntryNotFoundError
+from pydantic import ConfigDict
+from typing_extensions import TypedDict
 
 from spt.errors import SptError, nearest
 from spt.hub_errors import hub_cause, hub_error
+from spt.tasks.dataset_rows import dataset_rows
 from spt.tasks.text_lines import Rows
 
 COMMIT = re.compile("[0-9a-f]{40}")
+
+
+class Hub(TypedDict, total=False):
+    """Where a task's data is on the hub: a repository, its configuration, a commit, and its names of our splits."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]
+
+    path: Required[str]
+    name: str | None
+    revision: str | None
+    splits: dict[str, str] | None
 
 
 def read_hub(
@@ -24,15 +38,15 @@ def read_hub(
     required: bool = False,
     splits: dict[str, str] | None = None,
 ) -> Rows:
-    """The rows of a split, with names in place of the class indices of tags; none if an optional split is missing.
+    """The rows of a split, with the names of classes; none if an optional split is missing.
 
     Raises:
         SptError: if the data cannot be loaded, or the cache has another revision than the one asked for.
     """
-    split = (splits or {}).get(split, split)
+    name_on_hub = (splits or {}).get(split, split)
     try:
         builder = _prepared(path, name, revision)
-        data = builder.as_dataset(split) if split in builder.info.splits else None
+        data = builder.as_dataset(name_on_hub) if name_on_hub in builder.info.splits else None
     except Exception as error:
         repository, settings = f"datasets/{path}", "task.hub (path, name, revision)"
         if hub_cause(error, repository, settings) is None:
@@ -45,8 +59,12 @@ def read_hub(
             f"not {revision}: load that revision once with a network, or set task.hub.revision to the cached one"
         )
     if data is None and required:
-        raise SptError(f"{path!r} on the hub has no split {split!r}: {nearest(split, builder.info.splits)}")
-    return iter(()) if data is None else _rows(f"{path} {split}", data)
+        raise SptError(
+            f"{path!r} on the hub has no split {name_on_hub!r}: {nearest(name_on_hub, builder.info.splits)}; "
+            f"task.hub.splits={{{split}: <name>}} says which split of the hub is {split}"
+        )
+    rows = () if data is None else dataset_rows(data)
+    return ((f"{path} {name_on_hub}, example {number}", row) for number, row in enumerate(rows))
 
 
 def _refusal(path: str, revision: str | None) -> Exception | None:
@@ -74,10 +92,3 @@ def _prepared(path: str, name: str | None, revision: str | None) -> Any:
     builder = datasets.load_dataset_builder(path, name, revision=revision)
     builder.download_and_prepare()
     return builder
-
-
-def _rows(source: str, data: Any) -> Rows:
-    tags: dict[str, Any] = {column: getattr(feature, "feature", None) for column, feature in data.features.items()}
-    for number, row in enumerate(data):
-        row |= {column: tag.int2str(row[column]) for column, tag in tags.items() if hasattr(tag, "int2str")}
-        yield f"{source}, example {number}", row

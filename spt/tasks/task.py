@@ -28,7 +28,7 @@ from spt.paths import local_path
 from spt.tasks.class_names import class_index, is_missing, label_name, warn_of_names
 from spt.tasks.fields_and_templates import RowFields
 from spt.tasks.file_readers import OF_OBJECTS, find_file, read_rows
-from spt.tasks.hub_datasets import hub_commit, read_hub
+from spt.tasks.hub_datasets import Hub, hub_commit, read_hub
 from spt.tasks.metrics import CLASS_METRICS, Metric, Scores
 from spt.tasks.model_inputs import Example, Split, Tokenize, compact
 from spt.tasks.table_files import warn_of_quotes
@@ -63,6 +63,8 @@ def checked(name: str, value: Any, kind: Any) -> Any:
     except ValidationError as error:
         first = error.errors()[0]
         setting = ".".join(map(str, ("task", name, *first["loc"])))
+        if first["type"] in ("missing", "extra_forbidden"):
+            raise SptError(f"{setting} is {'missing' if first['type'] == 'missing' else 'no setting'}") from error
         wrong = first["input"]
         hint = f", as in {setting}=[{wrong}]" if first["type"] == "list_type" else f", not {wrong!r}"
         raise SptError(f"{setting} {first['msg'].replace('Input should', 'must')}{hint}") from error
@@ -83,7 +85,7 @@ class Task(RowFields, ABC):
     # and has labels is scored once, at the best epoch.
     files: dict[str, list[str]]
     data_dir: str | None = None  # a local folder with `files`; None: read the data set from the `hub`
-    hub: dict[str, Any] | None = None  # path, name, revision, and as `splits` the hub's names of splits, if other
+    hub: Hub | None = None
     sizes: dict[str, int] = field(default_factory=dict)  # published numbers of examples; a deviation is logged
     max_length: Annotated[int, Field(ge=MIN_LENGTH)] | None = None  # tokens of an input; None: the model's maximum
     # The share of train that becomes the split "held_out", which is scored once, like a test split. It is the same for

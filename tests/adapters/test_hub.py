@@ -40,6 +40,20 @@ def test_superglue(published):
     assert task.load() == {"train": [example], "validation": [example]}
 
 
+def test_classes_in_another_order_than_in_the_task(published):
+    text, label = Value("string"), ClassLabel(names=["not_entailment", "entailment"])
+    rows = [{"premise": "P", "hypothesis": "H", "idx": 0, "label": 1}]
+    features = {"premise": text, "hypothesis": text, "idx": Value("int32"), "label": label}
+    assert published("rte", rows, features).read("train") == [{"texts": ["P", "H"], "label": 0}]
+
+
+def test_names_of_classes_that_are_numbers_in_the_task(published):
+    text, label = Value("string"), ClassLabel(names=["not_equivalent", "equivalent"])
+    rows = [{"sentence1": "P", "sentence2": "H", "idx": 0, "label": 1}]
+    features = {"sentence1": text, "sentence2": text, "idx": Value("int32"), "label": label}
+    assert published("mrpc", rows, features).read("train") == [{"texts": ["P", "H"], "label": 1}]
+
+
 def test_conll03_with_numbered_tags(published):
     rows = [{"id": "0", "tokens": ["Ann", "Lee", "in", "Rome"], "ner_tags": [1, 2, 0, 5]}]
     features = {"id": Value("string"), "tokens": List(Value("string")), "ner_tags": List(ClassLabel(names=TAGS))}

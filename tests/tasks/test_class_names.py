@@ -8,6 +8,7 @@ from datasets import ClassLabel, Dataset, Features, List, Value
 
 from spt.errors import SptError
 from spt.tasks import custom_task
+from spt.tasks.class_names import ClassName, class_index
 
 FORMATS = [".csv", ".tsv", ".jsonl", ".json", ".parquet"]
 
@@ -122,3 +123,9 @@ def test_names_of_class_indices_in_parquet(tmp_path):
     Dataset.from_dict({"tokens": [["a", "b"]], "tags": [[0, 1]]}, tags).to_parquet(path)
     made = custom_task("custom", str(path), str(path))
     assert made.read("train") == [{"tokens": ["a", "b"], "tags": ["O", "B-X"]}]
+
+
+def test_names_in_data_of_a_task_whose_classes_are_numbers():
+    assert class_index(ClassName("yes", 1), ["0", "1"], False) == 1
+    with pytest.raises(SptError, match="label 'pos' is not a label of this task"):
+        class_index(ClassName("pos", 1), ["negative", "positive"], False)

@@ -197,6 +197,8 @@ def test_an_index_that_the_template_does_not_use_may_be_wrong(tmp_path):
         (["rte", "task.templates=[['{premise}','b','c']]"], "one text or two"),
         (["rte", "task.templates=[['{premise']]"], "template '{premise'"),
         (["rte", "task.templates=[['{premise!r}']]"], "the name of a field and nothing else"),
+        (["rte", "+task.hub.subset=en"], "task.hub.subset is no setting"),
+        (["rte", "~task.hub.path"], "task.hub.path is missing"),
         (["rte", "task.max_length=2"], "task.max_length must be greater than or equal to 4, not 2"),
     ],
 )
