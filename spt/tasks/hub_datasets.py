@@ -30,22 +30,16 @@ class Hub(TypedDict, total=False):
     splits: dict[str, str] | None
 
 
-def read_hub(
-    path: str,
-    split: str,
-    name: str | None = None,
-    revision: str | None = None,
-    required: bool = False,
-    splits: dict[str, str] | None = None,
-) -> Rows:
+def read_hub(hub: Hub, split: str, required: bool) -> Rows:
     """The rows of a split, with the names of classes; none if an optional split is missing.
 
     Raises:
         SptError: if the data cannot be loaded, or the cache has another revision than the one asked for.
     """
-    name_on_hub = (splits or {}).get(split, split)
+    path, revision = hub["path"], hub.get("revision")
+    name_on_hub = (hub.get("splits") or {}).get(split, split)
     try:
-        builder = _prepared(path, name, revision)
+        builder = _prepared(path, hub.get("name"), revision)
         data = builder.as_dataset(name_on_hub) if name_on_hub in builder.info.splits else None
     except Exception as error:
         repository, settings = f"datasets/{path}", "task.hub (path, name, revision)"
@@ -79,9 +73,9 @@ def _refusal(path: str, revision: str | None) -> Exception | None:
     return None
 
 
-def hub_commit(path: str, name: str | None = None, revision: str | None = None, **_: Any) -> str | None:
+def hub_commit(hub: Hub) -> str | None:
     """The commit of a data set that was read, or None if it is not known."""
-    commit = _prepared(path, name, revision).hash
+    commit = _prepared(hub["path"], hub.get("name"), hub.get("revision")).hash
     return commit if COMMIT.fullmatch(commit or "") else None
 
 

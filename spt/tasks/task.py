@@ -158,7 +158,7 @@ class Task(RowFields, ABC):
 
     def commit(self) -> str | None:
         """The commit on the hub of the data that was read; None for local files."""
-        return None if self.data_dir is not None or self.hub is None else hub_commit(**self.hub)
+        return None if self.data_dir is not None or self.hub is None else hub_commit(self.hub)
 
     def _read(self, split: str) -> list[Example]:
         required = split in REQUIRED
@@ -181,7 +181,7 @@ class Task(RowFields, ABC):
             return iter(()) if path is None else self.file_rows(path)
         if self.hub is None:
             raise SptError(f"{self.name} is not on the hub: set task.data_dir to the folder that holds its files")
-        return read_hub(split=split, required=required, **self.hub)
+        return read_hub(self.hub, split, required)
 
     def _examples(self, rows: Rows, required: bool) -> list[Example]:
         """The examples of labelled rows; none if no row has a label, which is an error if the split is `required`."""

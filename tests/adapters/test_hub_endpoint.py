@@ -254,9 +254,9 @@ def test_the_cache_does_not_pass_for_another_revision(world, monkeypatch):
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", world.home / "datasets")
     source = world.sources["rte"]
     there = world.hub.find("datasets", source.path).resolve(source.revision)
-    assert len(list(read_hub(source.path, "train", source.name, there))) == 6
+    assert len(list(read_hub({"path": source.path, "name": source.name, "revision": there}, "train", True))) == 6
     with pytest.raises(SptError, match=f"latest cached copy of '{source.path}' is of revision {there}, not {OTHER}"):
-        read_hub(source.path, "train", source.name, OTHER)
+        read_hub({"path": source.path, "name": source.name, "revision": OTHER}, "train", True)
 
 
 def test_neither_hub_nor_cache(world):

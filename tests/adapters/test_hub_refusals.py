@@ -31,7 +31,8 @@ from spt.modeling.pretrained_encoder import load_backbone
 from spt.tasks.hub_datasets import read_hub
 
 for name in sys.argv[2:]:
-    actions = fetch, lambda name: push_adapter(sys.argv[1], name), load_backbone, lambda name: read_hub(name, "train")
+    read = lambda name: read_hub({"path": name}, "train", True)
+    actions = fetch, lambda name: push_adapter(sys.argv[1], name), load_backbone, read
     for action in actions[: 2 if name in ("busy", "broken") else 4]:  # the others try again, for half a minute
         try:
             action("org/" + name)
