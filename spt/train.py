@@ -164,14 +164,15 @@ def _own_hydra() -> Iterator[None]:
 @contextmanager
 def _libraries_as_found() -> Iterator[None]:
     """Restore what a run sets in other libraries: the progress bars of datasets, and the precision of products."""
-    import torch
     from datasets import are_progress_bars_disabled, enable_progress_bars
 
-    quiet, precision = are_progress_bars_disabled(), torch.get_float32_matmul_precision()
+    from spt.modeling.matmul_precision import matmul_precision
+
+    quiet = are_progress_bars_disabled()
     try:
-        yield
+        with matmul_precision():
+            yield
     finally:
-        torch.set_float32_matmul_precision(precision)
         if not quiet:
             enable_progress_bars()
 

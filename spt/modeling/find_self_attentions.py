@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 
 from spt.errors import SptError
 from spt.modeling.deberta_mpnet_attention import replace_attentions, restore_attentions
+from spt.modeling.matmul_precision import matmul_precision
 from spt.modeling.prefix_parameters import attached
 from spt.modeling.transformers_interface import (
     PREFIX_ATTENTIONS,
@@ -100,14 +101,11 @@ def few_tokens(encoder: PreTrainedModel) -> Tensor:
 def in_evaluation(encoder: PreTrainedModel) -> Iterator[None]:
     """Have the encoder compute exactly until the block ends: without dropout, gradients, autocast and TF32."""
     training = {module: module.training for module in encoder.modules()}
-    precision = torch.get_float32_matmul_precision()
     try:
-        torch.set_float32_matmul_precision("highest")
-        with torch.no_grad(), torch.autocast(encoder.device.type, enabled=False):
+        with matmul_precision("highest"), torch.no_grad(), torch.autocast(encoder.device.type, enabled=False):
             encoder.eval()
             yield
     finally:
-        torch.set_float32_matmul_precision(precision)
         for module, mode in training.items():
             module.training = mode
 

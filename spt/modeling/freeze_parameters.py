@@ -21,6 +21,8 @@ def freeze(model: nn.Module) -> None:
         if not is_added(name):
             parameter.requires_grad_(name in missing and name not in kept)
     warn_of_missing(model)
+    if {*missing} - {*kept}:
+        warn_of_half_precision(model)
 
 
 def warn_of_missing(model: nn.Module) -> None:

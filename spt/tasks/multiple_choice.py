@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -62,16 +63,15 @@ class ChoiceTask(Task):
         return columns | {name: list(map(max, columns[name])) for name in ("length", "truncated")}
 
     def _collator(self, tokenizer: PreTrainedTokenizerBase) -> Callable[[list[dict]], dict]:
-        collate = DataCollatorForMultipleChoice(tokenizer)
-
-        def batch(items: list[dict]) -> dict:
-            labelled = collate([{"labels": 0} | item for item in items])  # transformers' collator requires labels
-            return {name: tensor for name, tensor in labelled.items() if name != "labels" or name in items[0]}
-
-        return batch
+        return partial(_collate, DataCollatorForMultipleChoice(tokenizer))
 
     def describe(self, logits: np.ndarray, split: Split) -> list[dict[str, Any]]:
         return [
             {"choice": int(row.argmax()), "probabilities": row.tolist()}
             for row in softmax(logits.astype(float), axis=-1)
         ]
+
+
+def _collate(collate: DataCollatorForMultipleChoice, rows: list[dict]) -> dict:
+    labelled = collate([{"labels": 0} | row for row in rows])  # transformers' collator requires labels
+    return {name: tensor for name, tensor in labelled.items() if name != "labels" or name in rows[0]}

@@ -329,8 +329,7 @@ class Task(RowFields, ABC):
 
     def collator(self, tokenizer: PreTrainedTokenizerBase) -> Callable[[list[dict]], dict]:
         """A function that makes a batch, padded to the longest, of rows of `Split.inputs`: of what the model takes."""
-        collate, names = self._collator(tokenizer), {*tokenizer.model_input_names, "labels"}
-        return lambda rows: collate([{name: row[name] for name in names & row.keys()} for row in rows])
+        return partial(_collate, self._collator(tokenizer), {*tokenizer.model_input_names, "labels"})
 
     def _collator(self, tokenizer: PreTrainedTokenizerBase) -> Callable[[list[dict]], dict]:
         return DataCollatorWithPadding(tokenizer)
@@ -373,6 +372,10 @@ class Task(RowFields, ABC):
     def example_input(self) -> str | Row:
         """A made-up input, for the model card."""
         return dict.fromkeys(self.fields(), "A text.")
+
+
+def _collate(collate: Callable[[list[dict]], dict], names: set[str], rows: list[dict]) -> dict:
+    return collate([{name: row[name] for name in names & row.keys()} for row in rows])
 
 
 def describe_task(task: Task) -> dict[str, Any]:

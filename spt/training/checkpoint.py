@@ -131,6 +131,7 @@ class Checkpoint(BaseModel):
                 key, _, name = path.partition("/")
                 state.setdefault(names.index(name), {})[key] = tensor
             optimizer.load_state_dict({"state": state, "param_groups": self.optimizer["groups"]})
+            _restore_types(optimizer, state)
             scheduler.load_state_dict(self.scheduler)
             scaler.load_state_dict(self.scaler or {})
         except (AttributeError, KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
@@ -205,6 +206,16 @@ def _names(model: nn.Module, optimizer: Optimizer) -> list[str]:
     """The names of the optimizer's parameters, by their numbers in its state."""
     names = {parameter: name for name, parameter in _trainable(model).items()}
     return [names[parameter] for group in optimizer.param_groups for parameter in group["params"]]
+
+
+def _restore_types(optimizer: Optimizer, state: Mapping[int, Mapping[str, Any]]) -> None:
+    """Bring back float32 state of weights in half precision, which `Optimizer.load_state_dict` casts to theirs."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for index, entries in state.items():
+        own = optimizer.state[parameters[index]]
+        for name, value in entries.items():
+            if isinstance(value, Tensor) and own[name].dtype != value.dtype:
+                own[name] = value.to(own[name].device)
 
 
 def _under(heading: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

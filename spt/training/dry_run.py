@@ -53,8 +53,9 @@ def dry_run(config: DictConfig) -> Estimate:
     settings = trainer_settings(run.config["trainer"])
     take_one_gpu(config.runs_per_gpu)
     with logged():
+        accelerator = process_group.join(settings)  # sets the device
         memory = PeakMemory(settings.use_cpu)
-        loop = assemble(config, run.config, settings, process_group.join(settings)).loop
+        loop = assemble(config, run.config, settings, accelerator).loop
         found = _estimate(loop, memory)
         show_start(describe_run(run, loop) | _in_words(found, "GPU memory" if memory.cuda else "memory of the process"))
     return found

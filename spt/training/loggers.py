@@ -11,7 +11,7 @@ class RunFolderOnly:
         """Before training: the resolved config, the run folder, its sweep, and whether the run resumes."""
 
     def epoch(self, row: dict[str, Any]) -> None:
-        """After an epoch: its row of the history."""
+        """After an epoch: its row of the history. A run that resumes begins with the epochs before."""
 
     def finish(self, record: dict[str, Any], adapter: Path) -> None:
         """After training: the record, and the folder of the adapter, where one was written."""

@@ -79,5 +79,5 @@ def make_schedule(optimizer: Optimizer, settings: TrainerSettings, steps_per_epo
             num_training_steps=max_steps,
             scheduler_specific_kwargs=dict(options),
         )
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, KeyError, ZeroDivisionError) as error:
         raise SptError(f"trainer.lr_scheduler_kwargs do not fit lr_scheduler_type={name}: {error}") from error

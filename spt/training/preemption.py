@@ -100,6 +100,8 @@ def ignore_signals_in_worker(worker: int) -> None:
     assert run is not None
     for number in (signal.SIGUSR1, SUBMITIT_SIGNAL, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
+    if not hasattr(signal, "sigwaitinfo"):  # macOS, where no scheduler sends signals to the workers
+        return
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
     threading.Thread(target=_exit_upon_sigterm_from, args=(run.pid,), daemon=True).start()
 

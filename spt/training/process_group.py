@@ -3,6 +3,8 @@
 import atexit
 import gc
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from datetime import timedelta
 from typing import TypeVar
 
@@ -10,13 +12,17 @@ import torch
 import torch.distributed
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, PartialState, is_initialized
-from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list, gather_object
+from accelerate.utils import DistributedType, InitProcessGroupKwargs, broadcast_object_list, gather_object
 
 from spt import distributed
 from spt.errors import SptError
 from spt.training.trainer_schema import TrainerSettings
 
 Value = TypeVar("Value")
+
+RANKS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MPI_LOCALRANKID")
+
+SHARDED = (DistributedType.DEEPSPEED, DistributedType.FSDP, DistributedType.MEGATRON_LM)
 
 
 def join(settings: TrainerSettings) -> Accelerator:
@@ -25,7 +31,8 @@ def join(settings: TrainerSettings) -> Accelerator:
     Mixed precision is not left to accelerate, whose state would keep the first run's for all runs of a sweep.
 
     Raises:
-        SptError: where the environment names several processes but not how to reach them.
+        SptError: where the environment names several processes but not how to reach them, or asks for sharded models;
+            or where float16 is asked for without an accelerator.
     """
     several = distributed.count() > 1
     needed = ("RANK", "MASTER_ADDR", "MASTER_PORT")
@@ -35,16 +42,34 @@ def join(settings: TrainerSettings) -> Accelerator:
             "is not set: unset WORLD_SIZE, or start with torchrun"
         )
     timeout = timedelta(seconds=settings.ddp_timeout)
-    group = InitProcessGroupKwargs(backend=settings.ddp_backend, timeout=timeout)
+    group = [InitProcessGroupKwargs(backend=settings.ddp_backend, timeout=timeout)] if several else []
     cpu = settings.use_cpu or not torch.accelerator.is_available()
+    if settings.fp16 and cpu:
+        raise SptError("trainer.fp16 needs an accelerator, which this run has not: trainer.bf16=true works without")
     if is_initialized() and not several and cpu != (PartialState().device.type == "cpu"):
         AcceleratorState._reset_state(reset_partial_state=True)  # an earlier run of this process had another device
     # A program that trains from Python may have its own state, which accelerate does not let change.
     precision = None if is_initialized() else "no"
-    accelerator = Accelerator(cpu=cpu, mixed_precision=precision, kwargs_handlers=[group])
+    with nullcontext() if several else _without_ranks():
+        accelerator = Accelerator(cpu=cpu, mixed_precision=precision, kwargs_handlers=[*group])
     if several:
         atexit.register(leave)
+        if (kind := accelerator.distributed_type) in SHARDED:
+            raise SptError(f"accelerate is set up for {kind.value}, which spt does not train with: start with torchrun")
     return accelerator
+
+
+@contextmanager
+def _without_ranks() -> Iterator[None]:
+    """Hide from accelerate what MPI or Slurm say of the processes of a job in which each trains a run of its own."""
+    prefixes = ("PMI_", "OMPI_COMM_WORLD_", "MV2_COMM_WORLD_")
+    hidden = {name: os.environ[name] for name in os.environ if name.startswith(prefixes) or name in RANKS}
+    for name in hidden:
+        del os.environ[name]
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)
 
 
 def leave() -> None:

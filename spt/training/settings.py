@@ -10,6 +10,7 @@ import torch
 
 from spt.adapters.format import Adapter
 from spt.errors import SptError, nearest
+from spt.modeling.matmul_precision import matmul_precision
 from spt.training.trainer_schema import TrainerSettings, checked_settings
 
 # What evaluation depends on, and the one setting without a default.
@@ -24,14 +25,10 @@ log = logging.getLogger(__name__)
 @contextmanager
 def precision(settings: TrainerSettings, device: torch.device) -> Iterator[None]:
     """Compute on a device in the settings' mixed precision, and float32 products in TF32 where they ask for it."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision(settings.float32_products)
     dtype = torch.bfloat16 if settings.bf16 else torch.float16 if settings.fp16 else None
-    try:
-        with torch.autocast(device.type, dtype, enabled=dtype is not None):
-            yield
-    finally:
-        torch.set_float32_matmul_precision(before)
+    products = matmul_precision(settings.float32_products)
+    with products, torch.autocast(device.type, dtype, enabled=dtype is not None):
+        yield
 
 
 def trainer_settings(values: Mapping[str, Any]) -> TrainerSettings:
@@ -41,8 +38,6 @@ def trainer_settings(values: Mapping[str, Any]) -> TrainerSettings:
         SptError: where a name is not a setting, a value is outside its range, or two of them contradict each other.
     """
     settings = checked_settings(values)
-    if settings.fp16 and not torch.accelerator.is_available():
-        raise SptError("trainer.fp16 needs an accelerator, and this machine has none: trainer.bf16=true works without")
     if (backend := settings.torch_compile_backend) is not None:
         known = torch.compiler.list_backends(exclude_tags=None)
         if backend not in known:

@@ -73,7 +73,7 @@ class TrainerSettings(BaseModel):
     use_cpu: bool = False
     full_determinism: bool = False
     torch_compile: bool = False
-    torch_compile_backend: str | None = None
+    torch_compile_backend: Annotated[str | None, Field(description="the name of a backend")] = None
     torch_compile_mode: Literal[COMPILE_MODES] | None = None  # type: ignore[valid-type]
     gradient_checkpointing: bool = False
     gradient_checkpointing_kwargs: Options = None
@@ -81,7 +81,7 @@ class TrainerSettings(BaseModel):
     dataloader_num_workers: CountOr0 = 0
     dataloader_prefetch_factor: Count | None = None
     dataloader_pin_memory: bool = True
-    ddp_backend: Literal["nccl", "gloo", "mpi", "ccl"] | None = None
+    ddp_backend: Literal["nccl", "gloo", "mpi"] | None = None
     ddp_timeout: Count = 1800  # seconds
 
     @property
@@ -122,6 +122,14 @@ def checked_settings(values: Mapping[str, Any]) -> TrainerSettings:
         raise SptError(f"trainer.warmup_steps has no effect on lr_scheduler_type={name}: set it to 0")
     if "weight_decay" in (settings.optim_args or ""):
         raise SptError("trainer.optim_args: weight_decay has no effect there: set trainer.weight_decay")
+    if not settings.optim.startswith("adamw"):
+        for name in ("adam_beta1", "adam_beta2", "adam_epsilon"):
+            if getattr(settings, name) != TrainerSettings.model_fields[name].default:
+                raise SptError(f"trainer.{name} has no effect on optim={settings.optim}: leave it out")
+    if settings.gradient_checkpointing_kwargs and not settings.gradient_checkpointing:
+        raise SptError("trainer.gradient_checkpointing_kwargs needs trainer.gradient_checkpointing=true")
+    if settings.torch_compile_mode is not None and settings.torch_compile_backend not in (None, "inductor"):
+        raise SptError(f"trainer.torch_compile_mode has no effect on the backend {settings.torch_compile_backend}")
     if settings.dataloader_prefetch_factor and not settings.dataloader_num_workers:
         raise SptError("trainer.dataloader_prefetch_factor needs trainer.dataloader_num_workers of at least 1")
     if settings.bf16 and settings.fp16:

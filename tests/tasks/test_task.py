@@ -1,6 +1,7 @@
 """Tasks: rows to examples, examples to model inputs, logits to predictions and scores."""
 
 import json
+import pickle
 
 import numpy as np
 import pytest
@@ -521,3 +522,9 @@ def test_a_byte_level_tokenizer_starts_every_word_with_a_space(tmp_path):
     assert tokenizer.decode(split.inputs[0]["input_ids"]) == "<s> mr kalorba went to mirimso</s>"
     assert [w for w in split.inputs[0]["words"] if w >= 0] == [0, 1, 2, 3, 4] and split.lost_words == 0
     assert "token_type_ids" not in split.inputs.column_names
+
+
+@pytest.mark.parametrize("name", ["rte", "copa", "conll04"])
+def test_a_collator_can_be_sent_to_worker_processes(name, tokenizer):
+    made = task(name)
+    pickle.loads(pickle.dumps(made.collator(tokenizer)))

@@ -235,7 +235,6 @@ def test_divergence_after_an_epoch_keeps_that_epoch(tmp_path, monkeypatch):
         ({"lr_scheduler_type": "exponential", "lr_scheduler_kwargs": {"gama": 0.9}}, "did you mean 'gamma'"),
         ({"warmup_stepz": 3}, "did you mean 'warmup_steps'"),
         ({"optim": "adam_fast"}, "unknown trainer.optim 'adam_fast': did you mean"),
-        ({"fp16": True}, "fp16 needs an accelerator"),
         ({"save_strategy": "epoch"}, "save_strategy is not a setting of a run"),
         ({"data_seed": 3}, "data_seed is not a setting of a run"),
         ({"weight_decay": "abc"}, "weight_decay must be of type float"),
@@ -248,6 +247,10 @@ def test_divergence_after_an_epoch_keeps_that_epoch(tmp_path, monkeypatch):
         ({"lr_scheduler_type": "constant_with_warmup", "lr_scheduler_kwargs": {"gamma": 1}}, "kwargs has no effect"),
         ({"optim_args": "weight_decay=5"}, "weight_decay has no effect there: set trainer.weight_decay"),
         ({"dataloader_prefetch_factor": 2}, "needs trainer.dataloader_num_workers"),
+        ({"optim": "sgd", "adam_beta1": 0.8}, "adam_beta1 has no effect on optim=sgd"),
+        ({"gradient_checkpointing_kwargs": {"use_reentrant": False}}, "needs trainer.gradient_checkpointing=true"),
+        ({"torch_compile_backend": "eager", "torch_compile_mode": "default"}, "has no effect on the backend eager"),
+        ({"torch_compile_backend": 5}, "torch_compile_backend must be the name of a backend, not 5"),
     ],
 )
 def test_wrong_settings_are_named(wrong, message):

@@ -1,11 +1,14 @@
 """The precision that settings ask for, and the settings that an adapter is evaluated with."""
 
+import os
 from types import SimpleNamespace
 
 import pytest
 import torch
-from accelerate.state import is_initialized
+from accelerate.state import AcceleratorState, is_initialized
 
+from spt.errors import SptError
+from spt.modeling.matmul_precision import matmul_precision
 from spt.records import provenance
 from spt.training import process_group
 from spt.training.process_group import join
@@ -21,6 +24,20 @@ def test_precision_lasts_as_long_as_its_block(asked, products, dtype):
         assert torch.get_float32_matmul_precision() == products
         assert (matrix @ matrix).dtype == (dtype or torch.float32)
     assert torch.get_float32_matmul_precision() == before and (matrix @ matrix).dtype == torch.float32
+
+
+@pytest.mark.skipif(not hasattr(torch.backends.cuda.matmul, "fp32_precision"), reason="torch before 2.9")
+def test_precision_that_the_program_has_set_by_backend():
+    cuda = torch.backends.cuda.matmul
+    before, cuda.fp32_precision = cuda.fp32_precision, "tf32"
+    try:
+        torch.backends.mkldnn.matmul.fp32_precision = "ieee"
+        with matmul_precision("highest"):
+            assert torch.get_float32_matmul_precision() == "highest" and cuda.fp32_precision == "ieee"
+        assert cuda.fp32_precision == "tf32"
+    finally:
+        torch.set_float32_matmul_precision("highest")
+        cuda.fp32_precision = before
 
 
 @pytest.mark.parametrize("has_accelerator", [True, False])
@@ -50,6 +67,20 @@ def test_a_run_on_another_device_than_the_one_before(monkeypatch):
     join(settings)
     join(settings.model_copy(update={"use_cpu": False}))
     assert made == [(True, True), (False, False)]
+
+
+def test_a_process_of_a_job_of_mpi_trains_a_run_of_its_own(monkeypatch):
+    monkeypatch.setattr(process_group, "is_initialized", lambda: False)
+    AcceleratorState._reset_state(reset_partial_state=True)
+    for name, value in {"PMI_SIZE": "4", "PMI_RANK": "1", "LOCAL_RANK": "1"}.items():
+        monkeypatch.setenv(name, value)
+    accelerator = join(TrainerSettings(learning_rate=0.1, use_cpu=True, ddp_backend="gloo"))
+    assert accelerator.num_processes == 1 and os.environ["PMI_SIZE"] == "4" and "WORLD_SIZE" not in os.environ
+
+
+def test_float16_needs_an_accelerator():
+    with pytest.raises(SptError, match="fp16 needs an accelerator"):
+        join(TrainerSettings(learning_rate=0.1, use_cpu=True, fp16=True))
 
 
 def test_peak_memory_without_its_line_in_proc(monkeypatch):
