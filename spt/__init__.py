@@ -87,6 +87,10 @@ def __getattr__(name: str) -> Any:
     return getattr(import_module(f"spt.{_HOMES[name]}"), name)
 
 
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
 class _Package(ModuleType):
     """Python binds an imported submodule to its package; `spt.train` and `spt.inspect` stay the functions."""
 

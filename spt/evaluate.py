@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from omegaconf import DictConfig
 
 from spt.command import command
-from spt.errors import SptError
+from spt.errors import SptError, check_count
 from spt.hydra_targets import load_options
 from spt.paths import local_path
 
@@ -26,6 +26,8 @@ def main(config: DictConfig) -> None:
     from spt.files import output_file, write_atomically, written
     from spt.tasks.task import data_fingerprint
 
+    if config.batch_size is not None:
+        check_count("batch_size", config.batch_size)
     output = None if config.output is None else output_file(config.output)
     with logged():
         predictor = load(config.run, **load_options(config))

@@ -22,7 +22,7 @@ QUOTE = """(a value with spaces, commas, brackets, quotes or = needs quotes of i
 REMEDIES = {
     "torch.OutOfMemoryError": (
         "out of memory: halve trainer.per_device_train_batch_size and double trainer.gradient_accumulation_steps, "
-        "shorten task.max_length, or train fewer parameters"
+        "shorten task.max_length, or train fewer parameters; commands without a trainer have batch_size"
     ),
     "torch.AcceleratorError": "the GPU failed: CUDA_LAUNCH_BLOCKING=1 shows where, nvidia-smi whether it is in order",
     "torch.distributed.DistError": "the processes of the run lost each other: see what the others print",

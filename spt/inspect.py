@@ -175,13 +175,10 @@ def look_at_text(config: DictConfig, folder: Path) -> None:
     from spt.insight.result_files import TEXT_PAGE
     from spt.insight.text_attention import text_attention
     from spt.insight.text_tables import text_tables
-    from spt.predict import input_of_line
+    from spt.predict import input_of_text
 
     predictor = load(config.run, **load_options(config))
-    text, pair = config.text.strip(), config.text_pair
-    is_tagged = predictor.task.task_type == "token"
-    item = input_of_line(text, "text", is_tagged, may_be_row=True) if pair is None else (text, pair.strip())
-    found = text_attention(predictor, item)
+    found = text_attention(predictor, input_of_text(config, predictor.task.task_type == "token"))
     for table in text_tables(found):
         console.print(table)
     console.print(json.dumps(found.prediction, ensure_ascii=False), markup=False)

@@ -1,5 +1,6 @@
 """The files that come with this package, and paths in configs."""
 
+import os
 import re
 from pathlib import Path, PurePath
 
@@ -24,7 +25,7 @@ def local_path(text: str) -> Path:
         if not text.startswith("pkg://spt/"):
             raise SptError(f"{text!r} is in another package than spt: name the folder itself")
         return PACKAGE / text.removeprefix("pkg://spt/")
-    return Path(text).expanduser()
+    return Path(os.path.expanduser(text))  # which leaves ~name as it is where there is no such user
 
 
 def without_folders(text: str) -> str:

@@ -1,7 +1,6 @@
 """Predict with a trained adapter, JSON lines out: `python -m spt.predict run=<run or adapter> input=file.jsonl`."""
 
 import csv
-import io
 import json
 import logging
 import sys
@@ -69,6 +68,8 @@ def check(config: DictConfig) -> None:
     if config.input not in (None, "-") and not local_path(str(config.input)).is_file():
         raise SptError(f"no file {str(config.input)!r}: input names a file, or - for standard input")
     if config.output is not None:
+        if str(config.output).lower().endswith((".json", ".tsv", ".parquet")):
+            raise SptError(f"output={config.output} is written as lines of JSON: name it .jsonl, or .csv for CSV")
         output, source = output_file(config.output), local_path(str(config.input))
         if output.exists() and source.exists() and output.samefile(source):
             raise SptError(f"input and output are the same file, {output}: give output another name")
@@ -109,14 +110,16 @@ def inputs_of(config: DictConfig, task: "Task") -> Iterator[tuple[str, "Input"]]
     from spt.tasks.conll_columns import read_words, shape_of
     from spt.tasks.text_lines import numbered, read_lines
 
+    is_tagged = task.task_type == "token"
     if config.text is not None:
-        yield "text", config.text if config.text_pair is None else (config.text, config.text_pair)
+        yield "text", input_of_text(config, is_tagged)
         return
     path = local_path(str(config.input))
-    is_tagged = task.task_type == "token"
     if config.input == "-":
         source = "standard input"
-        lines = numbered(io.TextIOWrapper(sys.stdin.buffer, encoding="utf-8-sig", newline="\n"), source)
+        # A buffer of its own: at its end the interpreter locks that of sys.stdin, which a waiting thread would hold.
+        file = open(sys.stdin.fileno(), encoding="utf-8-sig", newline="\n", closefd=False)  # noqa: SIM115
+        lines = numbered(file, source)
     elif path.suffix.lower() == ".txt" and (shape := shape_of(path) if is_tagged else "texts") != "columns":
         if is_tagged:
             log.info("%s: read as %s, one a line", path, shape)
@@ -138,6 +141,13 @@ def inputs_of(config: DictConfig, task: "Task") -> Iterator[tuple[str, "Input"]]
         log.warning("%s: %d blank lines skipped", source, blank)
 
 
+def input_of_text(config: DictConfig, is_tagged: bool) -> "Input":
+    """The input that `text` is, with `text_pair` a pair of texts."""
+    if config.text_pair is not None:
+        return config.text, config.text_pair
+    return input_of_line(config.text, "text", is_tagged, may_be_row=True)
+
+
 def input_of_line(line: str, where: str, is_tagged: bool, may_be_row: bool) -> "Input":
     """The input in a line: a JSON object, if it may be a row, else a text, or two with a tab between them.
 
@@ -147,7 +157,7 @@ def input_of_line(line: str, where: str, is_tagged: bool, may_be_row: bool) -> "
         is_tagged: whether the task tags words, whose text may have a tab.
         may_be_row: whether a line that begins with a brace is JSON.
     """
-    if line.startswith("{") and may_be_row:
+    if line.lstrip().startswith("{") and may_be_row:
         try:
             return parsed(line)
         except ValueError as error:
@@ -213,7 +223,7 @@ def csv_writer(file: TextIO, labels: list[str]) -> Callable[[dict[str, Any]], An
 
     def write(fields: dict[str, Any]) -> None:
         nonlocal writer
-        cells = dict.fromkeys(("input", "id", "idx")) | fields
+        cells = dict.fromkeys(("input", "id", "idx")) | {"truncated": False} | fields
         probabilities = cells.get("probabilities")
         if isinstance(probabilities, dict) and probabilities.keys() <= {*labels}:
             del cells["probabilities"]

@@ -19,6 +19,8 @@ from spt.records.schema import ADAPTER
 
 log = logging.getLogger(__name__)
 
+DATA_PATHS = ("task.train", "task.validation", "task.test", "task.data_dir")
+
 REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 
 
@@ -90,7 +92,12 @@ def _without_paths(adapter: Adapter) -> Adapter:
     run.task["files"] = {split: [Path(name).name for name in names] for split, names in run.task["files"].items()}
     run.training = adapter.training.model_copy()
     words = [word for word in shlex.split(run.training.command) if not word.startswith("output_dir=")]
-    run.training.command = shlex.join(map(word_without_folders, words))
+    run.training.command = shlex.join(map(_without_data_path, words))
     description.about = run.model_dump()
     description.base_model.name_or_path = run.model["name_or_path"]
     return replace(adapter, description=description)
+
+
+def _without_data_path(word: str) -> str:
+    key, equals, value = word.partition("=")
+    return key + equals + Path(value).name if key.lstrip("+") in DATA_PATHS else word_without_folders(word)

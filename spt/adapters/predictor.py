@@ -1,7 +1,7 @@
 """A trained adapter, ready to predict: `spt.load("adapter")("a text")`."""
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -38,7 +38,15 @@ TASKS: dict[str, type[Task]] = {
 
 AHEAD = 16  # batches that are read at a time where all inputs are there
 
-WORDS = Splitter(Regex(r"\w+(?:[-.'’&]\w+)*|[^\w\s]"), "isolated")  # words and punctuation marks
+UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}"  # characters of texts without spaces: a word each
+
+LETTERS = rf"[\w&&[^{UNSPACED}]]+"
+
+# Words and punctuation marks, divided as in data for named entities: "Rome's" is two words, "U.S." and "AT&T" are one.
+WORDS = Splitter(
+    Regex(rf"\b(?:\p{{L}}\.){{2,}}(?!\w)|['’]s\b|[{UNSPACED}]|{LETTERS}(?:(?!['’]s\b)[-.'’&]{LETTERS})*|[^\w\s]"),
+    "isolated",
+)
 
 Input = str | tuple[str, str] | list[str] | Row
 
@@ -141,16 +149,19 @@ class Predictor:
         return self
 
     def __call__(
-        self, inputs: Input | list[Input], batch_size: int = 32, top_k: int | None = None
+        self, inputs: Input | Iterable[Input], batch_size: int = 32, top_k: int | None = None
     ) -> dict[str, Any] | list[dict[str, Any]]:
-        """The prediction of an input, or those of a list of inputs as a list; the arguments are those of `stream`.
+        """The prediction of an input, or those of several as a list; the arguments are those of `stream`.
 
-        A list is always one of inputs: the words of a sentence are [["Ann", "lives"]].
+        A list, or any other iterable (a column of pandas or of `datasets`), is one of inputs: the words of a sentence
+        are [["Ann", "lives"]].
         """
-        if isinstance(inputs, list):
+        if not isinstance(inputs, str | tuple | dict) and isinstance(inputs, Iterable):
             return list(self.stream(inputs, batch_size, ahead=AHEAD, top_k=top_k))
-        (prediction,) = self.stream([inputs], top_k=top_k)
-        return prediction
+        predictions = list(self.stream([inputs], top_k=top_k))
+        if len(predictions) != 1:
+            raise SptError(f"the row has {len(predictions)} examples: stream([row]) gives a prediction for each")
+        return predictions[0]
 
     def stream(
         self, inputs: Iterable[Input], batch_size: int = 32, ahead: int = 1, top_k: int | None = None
@@ -169,10 +180,11 @@ class Predictor:
             {"label", "probabilities"}; for choices {"choice", "probabilities"}, choices counted from 0; for regression
             {"value"}; for ReCoRD {"answer", "probabilities"}; for entities
             {"entities": [{"type", "start", "end", "text", "probability"}]}, where start and end (exclusive) count
-            characters of a text or words of a list, and the probability is the lowest of the entity's words.
+            characters of a text or words of a list, and the probability is the lowest of the entity's words. One of an
+            input that was truncated has "truncated": True.
 
         Raises:
-            SptError: an input does not fit the task.
+            SptError: an input does not fit the task, or `top_k` is of a task without classes.
         """
         if isinstance(inputs, str):
             raise SptError(
@@ -181,6 +193,8 @@ class Predictor:
         check_count("batch_size", batch_size)
         if top_k is not None:
             check_count("top_k", top_k)
+            if self.task.task_type in ("regression", "token"):
+                raise SptError(f"top_k is for classes, and {self.task.name} predicts none: leave it out")
         examples = self._all_examples(inputs)
         error: SptError | None = None
         while error is None:
@@ -199,6 +213,10 @@ class Predictor:
 
     def examples(self, item: Input) -> list[Example]:
         """The task's examples for an input: one, or several for a row that nests them. SptError if it does not fit."""
+        texts = item.values() if isinstance(item, dict) else item if isinstance(item, list | tuple) else [item]
+        for text in texts:
+            if isinstance(text, str) and any("\ud800" <= sign <= "\udfff" for sign in text):
+                raise SptError(f"{text!r} has half a character (a lone surrogate), which is no Unicode text")
         if isinstance(self.task, TokenTask) and not isinstance(item, list):
             text = item.get("text") if isinstance(item, dict) and not self.task.has_field(item, "tokens") else item
             if isinstance(text, str):
@@ -236,7 +254,12 @@ class Predictor:
             with torch.inference_mode():
                 logits = self.model(**{name: each.to(self._encoder.device) for name, each in batch.items()}).logits
             parts.append((places, logits.float().cpu().numpy()))
-        return self.task.describe(in_order(parts, len(rows)), split)
+        predictions = self.task.describe(in_order(parts, len(rows)), split)
+        of_example, start = [], 0
+        for count in self.task.input_counts(examples):
+            of_example.append(any(row["truncated"] for row in rows[start : start + count]))
+            start += count
+        return [p | {"truncated": True} if cut else p for p, cut in zip(predictions, of_example, strict=True)]
 
     def _row(self, item: Input) -> Row:
         """An input as a row of the task's data."""
@@ -364,7 +387,7 @@ def load(
     elif revision is not None:
         settings["revision"] = revision
     try:
-        encoder, tokenizer = _call(load_backbone, settings | {"split_into_words": is_tagged}, "model")
+        encoder, tokenizer = _backbone_of(settings | {"split_into_words": is_tagged})
     except SptError as error:
         raise SptError(f"{adapter.folder}: {error}. If the base model is elsewhere, name it in base_model") from error
     if device is None:
@@ -401,8 +424,8 @@ def _task_of(adapter: Adapter) -> Task:
     if target not in TASKS:
         raise damaged(path, f"{target!r} is not a task of this version of spt: {nearest(target, TASKS)}")
     try:
-        task = _call(TASKS[target], settings, "task")
-    except SptError as error:
+        task = TASKS[target](**settings)
+    except (SptError, TypeError) as error:
         raise damaged(path, error) from error
     pooling = adapter.run.model.get("pooling")
     expected = {"task_type": task.task_type, "num_labels": len(task.classes), "pooling": pooling}
@@ -411,15 +434,15 @@ def _task_of(adapter: Adapter) -> Task:
     return task
 
 
-def _call(function: Callable[..., Any], settings: dict[str, Any], name: str) -> Any:
-    """Call `function` with settings from a file; SptError if one is unknown, missing or of another type."""
-    types = get_type_hints(function)
+def _backbone_of(settings: dict[str, Any]) -> tuple[Any, PreTrainedTokenizerBase]:
+    """`load_backbone` with settings from a file; SptError if one is unknown, missing or of another type."""
+    types = get_type_hints(load_backbone)
     try:
         for key, value in settings.items():
             type_validator(key, value, types.get(key, Any))
-        return function(**settings)
+        return load_backbone(**settings)
     except TypeError as error:
-        raise SptError(f"{name}: {' '.join(str(error).split())}") from error
+        raise SptError(f"model: {' '.join(str(error).split())}") from error
 
 
 def _shared_backbone(

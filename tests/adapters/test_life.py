@@ -1,12 +1,12 @@
 """Adapters after training, through the commands: evaluate, predict, share a backbone, damage, push."""
 
 import csv
-import io
 import itertools
 import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import unicodedata
@@ -128,7 +128,7 @@ def test_evaluate_other_data_splits_and_batch_sizes(runs, command, tmp_path):
         ([f"data_dir={tmp_path}"], "has no dev.txt"),
         ([f"file={tmp_path}/none.txt"], "cannot read .*none.txt"),
         ([f"file={tmp_path}/data/test.txt", f"data_dir={tmp_path}"], "one of data_dir"),
-        (["batch_size=0"], "per_device_eval_batch_size must be"),
+        (["batch_size=0"], "batch_size must be"),
     ):
         code, _, err = command("evaluate", f"run={folder}", *arguments)
         assert code == 1 and re.search(message, err) and err.count("error:") == 1 and "Traceback" not in err, err
@@ -166,17 +166,18 @@ def test_predict_files_of_every_format_and_standard_input(runs, command, tmp_pat
         code, out, err = command("predict", f"run={folder}", f"input={tmp_path / name}", "batch_size=2")
         assert code == 0, err
         predicted.append([(line["input"], line["label"]) for line in lines(out)])
-    for text in (files["rows.jsonl"], files["rows.txt"]):
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+    for name in ("rows.jsonl", "rows.txt"):
+        monkeypatch.setattr(sys, "stdin", (tmp_path / name).open())
         code, out, err = command("predict", f"run={folder}", "input=-")
         assert code == 0, err
         predicted.append([(line["input"], line["label"]) for line in lines(out)])
     assert all(each == predicted[0] for each in predicted) and [number for number, _ in predicted[0]] == [1, 2, 3, 4, 5]
 
 
-def test_every_line_of_standard_input_is_predicted_counted_or_refused(runs, command, monkeypatch):
+def test_every_line_of_standard_input_is_predicted_counted_or_refused(runs, command, monkeypatch, tmp_path):
     def predict(text: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+        (tmp_path / "input").write_text(text)
+        monkeypatch.setattr(sys, "stdin", (tmp_path / "input").open())
         return command("predict", f"run={runs['demo_pair', 'spt']}", "input=-")
 
     code, out, err = predict("a b\tc\n\n  \nd\te f")
@@ -237,6 +238,21 @@ def rounded(prediction: dict) -> dict:
     return prediction | {"entities": numbers}
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("Germany's economy, Mary’s.", ["Germany", "'s", "economy", ",", "Mary", "’s", "."]),
+        ("the U.S. and AT&T co-operate", ["the", "U.S.", "and", "AT&T", "co-operate"]),
+        ("O'Brien don't", ["O'Brien", "don't"]),
+        ("我在北京 カメラ", ["我", "在", "北", "京", "カ", "メ", "ラ"]),
+    ],
+)
+def test_texts_are_divided_into_words_as_data_is(text, words):
+    from spt.adapters.predictor import words_of
+
+    assert [word for word, _ in words_of(text)] == words
+
+
 @settings(max_examples=60)
 @given(text=st.text(st.characters(exclude_categories=["Cs"]), max_size=40))
 def test_words_of_any_text_have_the_right_spans(text):
@@ -261,6 +277,20 @@ def test_predict_reads_one_batch_at_a_time(runs):
 
     predicted = predictor.stream(endless(), batch_size=4)
     assert next(predicted)["label"] in predictor.task.labels and len(read) == 4
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_a_prediction_that_waits_for_its_input(runs):
+    arguments = [sys.executable, "-m", "spt.predict", f"run={runs['demo_ner', 'spt']}", "input=-"]
+    process = subprocess.Popen(
+        arguments, cwd=REPO, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdin and process.stdout
+    process.stdin.write(b"mr kalorba went\n")
+    process.stdin.flush()
+    process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=60) == 130 and b"Fatal" not in process.stderr.read()
 
 
 @pytest.mark.slow
@@ -320,6 +350,11 @@ def test_a_predictor_is_called(runs):
     with pytest.raises(spt.SptError, match="top_k must be a whole number of at least 1, not 0"):
         predictor(PAIR, top_k=0)
     assert str(runs["demo_pair", "spt"]) in repr(predictor) and predictor.to("cpu") is predictor
+    assert predictor(each for each in [PAIR]) == [one]
+    with pytest.raises(spt.SptError, match="half a character"):
+        predictor(("a \ud83d", "b"))
+    with pytest.raises(spt.SptError, match="top_k is for classes, and demo_ner predicts none"):
+        spt.load(runs["demo_ner", "spt"])("zuba", top_k=2)
 
 
 def test_predictions_as_csv(runs, command, tmp_path):
@@ -331,6 +366,7 @@ def test_predictions_as_csv(runs, command, tmp_path):
     assert code == 0, err
     with (tmp_path / "out.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
+    assert {row["truncated"] for row in rows} == {"False"}
     for row, line in zip(rows, lines(out), strict=True):
         assert row["input"] == str(line["input"]) and row["label"] == line["label"]
         assert {name: row[f"probability of {name}"] for name in line["probabilities"]} == {
@@ -359,6 +395,8 @@ def test_predictions_before_a_bad_line_are_kept(runs, command, tmp_path):
         ("demo_pair", ["text=a", "input=b"], "give one of text="),
         ("demo_pair", ["text=a b"], "takes a pair of texts"),
         ("demo_pair", ["text="], "text is empty"),
+        ("demo_pair", ['text={"premise": "a"}'], "text: no field 'hypothesis'"),
+        ("demo_pair", ["text=a", "text_pair=b", "output=out.json"], "written as lines of JSON: name it .jsonl"),
         ("demo_pair", ["input=/no/such/file.jsonl"], "no file '/no/such/file.jsonl'"),
         ("demo_pair", ["text=a", "text_pair=b", "batch_size=0"], "batch_size must be"),
         ("demo_choice", ["text=a"], "takes rows, as in a data file"),
@@ -376,7 +414,8 @@ def test_truncated_inputs_are_counted(runs, command):
     folder = runs["demo_pair", "spt"]
     long = "the apple broke " * 60
     code, out, err = command("predict", f"run={folder}", f"text={long}", f"text_pair={PAIR[1]}")
-    assert code == 0 and "1 inputs were truncated" in err and len(lines(out)) == 1
+    assert code == 0 and "1 inputs were truncated" in err
+    assert lines(out)[0]["truncated"] is True and "truncated" not in spt.load(folder)(PAIR)
 
 
 # --- several adapters on one backbone
