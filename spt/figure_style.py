@@ -88,14 +88,14 @@ _FURTHER = [
 def looks(rows: Iterable[str]) -> dict[str, Look]:
     """The look of each row, for shipped ones the same everywhere; those of others depend on the set of names alone."""
     names = list(dict.fromkeys(rows))
-    found, taken = dict[str, Look](), set[int]()
+    further, taken = dict[str, Look](), set[int]()
     for name in sorted(name for name in names if name not in _FIXED):
         start = zlib.crc32(name.encode()) % 5
         places = (5 * turn + (start + step) % 5 for turn in count() for step in range(5))
         place = next(place for place in places if place not in taken)
         taken.add(place)
-        found[name] = _FURTHER[place % len(_FURTHER)]
-    return {name: _FIXED[name] if name in _FIXED else found[name] for name in names}
+        further[name] = _FURTHER[place % len(_FURTHER)]
+    return {name: _FIXED[name] if name in _FIXED else further[name] for name in names}
 
 
 def figure_files(name: str, draw: Callable[[], Figure], kinds: tuple[str, ...] = ("svg", "png")) -> dict[str, bytes]:

@@ -48,8 +48,8 @@ def hub_error(
         reason = f"{type(error).__name__}: {next(iter(str(error).strip().splitlines()), 'no reason given')}"
     else:
         reason = f"{type(refused).__name__}: HTTP {refused.response.status_code} for {refused.response.url}"
-        said = " ".join((refused.server_message or "").split()).rstrip(".")
-        reason += f": {said}" if said else ""
+        message = " ".join((refused.server_message or "").split()).rstrip(".")
+        reason += f": {message}" if message else ""
     remedy = hub_cause(error, repository, settings, is_upload=is_upload) or f"Check {settings}"
     return SptError(f"{what} ({reason}). {remedy}{f'. Or {instead}' if instead else ''}")
 

@@ -178,15 +178,15 @@ def look_at_text(config: DictConfig, folder: Path) -> None:
     from spt.predict import input_of_text
 
     predictor = load(config.run, **load_options(config))
-    found = text_attention(predictor, input_of_text(config, predictor.task.task_type == "token"))
-    for table in text_tables(found):
+    attention = text_attention(predictor, input_of_text(config, predictor.task.task_type == "token"))
+    for table in text_tables(attention):
         console.print(table)
-    console.print(json.dumps(found.prediction, ensure_ascii=False), markup=False)
-    if found.truncated:
+    console.print(json.dumps(attention.prediction, ensure_ascii=False), markup=False)
+    if attention.truncated:
         messages.warning("the input was truncated to the maximum length of the model or the task")
     with written(folder / TEXT_PAGE, "or have output name another folder"):
         folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(folder / TEXT_PAGE, text_page(found))
+        write_atomically(folder / TEXT_PAGE, text_page(attention))
     messages.info("%s, the text token by token: %s", predictor.task.name, folder / TEXT_PAGE)
 
 

@@ -1,5 +1,6 @@
 """The linters and the type checker."""
 
+import ast
 import subprocess
 import sys
 
@@ -30,3 +31,13 @@ def test_a_module_is_read_at_one_sitting():
     lines = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in (REPO / "spt").rglob("*.py")}
     assert {path: count for path, count in lines.items() if count > 450} == {}
     assert lines[REPO / "spt/training/loop.py"] <= 300
+
+
+def test_no_variable_is_a_pronoun():
+    names = {
+        node.id if isinstance(node, ast.Name) else node.arg
+        for path in (REPO / "spt").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Name | ast.arg)
+    }
+    assert names & {"its", "theirs", "ours", "found", "said"} == set()

@@ -9,8 +9,6 @@ from typing import Any, get_type_hints
 
 import torch
 from huggingface_hub.dataclasses import type_validator
-from tokenizers import Regex
-from tokenizers.pre_tokenizers import Split as Splitter
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -29,24 +27,15 @@ from spt.modeling.task_model import TaskModel
 from spt.tasks.model_inputs import in_order
 from spt.tasks.task import Example, Split, Task
 from spt.tasks.text_classification import TextTask
-from spt.tasks.text_lines import Row
+from spt.tasks.text_lines import Row, check_unicode
 from spt.tasks.token_classification import TokenTask
+from spt.tasks.words_of_text import words_of
 
 TASKS: dict[str, type[Task]] = {
     f"spt.tasks.{name}": kind for name, kind in vars(tasks).items() if isinstance(kind, type) and issubclass(kind, Task)
 }
 
 AHEAD = 16  # batches that are read at a time where all inputs are there
-
-UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}"  # characters of texts without spaces: a word each
-
-LETTERS = rf"[\w&&[^{UNSPACED}]]+"
-
-# Words and punctuation marks, divided as in data for named entities: "Rome's" is two words, "U.S." and "AT&T" are one.
-WORDS = Splitter(
-    Regex(rf"\b(?:\p{{L}}\.){{2,}}(?!\w)|['’]s\b|[{UNSPACED}]|{LETTERS}(?:(?!['’]s\b)[-.'’&]{LETTERS})*|[^\w\s]"),
-    "isolated",
-)
 
 Input = str | tuple[str, str] | list[str] | Row
 
@@ -213,10 +202,7 @@ class Predictor:
 
     def examples(self, item: Input) -> list[Example]:
         """The task's examples for an input: one, or several for a row that nests them. SptError if it does not fit."""
-        texts = item.values() if isinstance(item, dict) else item if isinstance(item, list | tuple) else [item]
-        for text in texts:
-            if isinstance(text, str) and any("\ud800" <= sign <= "\udfff" for sign in text):
-                raise SptError(f"{text!r} has half a character (a lone surrogate), which is no Unicode text")
+        check_unicode(item.values() if isinstance(item, dict) else item if isinstance(item, list | tuple) else [item])
         if isinstance(self.task, TokenTask) and not isinstance(item, list):
             text = item.get("text") if isinstance(item, dict) and not self.task.has_field(item, "tokens") else item
             if isinstance(text, str):
@@ -337,11 +323,6 @@ def _top(prediction: dict[str, Any], top_k: int | None) -> dict[str, Any]:
         return prediction
     ranked = sorted(probabilities, key=lambda name: probabilities[name], reverse=True)
     return prediction | {"probabilities": {name: probabilities[name] for name in ranked[:top_k]}}
-
-
-def words_of(text: str) -> list[tuple[str, tuple[int, int]]]:
-    """The words and punctuation marks of a text, each with its start and end (exclusive)."""
-    return [(word, span) for word, span in WORDS.pre_tokenize_str(text) if not word.isspace()]
 
 
 def load(

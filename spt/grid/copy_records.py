@@ -54,8 +54,10 @@ def without_local_paths(record: dict[str, Any]) -> dict[str, Any]:
     """
     config = dict(record["config"])
     for group, keys in LOCATIONS.items():
-        found = {key: without_folders(config[group][key]) for key in keys if isinstance(config[group].get(key), str)}
-        config[group] = config[group] | found
+        shortened = {
+            key: without_folders(config[group][key]) for key in keys if isinstance(config[group].get(key), str)
+        }
+        config[group] = config[group] | shortened
     if "output_dir" in config:
         config["output_dir"] = without_folders(str(config["output_dir"]))
     command = shlex.join(map(word_without_folders, shlex.split(record["command"])))

@@ -21,12 +21,12 @@ def merge_runs(source: Path, target: Path) -> tuple[int, int]:
         SptError: `source` holds no finished run, a record cannot be read, or `target` has other results of one of the
             runs. Nothing is copied then.
     """
-    found = sorted(path.parent for path in source.glob(f"*/{RECORD}"))
-    if not found:
+    folders = sorted(path.parent for path in source.glob(f"*/{RECORD}"))
+    if not folders:
         raise SptError(f"{str(source)!r} holds no finished run to merge")
-    for folder in found:
+    for folder in folders:
         read_record(folder / RECORD)
-    known = [folder for folder in found if (target / folder.name).exists()]
+    known = [folder for folder in folders if (target / folder.name).exists()]
     begun = [folder.name for folder in known if not (target / folder.name / RECORD).is_file()]
     if begun:
         raise SptError(f"{target / begun[0]} is a run without a record: finish or delete it first; nothing was copied")
@@ -37,13 +37,13 @@ def merge_runs(source: Path, target: Path) -> tuple[int, int]:
             f"{target} has other results of {names}: a run has one result in a folder, so move one of the two away; "
             "nothing was copied"
         )
-    for folder in (each for each in found if each not in known):
+    for folder in (each for each in folders if each not in known):
         with written(target / folder.name, "or set output_dir"):
             target.mkdir(parents=True, exist_ok=True)
             with temporary_folder(target) as temporary:
                 shutil.copytree(folder, temporary / folder.name, ignore=shutil.ignore_patterns(LOCK))
                 (temporary / folder.name).replace(target / folder.name)
-    return len(found) - len(known), len(known)
+    return len(folders) - len(known), len(known)
 
 
 def _same(one: Path, other: Path) -> bool:

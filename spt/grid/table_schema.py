@@ -91,12 +91,12 @@ def checked(kind: type[Kind], name: str, content: Any) -> Kind:
     """
     group = kind.__name__.lower()
     try:
-        found = kind.model_validate(content)
+        entry = kind.model_validate(content)
     except ValidationError as error:
         raise SptError(f"{group}s.{name} (conf/{group}): {problems(error)}") from error
-    if isinstance(found, Table):
-        for part in (part for parts in found.profiles.values() for part in parts):
+    if isinstance(entry, Table):
+        for part in (part for parts in entry.profiles.values() for part in parts):
             for row in part.rows or ():
-                if row not in found.rows:
-                    raise SptError(f"table {name} has no row {row!r}: {nearest(row, found.rows)}")
-    return found
+                if row not in entry.rows:
+                    raise SptError(f"table {name} has no row {row!r}: {nearest(row, entry.rows)}")
+    return entry

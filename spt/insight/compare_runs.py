@@ -75,9 +75,9 @@ def _values(about: RunDescription, insight: Insight) -> Iterator[tuple[str, str,
     assert about.training is not None
     for metric, score in list(about.training.scores.items())[:1]:
         yield f"dev_{metric}", MEAN, score
-    found = insight.by_layer()
-    for name in (name for name in HEADINGS if name in found):
-        values, _ = found[name]
+    by_layer = insight.by_layer()
+    for name in (name for name in HEADINGS if name in by_layer):
+        values, _ = by_layer[name]
         yield from ((name, str(layer), float(value)) for layer, value in enumerate(values))
         yield name, MEAN, float(values.mean())
 

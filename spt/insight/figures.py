@@ -194,13 +194,13 @@ def _training(epochs: list[Epoch]) -> Figure:
     return figure
 
 
-def _kept_slots(title: str, found: Interventions) -> Figure:
+def _kept_slots(title: str, interventions: Interventions) -> Figure:
     """The difference to the full adapter when only the most used slots of each layer are kept, with its interval.
 
     If the differences are of the score itself, it stands at the right.
     """
-    kept = [change for change in found.changes if change.kind == "keep"]
-    is_score = found.compared == found.metric
+    kept = [change for change in interventions.changes if change.kind == "keep"]
+    is_score = interventions.compared == interventions.metric
     figure, ((axes,),) = _figure(3.6, 2.4, left=0.8, right=0.8 if is_score else 0.2)
     counts = [int(change.which or 0) for change in kept]
     values, errors = _differences(kept)
@@ -210,17 +210,17 @@ def _kept_slots(title: str, found: Interventions) -> Figure:
     axes.set_xticks(counts, [str(count) for count in counts])
     axes.minorticks_off()
     axes.set_xlim(left=-0.3)
-    axes.set(title=title, xlabel="kept slots of each layer", ylabel=_difference(found))
+    axes.set(title=title, xlabel="kept slots of each layer", ylabel=_difference(interventions))
     if is_score:
-        full = 100 * found.score
+        full = 100 * interventions.score
         right = axes.secondary_yaxis("right", functions=(lambda points: points + full, lambda score: score - full))
-        right.set_ylabel(f"{found.metric}, %")
+        right.set_ylabel(f"{interventions.metric}, %")
     return figure
 
 
-def _interventions(title: str, found: Interventions) -> Figure:
+def _interventions(title: str, interventions: Interventions) -> Figure:
     """The difference to the full adapter with its interval, a colour for each kind; kept slots are left out."""
-    shown = [change for change in found.changes if change.kind != "keep"]
+    shown = [change for change in interventions.changes if change.kind != "keep"]
     figure, ((axes,),) = _figure(3.8, max(0.17 * len(shown), 1.0), left=1.6)
     kinds = list(dict.fromkeys(change.kind for change in shown))
     for kind, colour in zip(kinds, COLOURS, strict=False):
@@ -234,7 +234,7 @@ def _interventions(title: str, found: Interventions) -> Figure:
     axes.set_ylim(len(shown) - 0.5, -0.5)
     axes.grid(axis="x", color="#e5e5e5", linewidth=0.6)
     axes.set_axisbelow(True)
-    axes.set(title=title, xlabel=_difference(found))
+    axes.set(title=title, xlabel=_difference(interventions))
     return figure
 
 
@@ -245,8 +245,8 @@ def _differences(shown: list[Intervention]) -> tuple[np.ndarray, np.ndarray]:
     return values, np.maximum([values - low, high - values], 0)
 
 
-def _difference(found: Interventions) -> str:
-    return f"{found.compared} − full adapter, points"
+def _difference(interventions: Interventions) -> str:
+    return f"{interventions.compared} − full adapter, points"
 
 
 def _some(count: int, most: int = 13) -> list[int]:

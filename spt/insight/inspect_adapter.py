@@ -109,8 +109,8 @@ def _inspect_predictor(
 
     chosen = list(changes(insight))
     with advancing(1 + len(chosen), "interventions", show_progress) as done:
-        found = scored_interventions(model, task.metrics[0], chosen, scored, done)
-    return insight.model_copy(update={"interventions": found})
+        changed = scored_interventions(model, task.metrics[0], chosen, scored, done)
+    return insight.model_copy(update={"interventions": changed})
 
 
 def check_inspectable(model: TaskModel, folder: Path | None = None) -> None:
@@ -168,7 +168,7 @@ def similarity(model: TaskModel) -> dict[str, Array]:
     def numbers(function: Callable[[Tensor], Tensor]) -> Any:
         return slot_cosine_and_rank.by_matrix(model, function).numpy()
 
-    found: dict[str, Array] = {
+    measures: dict[str, Array] = {
         "cosine": Array(axes=("layer", "matrix", "slot", "other_slot"), values=numbers(slot_cosine_and_rank.cosine))
     }
     for name, function in (
@@ -177,5 +177,5 @@ def similarity(model: TaskModel) -> dict[str, Array]:
         ("norm_mean", lambda matrix: slot_cosine_and_rank.norm(matrix)[0]),
         ("norm_std", lambda matrix: slot_cosine_and_rank.norm(matrix)[1]),
     ):
-        found[name] = Measure.of(numbers(function)[None], LAYER_MATRIX)
-    return found
+        measures[name] = Measure.of(numbers(function)[None], LAYER_MATRIX)
+    return measures

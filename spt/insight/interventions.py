@@ -75,11 +75,11 @@ def scored_interventions(
         return result
 
     full, outcomes = score_with(None)
-    found = []
+    changes = []
     for kind, which, change in chosen:
         score, changed = score_with(change)
         test = example_test([changed], [outcomes])
-        found.append(
+        changes.append(
             Intervention(kind=kind, which=which, score=score, difference=test.difference, low=test.low, high=test.high)  # type: ignore[arg-type]
         )
-    return Interventions(metric=metric, score=full, compared=kind_of(outcomes), changes=tuple(found))  # type: ignore[arg-type]
+    return Interventions(metric=metric, score=full, compared=kind_of(outcomes), changes=tuple(changes))  # type: ignore[arg-type]

@@ -58,14 +58,14 @@ def inline_svg(svg: str, name: str, title: str) -> Markup:
     return Markup(f'{opening} role="img" aria-labelledby="{name}-title">{label}{rest}')
 
 
-def text_page(found: TextAttention) -> str:
+def text_page(attention: TextAttention) -> str:
     """The page of what the tokens of an input do."""
-    first = found.sequences[0]
+    first = attention.sequences[0]
     layers, heads, _, slots = first.slot_weights.shape
-    headline, columns, rows = prediction_table(found.prediction)
+    headline, columns, rows = prediction_table(attention.prediction)
     return render(
         "text.html.j2",
-        found=found,
+        attention=attention,
         has_gate=first.gate is not None,
         **{"layers": layers, "heads": heads, "slots": slots},
         **{"headline": headline, "columns": columns, "rows": rows},

@@ -199,19 +199,19 @@ class Insight(Part):
 
         The names are those of the attributes, with "_keys" and "_values" for the two matrices.
         """
-        found: dict[str, tuple[np.ndarray, np.ndarray | None]] = {}
+        measures: dict[str, tuple[np.ndarray, np.ndarray | None]] = {}
         for name in type(self).model_fields:
             if not isinstance(measure := getattr(self, name), Measure):
                 continue
             if name == "mean_abs_cosine" and self.prefix_length == 1:  # one slot has no pair
                 continue
             if measure.axes == LAYER_MATRIX:
-                found |= {f"{name}_{kind}s": (measure.values[:, i], None) for i, kind in enumerate(MATRICES)}
+                measures |= {f"{name}_{kind}s": (measure.values[:, i], None) for i, kind in enumerate(MATRICES)}
             elif measure.axes == LAYER_HEAD and measure.over_heads is not None:
-                found[name] = (measure.over_heads.values, measure.over_heads.standard_error)
+                measures[name] = (measure.over_heads.values, measure.over_heads.standard_error)
             elif name != "slot_share":  # whose mean is 1 / P
-                found[name] = (measure.values.mean((1, 2)), None)
-        return found
+                measures[name] = (measure.values.mean((1, 2)), None)
+        return measures
 
     def summary(self) -> InsightSummary:
         """What is published with a record: means by layer."""

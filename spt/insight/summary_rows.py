@@ -30,19 +30,19 @@ NAMES = {
 
 def layer_columns(insight: Insight) -> dict[str, list[float]]:
     """Means over heads for each layer, then the mean over layers, by the column's heading."""
-    found = insight.by_layer()
-    return {HEADINGS[name]: [*found[name][0], found[name][0].mean()] for name in OF_ONE_RUN if name in found}
+    by_layer = insight.by_layer()
+    return {HEADINGS[name]: [*by_layer[name][0], by_layer[name][0].mean()] for name in OF_ONE_RUN if name in by_layer}
 
 
 def intervention_rows(insight: Insight) -> list[tuple[str, str, str, str]]:
     """Name, score in percent, difference to the full adapter in points, and its interval, the full adapter first."""
-    found = insight.interventions
-    assert found is not None
+    interventions = insight.interventions
+    assert interventions is not None
     changed = [
         (intervention_name(change), percent(change.score), _points(change.difference), _interval(change))
-        for change in found.changes
+        for change in interventions.changes
     ]
-    return [("full adapter", percent(found.score), "", ""), *changed]
+    return [("full adapter", percent(interventions.score), "", ""), *changed]
 
 
 def intervention_name(change: Intervention) -> str:

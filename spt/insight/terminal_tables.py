@@ -27,9 +27,11 @@ def layer_table(insight: Insight) -> Table:
 
 def intervention_table(insight: Insight) -> Table:
     """The score with each intervention, in percent, and its difference to the full adapter, in points."""
-    found = insight.interventions
-    assert found is not None
-    table = table_of_numbers("intervention", found.metric, f"{found.compared} −\nfull adapter", "95 %\ninterval")
+    interventions = insight.interventions
+    assert interventions is not None
+    table = table_of_numbers(
+        "intervention", interventions.metric, f"{interventions.compared} −\nfull adapter", "95 %\ninterval"
+    )
     for place, row in enumerate(intervention_rows(insight)):
         table.add_row(*row, end_section=place == 0)
     return table

@@ -9,9 +9,9 @@ from spt.insight.text_attention import SequenceAttention, TextAttention
 from spt.insight.text_view import colours, level, token_rows
 
 
-def text_tables(found: TextAttention) -> Iterator[Table]:
+def text_tables(attention: TextAttention) -> Iterator[Table]:
     """For each sequence a table of its gates, if there are any, and one of its attention on the prefix, in percent."""
-    for sequence in found.sequences:
+    for sequence in attention.sequences:
         of = "" if sequence.name is None else f" ({sequence.name})"
         if sequence.gate is not None:
             yield _by_layer(f"mean gate, %, by layer{of}", sequence, of_gate=True)

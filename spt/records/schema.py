@@ -144,8 +144,9 @@ def problems(error: Exception) -> str:
     """What is wrong with a file, in one line: for a ValidationError its first fields that are invalid, and why."""
     if not isinstance(error, ValidationError):
         return str(error)
-    found = [
+    invalid = [
         ": ".join(filter(None, (".".join(map(str, each["loc"])), each["msg"].removeprefix("Value error, "))))
         for each in error.errors()
     ]
-    return "; ".join(" ".join(line.split()) for line in found[:3]) + f"; and {len(found) - 3} more" * (len(found) > 3)
+    more = f"; and {len(invalid) - 3} more" * (len(invalid) > 3)
+    return "; ".join(" ".join(line.split()) for line in invalid[:3]) + more

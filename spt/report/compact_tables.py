@@ -144,22 +144,22 @@ def _what(shown: DataFrame, names: Names, splits: Sequence[str]) -> str:
 
 def _how(shown: DataFrame, blocks: Sequence[tuple[str, Sequence[Row]]], usual: int, choice: Choice) -> str:
     """What a caption says of seeds, of what is marked, and of what is published."""
-    said = []
+    sentences = []
     if usual:
         others = ", or as many as in brackets" if shown.n[shown.n > 0].nunique() > 1 else ""
         spread = "Mean ± sample standard deviation over" if shown["std"].notna().any() else "Of"
-        said.append(f"{spread} {usual} {'seed' if usual == 1 else 'seeds'}{others}.")
+        sentences.append(f"{spread} {usual} {'seed' if usual == 1 else 'seeds'}{others}.")
     scores = [score for _, rows in blocks for _, row in rows for score in row]
     if any(score.is_best for score in scores):
-        said.append(f"Bold: the highest mean of our runs{' with a model' if len(blocks) > 1 else ''}.")
+        sentences.append(f"Bold: the highest mean of our runs{' with a model' if len(blocks) > 1 else ''}.")
     if any(score.is_tied for score in scores):
-        said.append("Underlined: the 95 % interval of the difference from it, paired over seeds, includes 0.")
+        sentences.append("Underlined: the 95 % interval of the difference from it, paired over seeds, includes 0.")
     sources = dict.fromkeys(row["source"] for rows in shown.references for row in rows[:1])
     if sources and choice.published:
-        said.append(f"Published: {listed(sources)}.")
+        sentences.append(f"Published: {listed(sources)}.")
     marks = dict.fromkeys(mark for score in scores for mark in score.marks)
-    said += [f"{sign}: one or more runs {MEANING[name]}." for name, sign in SIGNS.items() if sign in marks]
-    return " ".join(said)
+    sentences += [f"{sign}: one or more runs {MEANING[name]}." for name, sign in SIGNS.items() if sign in marks]
+    return " ".join(sentences)
 
 
 def _rows(

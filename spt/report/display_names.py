@@ -30,7 +30,7 @@ class Names:
     def in_text(self, text: str, *groups: str) -> str:
         """A text with the names of some groups replaced, such as "spt_sl − spt"."""
         known = {name: shown for group in groups for name, shown in self._names[group].items()}
-        return re.sub(r"[\w.-]+\w", lambda found: str(known.get(found[0], found[0])), text)
+        return re.sub(r"[\w.-]+\w", lambda match: str(known.get(match[0], match[0])), text)
 
     def _of(self, group: str, name: str, otherwise: str | None = None) -> str:
         return str(self._names[group].get(name, otherwise or name))

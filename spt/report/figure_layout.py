@@ -82,12 +82,12 @@ def dodged(axes: Any, place: int, of: int, points: float = 3.0) -> Any:
 
 def legend_of(panels: Any) -> tuple[list[Any], list[str]]:
     """The handles and labels of all axes, each label once, baselines last."""
-    found: dict[str, Any] = {}
+    by_label: dict[str, Any] = {}
     for axes in panels:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
-            found.setdefault(label, handle)
-    labels = sorted(found, key=lambda label: label in BASELINES.values())
-    return [found[label] for label in labels], labels
+            by_label.setdefault(label, handle)
+    labels = sorted(by_label, key=lambda label: label in BASELINES.values())
+    return [by_label[label] for label in labels], labels
 
 
 def seed_interval(cells: DataFrame) -> float:
@@ -134,12 +134,12 @@ def about_scores(parts: Mapping[str, DataFrame]) -> str:
         )
         for name, cells in parts.items()
     }
-    said = [f"Scores are in percent, mean ± sample standard deviation over {seeds} seeds."]
+    sentences = [f"Scores are in percent, mean ± sample standard deviation over {seeds} seeds."]
     if widths:
-        said.append(f"The median 95 % interval of a mean over seeds is {_of_parts(widths, parts)} points wide.")
+        sentences.append(f"The median 95 % interval of a mean over seeds is {_of_parts(widths, parts)} points wide.")
     if any(lines.values()):
-        said.append(f"Grey lines, where the axis reaches so far: {_of_parts(lines, parts)}.")
-    return " ".join(said)
+        sentences.append(f"Grey lines, where the axis reaches so far: {_of_parts(lines, parts)}.")
+    return " ".join(sentences)
 
 
 def _of_parts(texts: Mapping[str, str], parts: Mapping[str, Any]) -> str:

@@ -47,7 +47,7 @@ def drawings(
         names: of tasks, models, rows and settings.
         width: of the figures, in inches.
     """
-    found: dict[str, Drawing] = {}
+    by_name: dict[str, Drawing] = {}
     finished = runs[(runs.role == "seed") & runs.run.notna()]
     rows = rows_of(cells, names)
     for table, title in titles.items():
@@ -59,7 +59,7 @@ def drawings(
             compared[place] = group[group.quantity == unselected(group.quantity)]
             if setting := group.setting.iloc[0]:
                 if group.value.nunique() >= FEWEST_POINTS:
-                    found[f"{name}.sensitivity"] = _sensitivity_of(
+                    by_name[f"{name}.sensitivity"] = _sensitivity_of(
                         title, place, group, rows, names.setting(setting), width
                     )
                 continue
@@ -71,15 +71,17 @@ def drawings(
                 lines = "Thin lines are seeds, thick ones their mean"
                 lines += ", grey ones runs that the authors released" * any(points for points, _ in curves.values())
                 caption = f"{title}: {place}, the dev score of each epoch. {lines}."
-                found[f"{name}.curves"] = Drawing(draw, f"{caption} Of the best epoch: {about_scores({place: best})}")
+                by_name[f"{name}.curves"] = Drawing(draw, f"{caption} Of the best epoch: {about_scores({place: best})}")
         groups = {place: group for place, group in compared.items() if len(group) > 1}
         if any(group.trainable_parameters.nunique() > 1 for group in groups.values()):
             caption = (
                 f"{title}: the score beside trainable parameters and the seconds of a run, of runs on the machine that "
                 "made most of them."
             )
-            found[f"{table}.cost"] = Drawing(partial(_costs, groups, rows, width), f"{caption} {about_scores(groups)}")
-    return found
+            by_name[f"{table}.cost"] = Drawing(
+                partial(_costs, groups, rows, width), f"{caption} {about_scores(groups)}"
+            )
+    return by_name
 
 
 def place_and_file(names: Names, table: str, task: str, model: str, profile: str) -> tuple[str, str]:
@@ -94,12 +96,12 @@ def rows_of(cells: DataFrame, names: Names) -> Rows:
 
 
 def _curves_of(runs: DataFrame, metric: str) -> Curves:
-    found: Curves = {}
+    curves: Curves = {}
     for row, group in runs.groupby("row", sort=False):
         released = curve(group.task.iloc[0], group.model.iloc[0], str(row), metric)
         scores = [dev_scores(run.history, metric) for run in group.run]
-        found[str(row)] = released, [own for own in scores if own]
-    return found
+        curves[str(row)] = released, [own for own in scores if own]
+    return curves
 
 
 def _curves(place: str, cells: DataFrame, curves: Curves, rows: Rows, width: float) -> Figure:

@@ -138,8 +138,8 @@ def _further(name: str, title: str, table: Table, names: Names, marks: bool) -> 
     return "\n".join([*notes, _float(f"{caption}.", label, "l" * len(kept), lengths, body)])
 
 
-def _smaller(found: re.Match[str]) -> str:
-    return "x" * round(SMALLER * len(found[0]))
+def _smaller(match: re.Match[str]) -> str:
+    return "x" * round(SMALLER * len(match[0]))
 
 
 def _with_small_std(text: str) -> str:

@@ -74,9 +74,11 @@ def for_print(config: DictConfig, fingerprint: DataFingerprint) -> None:
     titles = {name: title for name, title in titles.items() if (every.table == name).any()}
     if config.figures is not None:
         width = WIDTHS[config.figures]
-        found = drawings(titles, every, runs, names, width)
-        found |= prefix_drawings(titles, every, prefix_frame(runs), names, width)
-        _write_figures(found, config.figures, Path(config.output or results_folder(config) / "print" / config.figures))
+        by_name = drawings(titles, every, runs, names, width)
+        by_name |= prefix_drawings(titles, every, prefix_frame(runs), names, width)
+        _write_figures(
+            by_name, config.figures, Path(config.output or results_folder(config) / "print" / config.figures)
+        )
         return
     choice = Choice(_names(config, "columns"), _names(config, "rows"), config.published, config.marks)
     prints = [
@@ -102,15 +104,15 @@ def _names(config: DictConfig, key: str) -> tuple[str, ...]:
     return tuple(map(str, config[key] or ()))
 
 
-def _write_figures(found: Mapping[str, Drawing], width: str, folder: Path) -> None:
+def _write_figures(by_name: Mapping[str, Drawing], width: str, folder: Path) -> None:
     """Write the figures as PDF, and `figures.tex` with a float for each."""
-    if not found:
+    if not by_name:
         raise SptError("no run has the numbers of a figure yet; python -m spt.reproduce makes them")
     float_name = "figure" if width == "column" else "figure*"
     floats = ["% Needs \\usepackage{graphicx}."]
     with written(folder, "or set output"):
         folder.mkdir(parents=True, exist_ok=True)
-        for name, drawing in found.items():
+        for name, drawing in by_name.items():
             for file, content in figure_files(name, drawing.draw, ("pdf",)).items():
                 write_atomically(folder / file, content)
                 graphic = rf"\includegraphics[width=\linewidth]{{{file}}}"
@@ -126,7 +128,7 @@ def _write_figures(found: Mapping[str, Drawing], width: str, folder: Path) -> No
                 ]
                 floats.append("\n".join(lines))
         write_atomically(folder / "figures.tex", "\n\n".join(floats) + "\n")
-    console.print(f"{len(found)} figures, with captions in {folder / 'figures.tex'}")
+    console.print(f"{len(by_name)} figures, with captions in {folder / 'figures.tex'}")
 
 
 def _as_table(table: PrintTable) -> Table:

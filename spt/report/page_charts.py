@@ -31,7 +31,7 @@ def charts(titles: Mapping[str, str], cells: DataFrame, runs: DataFrame, prefixe
         titles: the titles of the tables, by name.
         cells, runs, prefixes: the `cells_frame`, the `runs_frame` and the `prefix_frame` of all tables.
     """
-    found: dict[str, list[Json]] = {"curves": [], "sweeps": [], "prefixes": [], "cost": []}
+    charts: dict[str, list[Json]] = {"curves": [], "sweeps": [], "prefixes": [], "cost": []}
     places, looks_of = places_of(runs), looks(cells.row)
     finished = runs[(runs.role == "seed") & runs.run.notna()]
     scored = cells[cells.n > 0]
@@ -45,14 +45,14 @@ def charts(titles: Mapping[str, str], cells: DataFrame, runs: DataFrame, prefixe
             lines = own[own.quantity == unselected(own.quantity)]
             if not own.setting.iloc[0]:
                 of_group = finished[(finished[["table", *GROUP]] == [table, task, model, profile]).all(axis=1)]
-                found["curves"].append(chart | _curves(of_group, own.metric.iloc[0], places, looks_of))
+                charts["curves"].append(chart | _curves(of_group, own.metric.iloc[0], places, looks_of))
             elif own.value.nunique() >= FEWEST_POINTS:
-                found["sweeps"].append(chart | _sweep(lines, looks_of))
+                charts["sweeps"].append(chart | _sweep(lines, looks_of))
                 if similarity := _similarity(lines, similar, looks_of):
-                    found["prefixes"].append(chart | similarity)
+                    charts["prefixes"].append(chart | similarity)
             if lines.trainable_parameters.nunique() > 1:
-                found["cost"].append(chart | _cost(lines, looks_of))
-    return found
+                charts["cost"].append(chart | _cost(lines, looks_of))
+    return charts
 
 
 def _series(label: str, look: Look, **points: Any) -> Json:
@@ -120,9 +120,9 @@ def _similarity(cells: DataFrame, numbers: DataFrame, looks_of: Mapping[str, Loo
             keys = [(line.profile, line.cell, COSINE, matrix) for line in each_row(own)]
             known = [key in numbers.index for key in keys]
             if any(known):
-                found = numbers.loc[[key for key, is_known in zip(keys, known, strict=True) if is_known]]
+                cosines = numbers.loc[[key for key, is_known in zip(keys, known, strict=True) if is_known]]
                 x = [values.index(float(value)) for value in own.value[known]]
-                drawn = _series(f"{row}, {label}", looks_of[row], **_points(found, x, found["mean"]))
+                drawn = _series(f"{row}, {label}", looks_of[row], **_points(cosines, x, cosines["mean"]))
                 series.append(drawn | {"dash": [] if matrix == "key" else [3, 2]})
     if not series:
         return None

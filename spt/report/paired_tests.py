@@ -129,8 +129,8 @@ def corrected(tests: DataFrame) -> DataFrame:
     """
     seeds, examples = ([test and test.p for test in tests[name]] for name in ("seeds", "examples"))
     level = LEVEL / max(1, *(sum(p is not None for p in ps) for ps in (seeds, examples)))
-    found = [detectable(row.seeds, row.examples, row.metric, level) for row in each_row(tests)]
-    return tests.assign(seeds_p=holm(seeds), examples_p=holm(examples), detectable=found)
+    least = [detectable(row.seeds, row.examples, row.metric, level) for row in each_row(tests)]
+    return tests.assign(seeds_p=holm(seeds), examples_p=holm(examples), detectable=least)
 
 
 def detectable(seeds: SeedTest, examples: ExampleTest | None, metric: str, level: float = LEVEL) -> float:

@@ -31,13 +31,13 @@ def prefix_claims(frame: DataFrame) -> list[str]:
 
 def _by_task(means: DataFrame, rows: Sequence[str]) -> list[str]:
     """For each model and task that has all of these rows, their means, outside of sweeps: of the table of most runs."""
-    found = []
+    claims = []
     plain = means[(means.setting == "") & means.row.isin(rows)].sort_values("count", ascending=False, kind="stable")
     for (model, task), own in plain.groupby(["model", "task"], sort=False):
         by_row = own.drop_duplicates("row").set_index("row")["mean"]
         if all(row in by_row for row in rows):
-            found.append(f"{task} on {model} {' → '.join(number(by_row[row], 3) for row in rows)}")
-    return found
+            claims.append(f"{task} on {model} {' → '.join(number(by_row[row], 3) for row in rows)}")
+    return claims
 
 
 def _by_value(means: DataFrame, setting: str) -> list[str]:

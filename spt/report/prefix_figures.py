@@ -40,7 +40,7 @@ def prefix_drawings(
         names: of tasks, models, rows and settings.
         width: of the figures, in inches.
     """
-    found: dict[str, Drawing] = {}
+    by_name: dict[str, Drawing] = {}
     similarity = prefixes[prefixes.measure.isin(list(SIMILARITY))]
     rows = rows_of(cells, names)
     for table, title in titles.items():
@@ -56,8 +56,8 @@ def prefix_drawings(
                 f"markers are keys, open ones values. Second, the score. {about_scores({place: shown})}"
             )
             draw = partial(_similarity, place, shown, over_seeds(own), rows, x, width)
-            found[f"{name}{SUFFIX}"] = Drawing(draw, caption)
-    return found
+            by_name[f"{name}{SUFFIX}"] = Drawing(draw, caption)
+    return by_name
 
 
 def _similarity(place: str, cells: DataFrame, numbers: DataFrame, rows: Rows, setting: str, width: float) -> Figure:

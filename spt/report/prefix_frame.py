@@ -38,13 +38,13 @@ def prefix_frame(runs: DataFrame) -> DataFrame:
     """
     rows: list[dict[str, Any]] = []
     for run in each_row(runs[(runs.role == "seed") & runs.run.notna()]):
-        found = list(_on_data(run.run))
+        measures = list(_on_data(run.run))
         if not run.profile or run.table == ABLATION or run.setting.startswith("method."):
-            found = [*_similarity(run.run), *found]
+            measures = [*_similarity(run.run), *measures]
         place = {name: getattr(run, name) for name in (*PLACE, "seed")} | {"run": run.folder}
         rows += [
             place | {"measure": measure, "matrix": matrix, "layer": layer, "number": number}
-            for measure, matrix, numbers in found
+            for measure, matrix, numbers in measures
             for layer, number in enumerate(numbers)
         ]
     return with_plain_text(DataFrame(rows, columns=COLUMNS))

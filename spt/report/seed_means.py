@@ -119,8 +119,8 @@ def _examples(result: Result, split: str) -> int | None:
 def _baselines(result: Result, split: str) -> dict[str, float]:
     """The scores on a split, in percent, that need no model; NaN if no run has them in its record."""
     for run in result.done.values():
-        if found := (run.record.get("baselines") or {}).get(split):
-            return {name: 100 * score for name, score in found.items()}
+        if baselines := (run.record.get("baselines") or {}).get(split):
+            return {name: 100 * score for name, score in baselines.items()}
     return {"majority": np.nan, "random": np.nan}
 
 

@@ -174,16 +174,16 @@ def _best_and_last(cells: DataFrame, runs: DataFrame) -> Table:
             for b in last.references
             if (a["source"], a["seed"]) == (b["source"], b["seed"])
         ]
-        published, ours = [NONE] * 3, [best.state] * 3
+        published, made = [NONE] * 3, [best.state] * 3
         if released:
             highest, final = released[0]
             published = [number(highest), number(final), number(highest - final, sign=True)]
         if best.n and last.n:
             difference = mean_and_std(gap["mean"][key], gap["std"][key], sign=True)
-            ours = [number(best.mean), number(last.mean), difference]
+            made = [number(best.mean), number(last.mean), difference]
         if released or best.n:
             others = [f"{name} {number(line.mean)}" for name, line in by_name.items() if name not in DEV and line.n]
-            rows.append([*_place(best), *published, *ours, ", ".join(others) or NONE])
+            rows.append([*_place(best), *published, *made, ", ".join(others) or NONE])
     labels = ("best dev", "last epoch", "best − last")
     heads = [*columns(*PLACE), *columns(*labels, group="published"), *columns(*labels, group="ours")]
     return Table("Best and last epoch", [*heads, Column("at the best dev epoch", "ours")], rows, notes("best_and_last"))

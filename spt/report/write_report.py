@@ -219,9 +219,9 @@ def _parts(config: DictConfig, titles: Mapping[str, str], every: DataFrame, runs
             own_prefixes = parts.prefixes[parts.prefixes.table == name]
             parts.tests[name] = paired_tests(own, own_runs)
             parts.sections[name] = sections(own, own_runs, parts.tests[name])
-            if found := prefix_tables(own, own_prefixes):
-                parts.learned[name] = found
-                parts.sections[name].append(Section(HEADING, tables=found))
+            if tables := prefix_tables(own, own_prefixes):
+                parts.learned[name] = tables
+                parts.sections[name].append(Section(HEADING, tables=tables))
                 parts.tables[f"{name}.prefixes.csv"] = prefix_csv(own_prefixes).encode()
             prints = print_tables(title, own, names, Choice(marks=config.marks))
             parts.tables[f"{name}.md"] = markdown(title, parts.sections[name]).encode()
@@ -269,8 +269,8 @@ def show(every: DataFrame) -> None:
         by_quantity = {line.quantity: line for line in lines}
         for line in (by_quantity[name] for name in dict.fromkeys(["best_dev", unselected(by_quantity)])):
             published = line.references[0]["value"] if line.references else "none"
-            ours = f"{mean_and_std(line.mean, line.std)}{line.marks}"
-            table.add_row(line.cell, line.quantity, ours, f"{line.n} of {line.planned}", published)
+            score = f"{mean_and_std(line.mean, line.std)}{line.marks}"
+            table.add_row(line.cell, line.quantity, score, f"{line.n} of {line.planned}", published)
     if table.row_count:
         print_table(table, ["published"])
     states = every.drop_duplicates(CELL).cell_state

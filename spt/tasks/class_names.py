@@ -50,7 +50,7 @@ def _key(name: str) -> str | float:
     return number if number is not None else name.lower() if name.lower() in ("true", "false") else name
 
 
-def class_index(label: Any, labels: list[str], found: bool) -> int:
+def class_index(label: Any, labels: list[str], inferred: bool) -> int:
     """The index of the class that a label names or, if no class is a number, whose index it is.
 
     A `ClassName` names a class, or if all classes are numbers stands for its index.
@@ -58,7 +58,7 @@ def class_index(label: Any, labels: list[str], found: bool) -> int:
     Args:
         label: as the data has it.
         labels: the names of the classes.
-        found: whether these names were found in the training file, in no order that an index could follow.
+        inferred: whether these names were found in the training file, in no order that an index could follow.
 
     Raises:
         SptError: if it is not one of the classes.
@@ -71,12 +71,12 @@ def class_index(label: Any, labels: list[str], found: bool) -> int:
         return keys.index(_key(name))
     number = number_of(name)
     has_numbers = any(isinstance(key, float) for key in keys)
-    if not found and not has_numbers and number is not None and number in range(len(labels)):
+    if not inferred and not has_numbers and number is not None and number in range(len(labels)):
         return int(number)
     if isinstance(label, ClassName) and str(label.index_in_data) in labels:
         return labels.index(str(label.index_in_data))
     reason = f"label {label!r} is not a label of this task: {nearest(name, labels)}"
-    if found and has_numbers != (number is not None):
+    if inferred and has_numbers != (number is not None):
         reason += (
             "; names and numbers are mixed, and the order of classes that were found in the training file means "
             "nothing: write names alone, or name the classes in the order of the numbers in task.labels=[...]"
@@ -118,8 +118,8 @@ def found_classes(labels: Iterable[tuple[str, str]], source: str) -> list[str]:
     return ordered
 
 
-def warn_of_names(rows: Counter[str], first: dict[str, str], found: bool) -> None:
-    """Log blanks around names and, of names that were `found` in the training file, those that may be slips.
+def warn_of_names(rows: Counter[str], first: dict[str, str], inferred: bool) -> None:
+    """Log blanks around names and, of names that were `inferred` in the training file, those that may be slips.
 
     `rows` has for each name, as the data writes it, the number of rows, and `first` the place of the first row.
     """
@@ -129,9 +129,9 @@ def warn_of_names(rows: Counter[str], first: dict[str, str], found: bool) -> Non
         alike[unicodedata.normalize("NFKC", name).casefold()][name] += count
         if name != written:
             log.warning("label %r (%s) is read without the blanks around it, as %r", written, place, name)
-        if found and name.lower() in MISSING:
+        if inferred and name.lower() in MISSING:
             log.warning("label %r (%s) is a class: if it means no label, leave these rows out", written, place)
     for folded, counts in alike.items():
-        if found and len(counts) > 1 and folded not in ("true", "false"):
+        if inferred and len(counts) > 1 and folded not in ("true", "false"):
             each = ", ".join(f"{name!r} ({count} rows)" for name, count in counts.items())
             log.warning("labels that differ in case or form of characters alone are classes of their own: %s", each)

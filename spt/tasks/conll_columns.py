@@ -135,14 +135,14 @@ def _other_shape(path: Path, has_places: bool) -> str | None:
     firsts = [row[0] for row in rows]
     counted = sum(a.isdecimal() and b.isdecimal() and int(b) == int(a) + 1 for a, b in pairwise(firsts))
     if head[0].startswith("#begin document"):
-        found, places, comments = "this is CoNLL-2012", "{token: 3, tag: 10}", True
+        form, places, comments = "this is CoNLL-2012", "{token: 3, tag: 10}", True
     elif all(len(row) == 10 and row[0][:1].isdecimal() for row in rows):
-        found, places, comments = "this is CoNLL-U", "{token: 1, tag: 9}", True
+        form, places, comments = "this is CoNLL-U", "{token: 1, tag: 9}", True
     elif 2 * counted > len(rows) - 1:
-        found, places, comments = "the first column counts the words", "{token: 1, tag: 2}", False
+        form, places, comments = "the first column counts the words", "{token: 1, tag: 2}", False
     else:
         return None
     return (
-        f"{found}: choose columns by place, from 0, as in 'task.columns={places}'{' task.comments=true' * comments} "
+        f"{form}: choose columns by place, from 0, as in 'task.columns={places}'{' task.comments=true' * comments} "
         f"with task=custom and '+task.places={places}'{' +task.comments=true' * comments} with other tasks"
     )

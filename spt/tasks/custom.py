@@ -96,11 +96,11 @@ def custom_task(
     shared |= {"templates": [[f"{{{name}}}" for name in fields]], "columns": fields | {"label": [label]}}
     if shape == "regression":
         return RegressionTask(labels=labels, **shared)
-    found = not labels
-    if found:
+    inferred = not labels
+    if inferred:
         rows = read_rows(files["train"], quoting=quoting)
         labels = _found_in(rows, label, files["train"], lambda value: [] if is_missing(value) else [one_name(value)])
-    return SentenceTask(labels=labels, labels_found=found, **shared)
+    return SentenceTask(labels=labels, labels_found=inferred, **shared)
 
 
 def _token_task(
@@ -119,11 +119,11 @@ def _token_task(
     if (places or comments) and all(Path(name).suffix.lower() in OF_OBJECTS for name, *_ in shared["files"].values()):
         raise SptError("task.columns and task.comments are for CoNLL columns: for rows, see task.text and task.label")
     names = labels if "O" in labels else []
-    found = not labels
+    inferred = not labels
     if names:
         types = (re.sub(PREFIX, "", check_tag(name, scheme)) for name in names if name != "O")
         labels = list(dict.fromkeys(types))
-    elif found:
+    elif inferred:
         check = partial(check_tag, scheme=scheme)
         columns_of = shared["columns"]
         tokens, column = columns_of["tokens"][0], columns_of["tags"][0]
@@ -135,7 +135,7 @@ def _token_task(
 
         labels = _found_in(rows, column, train, types_in, 1, "entity types")
     reading = {"scheme": scheme, "tag_names": names, "places": places, "comments": comments}
-    return TokenTask(labels=labels, labels_found=found, **reading, **shared)
+    return TokenTask(labels=labels, labels_found=inferred, **reading, **shared)
 
 
 def _found_in(
@@ -157,10 +157,10 @@ def _found_in(
             except SptError as error:
                 raise SptError(f"{where}: {error}") from error
 
-    found = found_classes(names(), f"{source}, column {column!r}")
-    if len(found) < least:
+    classes = found_classes(names(), f"{source}, column {column!r}")
+    if len(classes) < least:
         raise SptError(
-            f"{source}, column {column!r}: found {len(found)} {what}, and at least {least} are needed; if it is the "
+            f"{source}, column {column!r}: found {len(classes)} {what}, and at least {least} are needed; if it is the "
             "column of the labels, name them in task.labels=[...]"
         )
-    return found
+    return classes

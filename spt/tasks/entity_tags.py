@@ -21,7 +21,7 @@ EXPECTED = {
     "io": "O, TYPE or I-TYPE",
 }
 
-FOUND = {  # what a tag of another scheme shows
+HINTS = {  # what a tag of another scheme shows
     r"[SE]-.+": "it is one of BIOES: set task.scheme=bioes",
     r"[UL]-.+": "it is one of BILOU: set task.scheme=bilou",
     r"[BI]-.+": "it is one of BIO: set task.scheme=bio",
@@ -54,8 +54,8 @@ def check_tag(tag: Any, scheme: Scheme | None = None, names: Sequence[str] = ())
     pattern = rf"(I-)?{TYPE}" if scheme == "io" else f"[BI{prefixes}]-.+"
     if text == "O" or re.fullmatch(pattern, text):
         return text
-    found = next((f"; {cause}" for pattern, cause in FOUND.items() if re.fullmatch(pattern, text)), "")
-    raise SptError(f"{tag!r} is not a tag: expected {EXPECTED[scheme]}{found}")
+    hint = next((f"; {cause}" for pattern, cause in HINTS.items() if re.fullmatch(pattern, text)), "")
+    raise SptError(f"{tag!r} is not a tag: expected {EXPECTED[scheme]}{hint}")
 
 
 def iob2_tags(tags: Any, scheme: Scheme | None = None, names: Sequence[str] = ()) -> list[str]:

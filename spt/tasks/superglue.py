@@ -218,6 +218,6 @@ def _texts(value: Any, what: str) -> list[str]:
 def _values(item: Any, what: str, *names: str) -> list[Any]:
     """The values of a nested JSON object, which must have all of `names`."""
     if not isinstance(item, dict) or not all(name in item for name in names):
-        found = sorted(item) if isinstance(item, dict) else type(item).__name__
-        raise SptError(f"{what} must be an object with {', '.join(names)}, not {found}")
+        actual = sorted(item) if isinstance(item, dict) else type(item).__name__
+        raise SptError(f"{what} must be an object with {', '.join(names)}, not {actual}")
     return [item[name] for name in names]

@@ -52,3 +52,10 @@ def numbered(lines: Iterable[str], source: object) -> Iterator[tuple[int, str]]:
         raise SptError(
             f"{source}, line {number + 1} or soon after: not UTF-8 ({error.reason} 0x{byte:02x}); {cause}"
         ) from error
+
+
+def check_unicode(values: Iterable[Any]) -> None:
+    """Refuse texts that no encoding has, as `json.loads` makes of half of an emoji."""
+    for text in values:
+        if isinstance(text, str) and any("\ud800" <= sign <= "\udfff" for sign in text):
+            raise SptError(f"{text!r} has half a character (a lone surrogate), which is no Unicode text")

@@ -56,9 +56,11 @@ def dry_run(config: DictConfig) -> Estimate:
         accelerator = process_group.join(settings)  # sets the device
         memory = PeakMemory(settings.use_cpu)
         loop = assemble(config, run.config, settings, accelerator).loop
-        found = _estimate(loop, memory)
-        show_start(describe_run(run, loop) | _in_words(found, "GPU memory" if memory.cuda else "memory of the process"))
-    return found
+        estimate = _estimate(loop, memory)
+        show_start(
+            describe_run(run, loop) | _in_words(estimate, "GPU memory" if memory.cuda else "memory of the process")
+        )
+    return estimate
 
 
 def _estimate(loop: TrainingLoop, memory: PeakMemory) -> Estimate:
@@ -81,11 +83,11 @@ def _estimate(loop: TrainingLoop, memory: PeakMemory) -> Estimate:
     )
 
 
-def _in_words(found: Estimate, where: str) -> dict[str, Any]:
+def _in_words(estimate: Estimate, where: str) -> dict[str, Any]:
     return {
-        "measured": f"{found.seconds_per_step:.3g} s a step, {found.seconds_per_evaluation:.3g} s an evaluation",
+        "measured": f"{estimate.seconds_per_step:.3g} s a step, {estimate.seconds_per_evaluation:.3g} s an evaluation",
         "estimate": (
-            f"{duration(found.seconds)} for {found.steps} steps and {found.evaluations} evaluations, "
-            f"{found.peak_memory_bytes / 2**30:.1f} GiB {where}; nothing was written"
+            f"{duration(estimate.seconds)} for {estimate.steps} steps and {estimate.evaluations} evaluations, "
+            f"{estimate.peak_memory_bytes / 2**30:.1f} GiB {where}; nothing was written"
         ),
     }

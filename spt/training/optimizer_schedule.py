@@ -51,13 +51,13 @@ def make_optimizer(model: nn.Module, settings: TrainerSettings) -> Optimizer:
 def _options(text: str | None) -> dict[str, Any]:
     """`name=value,name=value` as names with values: numbers, true, false, or text."""
     words = {"true": True, "false": False}
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for name, value in (pair.split("=") for pair in (text or "").replace(" ", "").split(",") if pair):
         try:
-            found[name] = float(value)
+            values[name] = float(value)
         except ValueError:
-            found[name] = words.get(value.lower(), value)
-    return found
+            values[name] = words.get(value.lower(), value)
+    return values
 
 
 def make_schedule(optimizer: Optimizer, settings: TrainerSettings, steps_per_epoch: int, max_steps: int) -> LRScheduler:

@@ -248,7 +248,7 @@ def rounded(prediction: dict) -> dict:
     ],
 )
 def test_texts_are_divided_into_words_as_data_is(text, words):
-    from spt.adapters.predictor import words_of
+    from spt.tasks.words_of_text import words_of
 
     assert [word for word, _ in words_of(text)] == words
 
@@ -256,7 +256,7 @@ def test_texts_are_divided_into_words_as_data_is(text, words):
 @settings(max_examples=60)
 @given(text=st.text(st.characters(exclude_categories=["Cs"]), max_size=40))
 def test_words_of_any_text_have_the_right_spans(text):
-    from spt.adapters.predictor import words_of
+    from spt.tasks.words_of_text import words_of
 
     words = words_of(text)
     assert all(text[start:end] == word and not any(map(str.isspace, word)) for word, (start, end) in words)
