@@ -14,7 +14,8 @@ MOVED = {  # old path in configs, adapters and records -> present path
     "spt.superglue.MultiRCTask": "spt.tasks.MultiRCTask",
     "spt.superglue.RecordTask": "spt.tasks.RecordTask",
     "spt.custom.custom_task": "spt.tasks.custom_task",
-    "spt.loggers.RunFolderOnly": "spt.training.loggers.RunFolderOnly",
+    "spt.loggers.RunFolderOnly": "spt.training.loggers.Tracker",
+    "spt.training.loggers.RunFolderOnly": "spt.training.loggers.Tracker",
     "spt.loggers.WandbLogger": "spt.training.wandb_logger.WandbLogger",
 }
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from spt.errors import SptError, is_number
 from spt.modeling.attach_prefix import attach
-from spt.modeling.freeze_parameters import freeze, kept_pooler, warn_of_half_precision, warn_of_missing
+from spt.modeling.freeze_parameters import freeze, frozen_random_pooler, warn_of_half_precision, warn_of_missing
 from spt.modeling.lora import LoraConfig, install_lora
 from spt.modeling.prefix_parameters import PrefixConfig
 from spt.modeling.selective_loss import selective_loss
@@ -39,7 +39,7 @@ def linear_probe(model: TaskModel, name: str) -> Penalty | None:
 def bitfit(model: TaskModel, name: str) -> Penalty | None:
     """Train the encoder's biases and the head (Ben Zaken et al., "BitFit", ACL 2022)."""
     freeze(model)
-    kept = kept_pooler(model)
+    kept = frozen_random_pooler(model)
     biases = [
         parameter
         for parameter_name, parameter in model.encoder.named_parameters()

@@ -36,13 +36,13 @@ def main(config: DictConfig) -> None:
         if not isinstance(config[key], str) or not config[key]:
             raise SptError(f"{key} must be a folder, not {config[key]!r}")
     settle_results_dir(config)
-    plan = Plan(config, data_fingerprint)
+    plan = Plan(config, config_fingerprint)
     costs = Costs(plan.records.finished.values(), config.costs)
     show(plan)
     show_costs(plan, costs, config)
     if config.dry_run:
         return
-    from spt.report.write_report import report as write_report
+    from spt.report.write_report import report_records
 
     whole = report_config(config)
     try:
@@ -54,7 +54,7 @@ def main(config: DictConfig) -> None:
             with locked(folder, wait=True):
                 plan.read_records()
                 plan.publish()
-                write_report(whole, data_fingerprint)
+                report_records(whole, config_fingerprint)
     failures = plan.failures()
     if failures:
         raise SptError(f"{len(failures)} runs failed, the others are done:\n  " + "\n  ".join(failures))
@@ -127,12 +127,12 @@ def report_config(config: DictConfig) -> DictConfig:
     return whole
 
 
-def data_fingerprint(task: dict[str, Any]) -> str:
+def config_fingerprint(task: dict[str, Any]) -> str:
     """The fingerprint of the data of a task, from the task's config."""
     from spt.hydra_targets import instantiate
-    from spt.tasks.task import data_fingerprint as fingerprint
+    from spt.tasks.task import data_fingerprint
 
-    return fingerprint(instantiate(OmegaConf.create(escaped(task)), _convert_="all").load())
+    return data_fingerprint(instantiate(OmegaConf.create(escaped(task)), _convert_="all").load())
 
 
 def show(plan: "Plan") -> None:

@@ -21,7 +21,7 @@ from transformers import PreTrainedModel
 from spt.errors import SptError
 from spt.files import flush, parsed, temporary_folder
 from spt.modeling.attach_prefix import detach, install_prefixes, prefix_names, supported_layers
-from spt.modeling.freeze_parameters import is_added, kept_pooler, missing_from_checkpoint
+from spt.modeling.freeze_parameters import frozen_random_pooler, is_added, missing_from_checkpoint
 from spt.modeling.lora import (
     LoraConfig,
     attached_lora,
@@ -260,7 +260,7 @@ def install_adapter(model: Model, adapter: Adapter) -> Model:
     encoder.requires_grad_(False)
     if description.prefix is not None:
         install_prefixes(encoder, description.prefix)
-    parameters, kept = dict(model.named_parameters()), {*kept_pooler(model).values()}
+    parameters, kept = dict(model.named_parameters()), {*frozen_random_pooler(model).values()}
     for name, tensor in adapter.weights.items():
         parameters[name].data.copy_(tensor)
         parameters[name].requires_grad_(parameters[name] not in kept)

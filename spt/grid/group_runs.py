@@ -18,11 +18,27 @@ from spt.grid.match_records import Finished, Result, mark_usual_data
 from spt.grid.setting_names import numbers_first, short_names
 from spt.records.comparable_settings import as_text, flat
 from spt.records.fingerprint import settings, with_processes
-from spt.records.schema import CONFIG, FAILURE, HISTORY, LOG, RECORD, Groups, read_record
+from spt.records.schema import CONFIG, FAILURE, HISTORY, LOG, RECORD, Strict, read_record
 
 TABLE = "runs"  # of the cells that are no point of a sweep
 
 Place = tuple[str, str, str]  # task, model, method
+
+
+class Named(Strict):
+    """A config group with a name."""
+
+    name: str
+
+
+class RunConfig(Strict):
+    """The config of a run, as far as it is read here."""
+
+    task: Named
+    model: Named
+    method: Named
+    trainer: dict[str, Any]
+    seed: int
 
 
 @dataclass
@@ -179,10 +195,8 @@ def _config(path: Path) -> dict[str, Any]:
     """
     try:
         config: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
-        Groups.model_validate(config)
-        assert all(isinstance(config[group]["name"], str) for group in ("task", "model", "method"))
-        assert isinstance(config["seed"], int)
-    except (OSError, YAMLError, OmegaConfBaseException, ValidationError, KeyError, AssertionError) as error:
+        RunConfig.model_validate(config)
+    except (OSError, YAMLError, OmegaConfBaseException, ValidationError) as error:
         raise SptError(f"{path} is not the config of a run: it is damaged; delete its folder") from error
     return config
 

@@ -57,7 +57,7 @@ class LocalSources:
             config[group] = config[group] | {key: folder}
         return config
 
-    def data_fingerprint(self, job: Job, composer: Composer) -> str | None:
+    def fingerprint_of(self, job: Job, composer: Composer) -> str | None:
         """The fingerprint of the present data of a job's task; None if that is on the hub, or not on this machine."""
         task = self.config(job, composer)["task"]
         is_given = "task.data_dir" in self.settings(job.cell)

@@ -50,7 +50,7 @@ class Plan:
             run.identity
             for result in self.results
             for run in result.finished
-            if self.sources.data_fingerprint(Job(result.cell, run.record["seed"], None), self.composer)
+            if self.sources.fingerprint_of(Job(result.cell, run.record["seed"], None), self.composer)
             not in (None, run.record["data"]["fingerprint"])
         }
 

@@ -154,7 +154,7 @@ def _measured(
         layers=layers,
         heads=heads,
         prefix_length=config.prefix_length,
-        alpha=config.alpha if config.alpha is None or isinstance(config.alpha, list) else float(config.alpha),
+        alpha=config.alpha,
         labels=None if labels is None or names is None else tuple(names),
         interventions=None,
         **similarity(model),  # type: ignore[arg-type]

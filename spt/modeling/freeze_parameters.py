@@ -16,7 +16,7 @@ def freeze(model: nn.Module) -> None:
 
     Missing weights (a pooler) are random: they are trained unless `missing_pooler` is "frozen"; a warning names them.
     """
-    missing, kept = missing_from_checkpoint(model), kept_pooler(model)
+    missing, kept = missing_from_checkpoint(model), frozen_random_pooler(model)
     for name, parameter in encoder_of(model).named_parameters():
         if not is_added(name):
             parameter.requires_grad_(name in missing and name not in kept)
@@ -46,7 +46,7 @@ def warn_of_half_precision(model: nn.Module) -> None:
         )
 
 
-def kept_pooler(model: nn.Module) -> dict[str, nn.Parameter]:
+def frozen_random_pooler(model: nn.Module) -> dict[str, nn.Parameter]:
     """By name in the encoder, the pooler's parameters that its checkpoint lacked and `missing_pooler` freezes."""
     if getattr(model, "missing_pooler", None) != "frozen":
         return {}

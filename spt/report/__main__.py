@@ -13,17 +13,17 @@ def main(config: DictConfig) -> None:
     """Write the report of the records in `results_dir`, or its tables and figures for a paper, or explain one cell."""
     from spt.grid.own_tables import settle_results_dir
     from spt.report.one_table import for_print, is_for_print
-    from spt.report.write_report import report, tell
-    from spt.reproduce import data_fingerprint
+    from spt.report.write_report import explain_cell, report_records
+    from spt.reproduce import config_fingerprint
 
     if config.runs is None:
         settle_results_dir(config)
     if is_for_print(config):
-        for_print(config, data_fingerprint)
+        for_print(config, config_fingerprint)
     elif config.cell is None:
-        report(config, data_fingerprint)
+        report_records(config, config_fingerprint)
     else:
-        tell(config, data_fingerprint)
+        explain_cell(config, config_fingerprint)
 
 
 if __name__ == "__main__":

@@ -53,7 +53,7 @@ REPORT = "report"  # the folder of the report of one's own runs, beside them
 PROCESSES = 2  # that draw figures, which takes as long as everything else
 
 
-def report(config: DictConfig, fingerprint: DataFingerprint) -> None:
+def report_records(config: DictConfig, fingerprint: DataFingerprint) -> None:
     """Write the report of the records in `results_dir`, or of a folder of runs, and print the main numbers.
 
     Args:
@@ -74,7 +74,7 @@ def report(config: DictConfig, fingerprint: DataFingerprint) -> None:
     results = collected(config, every, folder, fingerprint, is_whole)
     runs = runs_frame(results)
     frame = cells_frame(results, runs)
-    files = write_report(config, frame, runs, folder)
+    files = write_files(config, frame, runs, folder)
     show(frame)
     console.print(f"{len(files)} files: {folder / PAGE} and {folder / README} have them all")
 
@@ -107,7 +107,7 @@ def _report_runs(config: DictConfig, source: Path) -> None:
     console.print(f"{len(files)} files: {folder / PAGE} shows them all")
 
 
-def tell(config: DictConfig, fingerprint: DataFingerprint) -> None:
+def explain_cell(config: DictConfig, fingerprint: DataFingerprint) -> None:
     """Print where the numbers of the config's `cell` come from."""
     folder = results_folder(config)
     chosen = select(cells(config), str(config.cell), config.profiles)
@@ -163,7 +163,7 @@ def collected(
         for result in results:
             if result.done:
                 job = Job(result.cell, result.cell.seeds[0], None)
-                result.usual_data = sources.data_fingerprint(job, composer) or result.usual_data
+                result.usual_data = sources.fingerprint_of(job, composer) or result.usual_data
     if is_whole:
         find_changed(results, records, composer)
     return results
@@ -182,7 +182,7 @@ class Parts:
     figures: dict[str, bytes] = field(default_factory=dict)
 
 
-def write_report(config: DictConfig, every: DataFrame, runs: DataFrame, folder: Path) -> list[Path]:
+def write_files(config: DictConfig, every: DataFrame, runs: DataFrame, folder: Path) -> list[Path]:
     """Write the tables, figures, page and README.
 
     Files of an earlier report that this one does not have are deleted; a file that would not change is not written.

@@ -19,12 +19,12 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from spt.errors import SptError
 from spt.files import parsed
-from spt.modeling.freeze_parameters import kept_pooler
+from spt.modeling.freeze_parameters import frozen_random_pooler
 from spt.records.schema import problems
 from spt.training.process_group import from_all
 
 
-class Within(BaseModel):
+class InterruptedEpoch(BaseModel):
     """What is known of an epoch that was interrupted: each process's sum of losses, their number, and so on."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
@@ -66,7 +66,7 @@ class Checkpoint(BaseModel):
     step: int
     max_steps: int
     processes: int
-    within: Within | None
+    within: InterruptedEpoch | None
     history: list[dict[str, Any]]
     outcomes: dict[str, list]
     resumed: int
@@ -196,7 +196,7 @@ def _random_state() -> dict[str, Tensor]:
 
 def _trainable(model: nn.Module) -> dict[str, Tensor]:
     """The parameters that train, and a random pooler that does not."""
-    kept = {*kept_pooler(model).values()}
+    kept = {*frozen_random_pooler(model).values()}
     return {
         name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad or parameter in kept
     }

@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 
-class RunFolderOnly:
-    """No tracker: the run folder holds everything. Trackers override these methods; an exception ends the run."""
+class Tracker:
+    """A tracker that does nothing. Others override its methods; an exception ends the run."""
 
     def start(self, config: dict[str, Any], folder: Path, group: str | None, resumes: bool) -> None:
         """Before training: the resolved config, the run folder, its sweep, and whether the run resumes."""

@@ -25,7 +25,7 @@ from spt.modeling.task_model import IGNORED, TaskModel
 from spt.tasks.task import Split, Task
 from spt.training import preemption
 from spt.training.batches import epoch_order, loader, shares
-from spt.training.checkpoint import Checkpoint, Within
+from spt.training.checkpoint import Checkpoint, InterruptedEpoch
 from spt.training.epoch import Epoch
 from spt.training.evaluate_split import Evaluation, evaluate_split
 from spt.training.optimizer_schedule import make_optimizer, make_schedule
@@ -89,7 +89,7 @@ class TrainingLoop:
     def run(
         self,
         on_epoch: Callable[[Epoch], None] = lambda epoch: None,
-        on_preempted: Callable[[Within], None] = lambda within: None,
+        on_preempted: Callable[[InterruptedEpoch], None] = lambda within: None,
         on_step: Callable[[int, float], None] = lambda step, loss: None,
         resume: Checkpoint | None = None,
     ) -> None:
@@ -119,7 +119,7 @@ class TrainingLoop:
                 train_loss = self.mean_loss()
                 dev = self.evaluate("validation")
             except preemption.Preempted:
-                on_preempted(self._within())
+                on_preempted(self._interrupted_epoch())
                 raise
             self._check_finite("validation", dev.loss)
             if isinstance(self.scheduler, ReduceLROnPlateau):
@@ -152,7 +152,7 @@ class TrainingLoop:
             seconds.append(time.perf_counter() - began)
         return sum(seconds[-count:]) / count
 
-    def _begin_epoch(self, within: Within | None) -> None:
+    def _begin_epoch(self, within: InterruptedEpoch | None) -> None:
         self.model.train()
         self.started = time.perf_counter() - (within.seconds if within else 0.0)
         self.last_rate = within.last_rate if within else self.optimizer.param_groups[0]["lr"]
@@ -255,9 +255,9 @@ class TrainingLoop:
         if signal:
             raise preemption.Preempted(signal)
 
-    def _within(self) -> Within:
+    def _interrupted_epoch(self) -> InterruptedEpoch:
         sums, seconds = from_all(float(self.loss_sum)), time.perf_counter() - self.started
-        return Within(loss_sums=sums, loss_count=self.loss_count, last_rate=self.last_rate, seconds=seconds)
+        return InterruptedEpoch(loss_sums=sums, loss_count=self.loss_count, last_rate=self.last_rate, seconds=seconds)
 
     def _load(self, checkpoint: Checkpoint) -> None:
         before, now = (checkpoint.max_steps, checkpoint.processes), (self.max_steps, self.processes)

@@ -33,9 +33,9 @@ from spt.tasks.baselines import baseline_scores
 from spt.tasks.task import REQUIRED, data_fingerprint, describe_task
 from spt.training import preemption, process_group
 from spt.training.assemble import Assembled, assemble
-from spt.training.checkpoint import Checkpoint, Within, read_checkpoint, training_state
+from spt.training.checkpoint import Checkpoint, InterruptedEpoch, read_checkpoint, training_state
 from spt.training.epoch import Epoch
-from spt.training.loggers import RunFolderOnly
+from spt.training.loggers import Tracker
 from spt.training.loop import Diverged
 from spt.training.process_group import from_main
 from spt.training.run_summary import describe_run
@@ -98,7 +98,7 @@ def _train(run: RunFolder, config: DictConfig, settings: TrainerSettings, group:
     run.start()
     checkpoint = _checkpoint_of(run)
     made = assemble(config, run.config, settings, accelerator)
-    tracker = instantiate(config.logger) if distributed.is_main() else RunFolderOnly()
+    tracker = instantiate(config.logger) if distributed.is_main() else Tracker()
     experiment = Experiment(run, made, tracker, checkpoint)
     show_start(describe_run(run, made.loop))
     tracker.start(run.config, run.folder, group, experiment.checkpoint is not None)
@@ -128,9 +128,7 @@ def _checkpoint_of(run: RunFolder) -> Checkpoint | None:
 class Experiment:
     """A training loop with what it leaves in the run's folder. It resumes where a checkpoint fits data and model."""
 
-    def __init__(
-        self, run: RunFolder, made: Assembled, tracker: RunFolderOnly, checkpoint: Checkpoint | None = None
-    ) -> None:
+    def __init__(self, run: RunFolder, made: Assembled, tracker: Tracker, checkpoint: Checkpoint | None = None) -> None:
         self.run, self.made, self.tracker = run, made, tracker
         self.loop = loop = made.loop
         self.task, self.splits, self.model = loop.task, loop.splits, loop.model
@@ -252,7 +250,7 @@ class Experiment:
         if self.best is epoch:
             self.write_adapter(epoch)
 
-    def write_checkpoint(self, within: Within | None = None) -> None:
+    def write_checkpoint(self, within: InterruptedEpoch | None = None) -> None:
         """Write the checkpoint after the last epoch, or where `within` is given, within the present one."""
         loop = self.loop
         state = training_state(self.model, loop.optimizer, loop.scheduler, loop.scaler)  # of all processes
@@ -318,7 +316,7 @@ class Experiment:
         except (AttributeError, KeyError, TypeError) as error:
             raise SptError(f"the history of the interrupted run is damaged ({error!r})") from error
         if best is not None and not self._holds_best(checkpoint, epochs):
-            kept = read_adapter(self.run.adapter).about.get("training", {}).get("epoch")
+            kept = read_adapter(self.run.adapter).training.epoch
             if kept != best.epoch:
                 raise SptError(f"{self.run.adapter} is of epoch {kept}, not of the best one, {best.epoch}")
 

@@ -6,7 +6,7 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
-from spt.training.loggers import RunFolderOnly
+from spt.training.loggers import Tracker
 
 try:
     import wandb
@@ -40,7 +40,7 @@ def _never_fatal(method: Callable[..., None]) -> Callable[..., None]:
     return guarded
 
 
-class WandbLogger(RunFolderOnly):
+class WandbLogger(Tracker):
     """Weights & Biases: config, metrics of each epoch, the record's results as summary, adapter and figures.
 
     Args:

@@ -37,8 +37,8 @@ from spt.report.runs_frame import hardware, runs_frame
 from spt.report.seed_means import cells_frame
 from spt.report.table_model import Column, Section, Table
 from spt.report.verdicts import verdicts
-from spt.report.write_report import report, write_report
-from spt.reproduce import data_fingerprint
+from spt.report.write_report import report_records, write_files
+from spt.reproduce import config_fingerprint
 from tests.conftest import REPO, SHARED, run
 from tests.report.conftest import SMOKE
 
@@ -109,7 +109,7 @@ class Made:
 def write(made: Made, results: list[Result]) -> list[Path]:
     """Write the report of some results; returns its files."""
     runs = runs_frame(results)
-    return write_report(made.config, cells_frame(results, runs), runs, made.folder)
+    return write_files(made.config, cells_frame(results, runs), runs, made.folder)
 
 
 def outcomes(right: int, of: int = 277) -> list[int]:
@@ -264,7 +264,7 @@ def test_runs_are_held_against_the_data_that_is_there_now(saw, demo, tmp_path):
     for data_dir in ("null", tmp_path):
         with initialize_config_dir(str(CONF), version_base="1.3"):
             config = compose("report", ["profile=smoke", f"results_dir={tmp_path}", f"data_dir={data_dir}"])
-            report(config, data_fingerprint)
+            report_records(config, config_fingerprint)
         lines = csv.DictReader((tmp_path / "tables" / "superglue.csv").read_text().splitlines())
         signs.append({line["other_data"] for line in lines if line["state"] == "partly"})
     assert signs == [{"no"}, {"yes" if saw == "other data" else "no"}]

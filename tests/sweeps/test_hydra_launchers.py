@@ -23,7 +23,7 @@ LAUNCHERS = {"joblib": ("hydra.launcher.n_jobs=2",), "submitit_local": ()}
 QUICK = ("task=demo_pair", *DEMO, "trainer.per_device_train_batch_size=64")
 # The logger of linear_probe aborts the process during the run.
 DEADLY = (
-    "+dies={spt: spt.training.loggers.RunFolderOnly, linear_probe: os.abort}",
+    "+dies={spt: spt.training.loggers.Tracker, linear_probe: os.abort}",
     "logger._target_='${dies.${method.name}}'",
 )
 

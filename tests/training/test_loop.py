@@ -19,7 +19,7 @@ from spt.records.schema import read_record
 from spt.tasks.task import Task, data_fingerprint
 from spt.training.assemble import Assembled
 from spt.training.batches import EPOCHS_PER_SEED, epoch_order
-from spt.training.loggers import RunFolderOnly
+from spt.training.loggers import Tracker
 from spt.training.loop import TrainingLoop
 from spt.training.process_group import join
 from spt.training.run_experiment import Experiment
@@ -41,7 +41,7 @@ def experiment(tmp_path, *overrides, rows=24):
     data = {name: examples[:rows] for name, examples in task.load().items()}
     splits = {name: task.encode(examples, tokenizer, 64) for name, examples in data.items()}
     loop = TrainingLoop(model, task, splits, tokenizer, settings, config.seed, join(settings), penalty)
-    return Experiment(run, Assembled(loop, data_fingerprint(data), needs_method=False), RunFolderOnly())
+    return Experiment(run, Assembled(loop, data_fingerprint(data), needs_method=False), Tracker())
 
 
 def learning_rates(tmp_path, *overrides):

@@ -14,8 +14,8 @@
 
   // Numeric columns sort by the number that a cell begins with; a cell without one is below all others.
   function value(text) {
-    const found = /^[<[]?\s*([+−]?\d[\d,]*(\.\d+)?)/.exec(text.trim());
-    return found ? Number(found[1].replaceAll(",", "").replace("−", "-")) : -Infinity;
+    const match = /^[<[]?\s*([+−]?\d[\d,]*(\.\d+)?)/.exec(text.trim());
+    return match ? Number(match[1].replaceAll(",", "").replace("−", "-")) : -Infinity;
   }
   Tablesort.extend("score", () => false, (a, b) => value(b) - value(a) || 0);
   for (const table of all("table.sortable")) {
