@@ -565,10 +565,6 @@ REFERENCES: dict[str, tuple[str | bytes | None, str]] = {
 }
 
 
-def test_the_number_of_cases_does_not_shrink():
-    assert len(CONFIGS) + len(DATA) + len(MODELS) + len(OTHERS) + len(REFERENCES) >= 240
-
-
 @pytest.fixture
 def fails(monkeypatch, capsys, tmp_path):
     """Call a command that must end in exactly one message, which matches `message`."""

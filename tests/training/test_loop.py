@@ -1,6 +1,5 @@
 """The loop on the embedded demo: schedules, the choice of the best epoch, the penalty, collapse and divergence."""
 
-import json
 import math
 
 import pytest
@@ -18,7 +17,7 @@ from spt.records.run_folder import RunFolder
 from spt.records.schema import read_record
 from spt.tasks.task import Task, data_fingerprint
 from spt.training.assemble import Assembled
-from spt.training.batches import EPOCHS_PER_SEED, epoch_order
+from spt.training.batches import epoch_order
 from spt.training.loggers import Tracker
 from spt.training.loop import TrainingLoop
 from spt.training.process_group import join
@@ -156,17 +155,6 @@ def test_test_is_scored_with_the_best_epochs_adapter(tmp_path, monkeypatch):
     assert torch.equal(seen[3][1], seen[0][1]) and not torch.equal(seen[3][1], seen[2][1])
 
 
-def test_the_same_seed_is_the_same_run_and_another_is_not(tmp_path):
-    def history(seed):
-        made = experiment(tmp_path, "trainer.num_train_epochs=2", f"seed={seed}")
-        made.fit()
-        rows = [json.loads(line) for line in (made.run.folder / "history.jsonl").read_text().splitlines()]
-        return [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
-
-    first, second, other = history(1), history(1), history(2)
-    assert [row["epoch"] for row in first] == [0, 1, 2] and first == second != other
-
-
 @pytest.mark.parametrize(
     "settings",
     [
@@ -271,7 +259,7 @@ def test_the_order_of_examples_is_a_function_of_seed_and_epoch(strategy):
     first = order(11, 1)
     state = torch.get_rng_state()
     assert order(11, 1) == first and torch.equal(torch.get_rng_state(), state)
-    assert sorted(first) == list(range(64)) and EPOCHS_PER_SEED > 10**6
+    assert sorted(first) == list(range(64))
     assert len({tuple(order(seed, epoch)) for seed in (11, 12) for epoch in (1, 2)}) == 4
 
 
