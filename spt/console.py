@@ -120,11 +120,7 @@ def write_data(text: str) -> None:
 
 
 def refuse_closed_output() -> None:
-    """Refuse a standard output that the process does not have.
-
-    Raises:
-        SptError: in this case.
-    """
+    """Raise an SptError if the process has no standard output."""
     if sys.__stdout__ is None:
         raise SptError("standard output is closed: name a file, output=<file>")
 

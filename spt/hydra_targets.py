@@ -34,7 +34,7 @@ def named_function(config: DictConfig, group: str) -> Callable[..., Any] | None:
 
 
 def load_options(config: DictConfig) -> dict[str, Any]:
-    """What the options of a command say of how `spt.load` loads an adapter."""
+    """The arguments of `spt.load` that a command's config sets: base_model, revision and method."""
     options = {name: config[name] for name in ("base_model", "revision")}
     return options | {"method": named_function(config, "method")}
 

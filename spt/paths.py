@@ -29,7 +29,7 @@ def local_path(text: str) -> Path:
 
 
 def without_folders(text: str) -> str:
-    """The last part of an absolute path, in the quotes that it has, and of those in a list; other text as it is."""
+    """A path, or a list of paths, with each absolute one cut to its last part; quotes and other text stay."""
     bare = text.strip("'\"")
     if PurePath(bare).is_absolute() or bare.startswith("~"):
         return text.replace(bare, PurePath(bare).name)
@@ -37,7 +37,7 @@ def without_folders(text: str) -> str:
 
 
 def word_without_folders(word: str) -> str:
-    """A word of a command line, `key=value` or not, as `without_folders` has it."""
+    """`without_folders` of the value of a `key=value` argument, or of the whole argument."""
     key, equals, value = word.partition("=")
     return key + equals + without_folders(value) if equals else without_folders(key)
 

@@ -41,7 +41,7 @@ Input = str | tuple[str, str] | list[str] | Row
 
 
 class Lock:
-    """A lock that its thread may take again. A copy of what it belongs to gets a new one."""
+    """A reentrant lock. A copy of the object that holds it gets a new one."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()

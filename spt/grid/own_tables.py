@@ -1,4 +1,4 @@
-"""Tables of one's own have records and a report of their own: the project's stay as they are."""
+"""Choose `results_dir` so that a user's own tables do not overwrite the project's published records and report."""
 
 from pathlib import Path
 from typing import Any

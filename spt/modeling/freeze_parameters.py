@@ -54,7 +54,7 @@ def frozen_random_pooler(model: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def missing_pooler(model: TaskModel) -> str | None:
-    """Whether a pooler that the checkpoint lacked is "trained" or "frozen"; None if it has one, or none is used."""
+    """Of a pooler that the head reads and the checkpoint lacks: whether it is "trained" or "frozen"; else None."""
     missing = [name for name in missing_from_checkpoint(model) if name.startswith("pooler.")]
     if not missing:
         return None

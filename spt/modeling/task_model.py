@@ -119,8 +119,8 @@ class TaskModel(ModuleUtilsMixin, nn.Module):
                 left to the encoder. Padding may be on either side; the encoder gets it on the right.
             labels: class indices, [batch], for "token" [batch, length]; for "regression" numbers, [batch]. Padding and
                 labels of -100 do not count.
-            num_items_in_batch: what the loss is the mean over, if not over the labels of this batch that count: for
-                loops that accumulate gradients and give the number of labels of all accumulated batches.
+            num_items_in_batch: the summed loss is divided by this instead of the number of labels of this batch: a loop
+                that accumulates gradients gives the number of labels of all accumulated batches.
             return_dict: False: a tuple instead, of what is not None: the loss, if there is one, is first.
             inputs: anything else the encoder's forward takes (position_ids, inputs_embeds, output_attentions, ...).
 

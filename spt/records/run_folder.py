@@ -46,7 +46,7 @@ class RunFolder:
 
     Args:
         config: of `spt.train`.
-        overrides: those that made it, as Hydra reads them; None if it was composed by somebody else.
+        overrides: those that `config` was composed from, in Hydra's syntax; None if the caller composed it.
 
     Attributes:
         config: resolved.

@@ -1,4 +1,4 @@
-"""What the runs say of the paper's claims about prefixes: slots grow alike, the loss parts them, the gate chooses."""
+"""What the runs show of the paper's claims: training makes slots alike, the loss keeps them apart, the gate selects."""
 
 from collections.abc import Sequence
 

@@ -37,7 +37,7 @@ def check_runs_per_gpu(config: DictConfig) -> None:
     """Refuse a joblib sweep with more parallel jobs than its GPUs take: some workers would only wait for others.
 
     Raises:
-        SptError: in this case, or if `runs_per_gpu` is not a whole number of at least 1.
+        SptError: for such a sweep, or if `runs_per_gpu` is not a whole number of at least 1.
     """
     per_gpu = config.get("runs_per_gpu", 1)  # other commands than spt.train may be swept, too
     check_count("runs_per_gpu", per_gpu)

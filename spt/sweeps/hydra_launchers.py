@@ -1,4 +1,4 @@
-"""Run jobs through Hydra's launchers: a job that dies does not end the sweep, settings without sense are refused."""
+"""Run jobs through Hydra's launchers: a job that dies does not end the sweep, and invalid settings are refused."""
 
 import os
 import shutil

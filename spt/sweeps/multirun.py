@@ -24,7 +24,7 @@ from spt.path_overrides import plain
 # score: the sweeper then continues, and Optuna counts the trial as failed.
 returns: list[JobReturn] = []
 
-ENDED = ".ended"  # the file in the folder of a sweep that is a byte longer after each run, in whichever process
+ENDED = ".ended"  # a file in the folder of a sweep, to which every process appends a byte for each run that has ended
 
 
 class NameFailures(Callback):

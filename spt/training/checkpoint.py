@@ -168,7 +168,7 @@ def read_checkpoint(path: Path, fingerprint: str) -> Checkpoint:
 def training_state(
     model: nn.Module, optimizer: Optimizer, scheduler: LRScheduler, scaler: torch.amp.GradScaler
 ) -> dict[str, Any]:
-    """What a checkpoint holds of a training, random states of all processes included: its last four attributes."""
+    """The `optimizer`, `scheduler`, `scaler` and `tensors` of a checkpoint, with the random states of all processes."""
     tensors = {f"weight/{name}": parameter for name, parameter in _trainable(model).items()}
     state = optimizer.state_dict()
     entries: dict[str, dict[str, Any]] = {}

@@ -82,11 +82,7 @@ def requested() -> int:
 
 
 def exit_if_requested() -> None:
-    """Exit where a signal was received.
-
-    Raises:
-        Preempted: then.
-    """
+    """Raise Preempted if a signal was received."""
     if _signal:
         raise Preempted(_signal)
 

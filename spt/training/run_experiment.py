@@ -56,7 +56,7 @@ def run_experiment(
 
     Args:
         config: of `spt.train`.
-        overrides: those that made it, as Hydra reads them; None if it was composed by somebody else.
+        overrides: those that `config` was composed from, in Hydra's syntax; None if the caller composed it.
         show: called with the record, and a note where the run was finished before, while the run's log is open.
         group: the sweep that the run belongs to, for the experiment tracker. A run of a sweep that another process is
             at work on, as when a search draws a point twice, waits for it.
