@@ -134,7 +134,7 @@ def result_folder(run: str | ListConfig, output: str | None) -> Path:
 
     The comparison of several runs goes to `output`, else to `insight` here.
     """
-    from spt.records.schema import ADAPTER
+    from spt.records.schema import beside_adapter
 
     if output is not None:
         if not isinstance(output, str) or not output or Path(output).is_file():
@@ -142,10 +142,7 @@ def result_folder(run: str | ListConfig, output: str | None) -> Path:
         return Path(output)
     if isinstance(run, ListConfig):
         return Path(FOLDER)
-    source = local_path(str(run))
-    if not source.is_dir():
-        return Path(FOLDER)
-    return (source if (source / ADAPTER).is_dir() else source.resolve().parent) / FOLDER
+    return beside_adapter(str(run), FOLDER)
 
 
 def check_text(config: DictConfig) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from omegaconf import DictConfig
 
 from spt.command import command
-from spt.errors import SptError, is_count
+from spt.errors import SptError, check_count
 from spt.hydra_targets import load_options
 from spt.paths import local_path
 
@@ -26,8 +26,7 @@ def main(config: DictConfig) -> None:
     from spt.files import temporary_folder, written
     from spt.records.schema import ADAPTER
 
-    if not is_count(config.keep):
-        raise SptError(f"keep must be a whole number of slots, at least 1, not {config.keep!r}")
+    check_count("keep", config.keep)
     folder = new_folder(config)
     with logged():
         predictor = load(config.run, **load_options(config))
@@ -60,17 +59,14 @@ def new_folder(config: DictConfig) -> Path:
     Raises:
         SptError: if it is there already.
     """
-    from spt.records.schema import ADAPTER
+    from spt.records.schema import beside_adapter
 
-    name = f"pruned_{config.keep}"
     if config.output is not None:
         if not isinstance(config.output, str) or not config.output:
             raise SptError(f"output must name a folder, not {config.output!r}")
         folder = Path(config.output)
-    elif not (source := local_path(str(config.run))).is_dir():
-        folder = Path(name)
     else:
-        folder = (source if (source / ADAPTER).is_dir() else source.resolve().parent) / name
+        folder = beside_adapter(str(config.run), f"pruned_{config.keep}")
     if folder.exists():
         raise SptError(f"{folder} is there already: delete it, or have output name another folder")
     return folder

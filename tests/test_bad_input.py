@@ -525,7 +525,7 @@ OTHERS: dict[str, tuple[str, list[str], dict[str, str | bytes], str]] = {
     "predict: output is a folder": ("predict", ["run={tmp}", "text=a", "output={tmp}"], {}, "is a folder"),
     "prune: no run": ("prune", ["keep=5"], {}, "run is missing"),
     "prune: no number of slots": ("prune", ["run={tmp}"], {}, "keep is missing"),
-    "prune: no slots": ("prune", ["run={tmp}", "keep=0"], {}, "keep must be a whole number of slots, .* not 0"),
+    "prune: no slots": ("prune", ["run={tmp}", "keep=0"], {}, "keep must be a whole number .* not 0"),
     "prune: slots in words": ("prune", ["run={tmp}", "keep=few"], {}, "keep must be a whole number .* not 'few'"),
     "prune: no adapter": ("prune", ["run={tmp}", "keep=1"], {}, "is not the folder of a run or an adapter"),
     "prune: an output that exists": (

@@ -91,10 +91,10 @@ def _figure(
     return figure, figure.subplots(rows, columns, squeeze=False)
 
 
-def _colour_bar(figure: Figure, colours: ScalarMappable, label: str, width: float = 0.12) -> None:
+def _colour_bar(figure: Figure, colours: ScalarMappable, label: str) -> None:
     """A colour bar at the right of all axes, in the margin there."""
     whole, box = figure.get_figwidth(), figure.subplotpars
-    place = figure.add_axes(((whole - BAR + 0.2) / whole, box.bottom, width / whole, box.top - box.bottom))
+    place = figure.add_axes(((whole - BAR + 0.2) / whole, box.bottom, 0.12 / whole, box.top - box.bottom))
     figure.colorbar(colours, cax=place, label=label)
 
 

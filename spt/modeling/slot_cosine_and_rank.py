@@ -9,14 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from spt.modeling.prefix_parameters import prefixes
+from spt.modeling.selective_loss import unit_vectors
 
 Measures = dict[str, dict[str, list[float]]]
 
 
 def cosine(prefix: Tensor) -> Tensor:
     """cos(p_i, p_j) of all slots, signed, [..., P, P]; vectors are normalised as in `selective_loss`."""
-    vectors = prefix.double()
-    unit = vectors * torch.rsqrt(vectors.square().sum(-1, keepdim=True) + 1e-8)
+    unit = unit_vectors(prefix.double())
     return unit @ unit.transpose(-2, -1)
 
 

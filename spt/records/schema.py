@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from spt.errors import SptError
 from spt.files import parsed
+from spt.paths import local_path
 
 SCHEMA = 3
 RECORD, HISTORY, OUTCOMES, FAILURE = "record.json", "history.jsonl", "outcomes.json", "failure.json"
@@ -138,6 +139,14 @@ def migrate(record: Any) -> Any:
 def read_records(output_dir: str | Path) -> list[dict[str, Any]]:
     """The records of all finished runs in a folder, sorted by folder name."""
     return [read_record(path) for path in sorted(Path(output_dir).glob(f"*/{RECORD}"))]
+
+
+def beside_adapter(run: str, name: str) -> Path:
+    """`name` in a run's folder, beside the folder of an adapter, or for an adapter of the hub in the current folder."""
+    source = local_path(run)
+    if not source.is_dir():
+        return Path(name)
+    return (source if (source / ADAPTER).is_dir() else source.resolve().parent) / name
 
 
 def problems(error: Exception) -> str:
