@@ -153,15 +153,12 @@ def _facts(tests: DataFrame) -> dict[str, Any]:
     over_examples = tests.examples.map(lambda test: test.difference)
     is_shown = (p < LEVEL).all(axis=1) & (over_examples * differences > 0)
     largest = differences[is_shown].sort_values(ascending=False, key=abs, kind="stable").index[:MOST_NAMED]
-    labels = Series([_named(test, differences[test.Index]) for test in tests.itertuples()], tests.index, dtype=str)
-    for place in (tests.task, tests.model):
-        if place.nunique() > 1:
-            labels = place + ", " + labels
+    places = [name for name in ("model", "task") if tests[name].nunique() > 1]
     return {
         "count": len(tests),
         "places": "; ".join(f"{listed(own)} on {model}" for model, own in tests.groupby("model", sort=False).task),
         "shown": int(is_shown.sum()),
-        "largest": list(labels[largest]),
+        "largest": [_in_words(tests.loc[index], differences[index], places) for index in largest],
         "differences": (differences.min(), differences.max()),
         "detectable": (tests.detectable.min(), tests.detectable.max()),
         "seeds": sorted({test.n for test in tests.seeds}),
@@ -176,10 +173,16 @@ def _facts(tests: DataFrame) -> dict[str, Any]:
     }
 
 
-def _named(test: Any, difference: float) -> str:
-    """A comparison and its difference, of two rows that of the better one minus the other."""
-    label, ahead, behind = test.label, test.first, test.second
-    if ahead != behind and difference < 0:
-        label, difference = label.replace(f"{ahead} − {behind}", f"{behind} − {ahead}", 1), -difference
-    without_group = re.sub(r"\b(method|task)\.", "", label)
-    return f"{without_group} ({number(difference, sign=True)})"
+def _in_words(test: "Series[Any]", difference: float, places: Sequence[str]) -> str:
+    """A comparison with its difference; between two rows the better one is named first."""
+    setting = re.sub(r"^(method|task)\.", "", test.setting)
+    ahead, behind, points = test["first"], test.second, number(abs(difference))
+    where = [test[name] for name in places]
+    if ahead == behind:
+        words = f"{ahead} with {setting} {test.value} is {points} points {'above' if difference > 0 else 'below'} "
+        words += test.second_value
+    else:
+        ahead, behind = (ahead, behind) if difference > 0 else (behind, ahead)
+        words = f"{ahead} is {points} points above {behind}"
+        where += [f"{setting} {test.value}"] if setting else []
+    return words + (f" ({', '.join(where)})" if where else "")
