@@ -26,7 +26,7 @@ from omegaconf import OmegaConf
 import spt
 from spt.path_overrides import verbatim
 from spt.paths import CONF
-from tests.conftest import REPO, batch
+from tests.conftest import REPO, batch, run
 
 PAGES = ("README.md", "CONTRIBUTING.md", *sorted(f"docs/{path.name}" for path in (REPO / "docs").glob("*.md")))
 
@@ -256,6 +256,8 @@ def test_a_command_exists(command, page, tmp_path):
         write_files(page, tmp_path)
         with initialize_config_dir(str(CONF), version_base="1.3"):
             compose_command(module, arguments, tmp_path)
+    elif words == ["python", "-m", "spt"]:
+        assert run("-m", "spt").returncode == 0
     elif words[:3] == ["python", "-m", "pytest"]:
         assert all((REPO / path).exists() for path in words[3:])
     elif words[:2] == ["python", "-m"] and words[2].startswith("scripts."):
