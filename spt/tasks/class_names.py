@@ -21,12 +21,15 @@ SHOWN = 20  # names that a message has room for
 class ClassName(str):
     """The name of a class in a data set, with the class's index there."""
 
-    def __new__(cls, name: str, index: int) -> "ClassName":
+    index_in_data: int
+
+    def __new__(cls, name: str, index_in_data: int) -> "ClassName":
         named = super().__new__(cls, name)
-        named.index_in_data = index
+        named.index_in_data = index_in_data
         return named
 
-    index_in_data: int
+    def __getnewargs__(self) -> tuple:
+        return str(self), self.index_in_data
 
 
 def label_name(label: Any) -> str:

@@ -1,5 +1,6 @@
 """Labels as data writes them, in every format: what is one class, what is refused, what is told."""
 
+import copy
 import json
 import re
 
@@ -126,6 +127,6 @@ def test_names_of_class_indices_in_parquet(tmp_path):
 
 
 def test_names_in_data_of_a_task_whose_classes_are_numbers():
-    assert class_index(ClassName("yes", 1), ["0", "1"], False) == 1
+    assert class_index(copy.deepcopy(ClassName("yes", 1)), ["0", "1"], False) == 1
     with pytest.raises(SptError, match="label 'pos' is not a label of this task"):
         class_index(ClassName("pos", 1), ["negative", "positive"], False)
