@@ -350,8 +350,8 @@ def test_what_the_runs_answer(demo, tmp_path):
     made.run("prefix_length/conll04/minilm/spt/20", 13, outcomes(93, 100), split="test")
     found = answers(made)
     assert found.pop("Does the gate help, everything else equal?") == (
-        "A difference is shown in 1 of 1 comparison (conll04 on minilm), in points: spt − ungated, prefix_length 20 "
-        "(+40.33)."
+        "A difference is shown in 1 of 1 comparison (conll04 on minilm): spt is 40.33 points above ungated "
+        "(prefix_length 20)."
     )
     lengths = found.pop("Does the prefix length matter?")
     assert lengths.startswith("No difference is shown in 1 comparison (conll04 on minilm): the means differ by −0.33")
@@ -389,7 +389,7 @@ def test_a_difference_is_shown_if_both_tests_agree_on_its_direction():
     assert "in 2 comparisons" in gate.answer  # the one of three seeds is part of that of five
     rows = [row | {"examples": paired[1]._replace(difference=-0.04)} for row in rows]
     gate = verdict([DataFrame(rows)])
-    assert gate.answer.endswith("in points, the largest of them: a, ungated − spt (+6.00).")
+    assert gate.answer.endswith("; the largest: ungated is 6.00 points above spt (a).")
 
 
 def test_a_question_takes_the_comparisons_that_are_about_it():
@@ -424,7 +424,7 @@ def test_the_answer_about_the_selective_loss_names_its_weight(demo, tmp_path):
         made.run("ablation/conll04/minilm/spt", seed, outcomes(right, 100), split="test")
         made.run("ablation/conll04/minilm/spt_sl", seed, outcomes(seed + 30, 100), split="test")
     text = " ".join(made.report()["README.md"].split())
-    assert "in points: spt − spt_sl (+49.33).** Compared: spt_sl − spt, with λ = 0.0001 and 0, with all" in text
+    assert "spt is 49.33 points above spt_sl.** Compared: spt_sl − spt, with λ = 0.0001 and 0, with all" in text
 
 
 def answers(made: Made) -> dict[str, str]:
