@@ -94,7 +94,9 @@ def test_changed_files_of_an_own_task_make_its_runs_stale(project, called):
 )
 def test_where_records_and_report_are(project, called, monkeypatch, arguments, folder):
     read = []
-    monkeypatch.setattr("spt.report.write_report.report_records", lambda config, fingerprint: read.append(config.results_dir))
+    monkeypatch.setattr(
+        "spt.report.write_report.report_records", lambda config, fingerprint: read.append(config.results_dir)
+    )
     code, _, err = called("spt.report.__main__", *arguments)
     assert code == 0 and read == [folder], err
     is_default = folder in ("results", "there")
