@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from itertools import islice
+from itertools import accumulate, islice
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -241,11 +241,11 @@ class Predictor:
                 logits = self.model(**{name: each.to(self._encoder.device) for name, each in batch.items()}).logits
             parts.append((places, logits.float().cpu().numpy()))
         predictions = self.task.describe(in_order(parts, len(rows)), split)
-        of_example, start = [], 0
-        for count in self.task.input_counts(examples):
-            of_example.append(any(row["truncated"] for row in rows[start : start + count]))
-            start += count
-        return [p | {"truncated": True} if cut else p for p, cut in zip(predictions, of_example, strict=True)]
+        first_rows = accumulate([0, *self.task.input_counts(examples)[:-1]])  # they say whether an example is truncated
+        return [
+            prediction | {"truncated": True} if rows[first]["truncated"] else prediction
+            for prediction, first in zip(predictions, first_rows, strict=True)
+        ]
 
     def _row(self, item: Input) -> Row:
         """An input as a row of the task's data."""
