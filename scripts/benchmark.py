@@ -5,11 +5,11 @@
         --contenders spt,spt+bfloat16,published                        # all batches of an epoch
     python -m scripts.benchmark --prefix_length 1,4,16,64,256 --contenders floor,spt
 
-In every round each contender has a process of its own, one after the other: two processes of the same program differ by
-some percent in all their steps, by where their memory happens to lie. Ratios are between times of one round, and the
-tables have the median over rounds. Weights are random, of the size of a BERT that is named: no time depends on them. A
-step is the forward and backward pass and, where anything trains, AdamW's step, with all dropouts on. Results go to
-results/benchmarks/<name>.json, and all of those make its README.md.
+On a CPU, in every round each contender has a process of its own, one after the other: two processes of the same program
+differ by some percent in all their steps, by where their memory happens to lie. On a GPU one process measures all.
+Ratios are between times of one round, and the tables have the median over rounds. Weights are random, of the size of a
+BERT that is named: no time depends on them. A step is the forward and backward pass and, where anything trains, AdamW's
+step, with all dropouts on. Results go to results/benchmarks/<name>.json, and all of those make its README.md.
 """
 
 import argparse
@@ -251,8 +251,7 @@ def compete(work: Work) -> dict[str, Any]:
     torch.manual_seed(0)
     kind, given = batches(work)
     given = [{name: tensor.to(work.device) for name, tensor in batch.items()} for batch in given]
-    if work.has("tf32"):
-        torch.set_float32_matmul_precision("high")
+    torch.set_float32_matmul_precision("high" if work.has("tf32") else "highest")
     model, loss = CONTENDERS[work.name](work, kind)
     model.to(work.device).train()
     if work.has("compiled"):
@@ -285,10 +284,11 @@ def compete(work: Work) -> dict[str, Any]:
 def compare(works: list[Work], rounds: int) -> dict[str, Any]:
     """Per contender the seconds per step in each round, the peak memory and the trainable parameters."""
     measured: dict[str, Any] = {work.contender: {"seconds": [], "peak_memory_bytes": 0} for work in works}
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), max_tasks_per_child=1) as fresh:
+    tasks = 1 if works[0].device == "cpu" else None
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), max_tasks_per_child=tasks) as processes:
         for _ in range(rounds):
             for work in works:
-                found, its = fresh.submit(compete, work).result(), measured[work.contender]
+                found, its = processes.submit(compete, work).result(), measured[work.contender]
                 its["seconds"].append(found["seconds"])
                 its["peak_memory_bytes"] = max(its["peak_memory_bytes"], found["peak_memory_bytes"])
                 its["trained"] = found["trained"]
