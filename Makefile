@@ -7,7 +7,7 @@
 # make audit:      check the pinned packages for known vulnerabilities (pip-audit)
 # make benchmark:  install into .venv, time a training step of each method, its lower bound and other libraries
 #                  (ARGS="--size bert-base")
-# make gpu-check:  install into .venv, check the attention, training and speed on this machine's GPU (4 minutes)
+# make gpu-check:  install into .venv, check the attention, training and speed on this machine's GPU (8 minutes)
 # make docs:       install into .venv, execute the notebook and write the site of the docs to docs/_build/html
 # make reproduce:  install into .venv, plan and run the tables of PROFILE (smoke, cpu, paper or published) with ARGS, report
 

@@ -21,7 +21,6 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 KEPT_BIAS = 2**25  # entries: 64 MB of a layer in bfloat16
-ALIGNMENT = 16  # entries: torch copies a bias for its GPU kernels, and its gradient, where rows are no multiple of it
 
 
 class Settings(NamedTuple):
@@ -135,11 +134,11 @@ def _recomputed(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, 
 
 def _bias(query: Tensor, key: Tensor, mask: Tensor | None, settings: Settings) -> Tensor | None:
     """The log gate over the prefix and the mask over the text; None where there is neither."""
-    prefix_length, length = settings.prefix_length, key.shape[2]
+    prefix_length, text_length = settings.prefix_length, key.shape[2] - settings.prefix_length
     if settings.alpha is None:
         return None if mask is None else F.pad(mask, (prefix_length, 0), value=mask.dtype == torch.bool)
     prefix_scores = torch.matmul(query, key[:, :, :prefix_length].transpose(2, 3)) * settings.scaling
     log_gates = log_gate(prefix_scores, settings.alpha, settings.score_dropout)
-    text = log_gates.new_zeros(length - prefix_length) if mask is None else additive_mask(mask, log_gates.dtype)
-    text = F.pad(text, (0, -length % ALIGNMENT)).expand(*log_gates.shape[:3], -1)
-    return torch.cat([log_gates, text], dim=-1)[..., :length]
+    if mask is None:
+        return F.pad(log_gates, (0, text_length))
+    return torch.cat([log_gates, additive_mask(mask, log_gates.dtype).expand(*log_gates.shape[:3], -1)], dim=-1)
