@@ -41,31 +41,48 @@ def kind_of(outcomes: Sequence[Any]) -> str:
     return "accuracy" if all(isinstance(outcome, int) for outcome in outcomes) else "mean"
 
 
+def _kind_of_all(runs: Sequence[Sequence[Any]]) -> str:
+    kinds = {kind_of(outcomes) for outcomes in runs}
+    return "mean" if len(kinds) > 1 else kinds.pop()
+
+
 def example_test(first: Sequence[Sequence[Any]], second: Sequence[Sequence[Any]]) -> ExampleTest:
-    """The percentile bootstrap of the difference of seed-averaged scores, resampling examples with all their outcomes.
+    """The test of the difference of two seed-averaged scores (see `contrast_test`).
 
     Args:
         first, second: the outcomes of each seed, of the same seeds and of the same examples in the same order.
     """
-    kind = "f1" if kind_of(first[0]) == "f1" else "accuracy"
-    if kind != "f1" and "mean" in {kind_of(outcomes) for outcomes in (*first, *second)}:
-        kind = "mean"
-    a, b = np.array(first, dtype=float), np.array(second, dtype=float)
-    if np.array_equal(a, b):
+    if first == second:
+        return ExampleTest(_kind_of_all(first), 0.0, 0.0, 0.0, 1.0, identical=True)
+    weights = [1 / len(first)] * len(first) + [-1 / len(second)] * len(second)
+    return contrast_test([*first, *second], weights)
+
+
+def contrast_test(runs: Sequence[Sequence[Any]], weights: Sequence[float]) -> ExampleTest:
+    """The percentile bootstrap of a weighted sum of the scores of runs, resampling examples with all their outcomes.
+
+    Args:
+        runs: the outcomes of each run, of the same examples in the same order.
+        weights: one for each run; their sum is 0.
+    """
+    kind = _kind_of_all(runs)
+    outcomes, factors = np.array(runs, dtype=float), np.array(weights)
+    examples = outcomes.shape[1]
+    if (outcomes == outcomes[0]).all():
         return ExampleTest(kind, 0.0, 0.0, 0.0, 1.0, identical=True)
-    examples = a.shape[1]
     if kind == "f1":
-        # [examples, runs of both * 3]
-        counts = np.moveaxis(np.concatenate([a, b]), 1, 0).reshape(examples, -1)
+        counts = np.moveaxis(outcomes, 1, 0).reshape(examples, -1)  # [examples, runs * 3]
+    else:
+        terms = factors @ outcomes  # of each example
 
     def difference(index: np.ndarray, axis: int = -1) -> np.ndarray:
         if kind != "f1":
-            return (a - b).mean(0)[index].mean(-1)
+            return terms[index].mean(-1)
         drawn = index.reshape(-1, examples)
         shifted = drawn + examples * np.arange(len(drawn))[:, None]
         times = np.bincount(shifted.ravel(), minlength=drawn.size).reshape(drawn.shape)  # how often each was drawn
         scores = _micro_f1((times @ counts).reshape(len(drawn), -1, 3))
-        return (scores[:, : len(a)].mean(1) - scores[:, len(a) :].mean(1)).reshape(index.shape[:-1])
+        return (scores @ factors).reshape(index.shape[:-1])
 
     observed = float(difference(np.arange(examples)))
     if examples == 1:  # nothing to draw anew

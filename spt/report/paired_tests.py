@@ -1,7 +1,7 @@
 """Paired tests between rows of a table: over seeds, over examples, and McNemar's, with Holm's correction."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from itertools import groupby
 from statistics import fmean
@@ -13,7 +13,7 @@ from scipy.optimize import brentq
 from scipy.stats import binomtest, nct, norm, t, ttest_rel
 
 from spt.grid.match_records import Finished
-from spt.records.bootstrap import CONFIDENCE, EQUAL, RESAMPLES, ExampleTest, example_test, kind_of
+from spt.records.bootstrap import CONFIDENCE, EQUAL, RESAMPLES, ExampleTest, contrast_test, example_test, kind_of
 from spt.report.runs_frame import CELL, each_row, hardware
 from spt.report.seed_means import unselected
 
@@ -28,6 +28,8 @@ COLUMNS = (
     *(*PLACE, "first", "second", "second_value", "label", "quantity", "are_done", "seeds", "examples", "mcnemar"),
     *("untested", "marks", "other_machine", "other_settings", "at_chance", "sl_weights", "folders"),
 )
+
+LENGTH, LEAST_POINTS = "method.prefix_length", 3  # the setting whose trend is tested, and how many lengths it takes
 
 LEVEL = 0.05  # a difference is significant if its p is smaller
 
@@ -56,6 +58,18 @@ class SeedTest(NamedTuple):
     identical: bool
 
 
+class Contrast(NamedTuple):
+    """A weighted sum of the scores of some cells, and what the columns of `paired_tests` say of it."""
+
+    cells: Sequence[Any]
+    weights: Sequence[float]
+    first: str
+    second: str
+    value: str
+    second_value: str
+    label: str
+
+
 def paired_tests(cells: DataFrame, runs: DataFrame) -> DataFrame:
     """A row per comparison between two cells of a table that share a seed.
 
@@ -73,41 +87,56 @@ def paired_tests(cells: DataFrame, runs: DataFrame) -> DataFrame:
         cells: the `cells_frame` of one table.
         runs: its `runs_frame`.
     """
+    return _tested(_pairs(cells), cells, runs)
+
+
+def trends(cells: DataFrame, runs: DataFrame) -> DataFrame:
+    """A row per row of a table that is swept over prefix lengths, with the columns of `paired_tests`.
+
+    What is tested is the least-squares slope of the score over log2 of the length, in points per doubling: `difference`
+    is its mean over the seeds that all lengths have. `second` is empty.
+
+    Args:
+        cells: the `cells_frame` of one table.
+        runs: its `runs_frame`.
+    """
+    return _tested(_sweeps(cells), cells, runs)
+
+
+def _tested(contrasts: Iterable[Contrast], cells: DataFrame, runs: DataFrame) -> DataFrame:
     own = runs.loc[(runs.role == "seed") & runs.run.notna(), [*CELL, "seed", "run"]]
     by_seed = {(row.profile, row.cell, row.seed): row.run for row in each_row(own)}
     done: dict[tuple[str, str], dict[str, Any]] = {}
     for row in each_row(cells.loc[cells.n > 0, [*CELL, "quantity", "scores", "majority"]]):
         done.setdefault((row.profile, row.cell), {})[row.quantity] = row
     rows, compared = [], []
-    for first, second in _pairs(cells):
-        of_first, of_second = (done.get((cell.profile, cell.cell), {}) for cell in (first, second))
-        quantity = unselected(name for name in of_first if name in of_second)
-        a, b = (of[quantity].scores if quantity in of else {} for of in (of_first, of_second))
-        if seeds := [seed for seed in a if seed in b]:
-            compared.append([[by_seed[cell.profile, cell.cell, seed] for seed in seeds] for cell in (first, second)])
-            folders = tuple(run.folder.name for own in compared[-1] for run in own)
-            machines = [[hardware(run.record) for run in own] for own in compared[-1]]
+    for contrast in contrasts:
+        of_each = [done.get((cell.profile, cell.cell), {}) for cell in contrast.cells]
+        quantity = unselected(name for name in of_each[0] if all(name in of for of in of_each))
+        scores = [of[quantity].scores if quantity in of else {} for of in of_each]
+        if seeds := [seed for seed in scores[0] if all(seed in own for own in scores)]:
+            runs_of = [[by_seed[cell.profile, cell.cell, seed] for seed in seeds] for cell in contrast.cells]
+            compared.append((runs_of, contrast.weights))
+            machines = [[hardware(run.record) for run in own] for own in runs_of]
+            sums = {seed: sum(w * own[seed] for w, own in zip(contrast.weights, scores, strict=True)) for seed in seeds}
             rows.append(
                 {
-                    **{name: getattr(first, name) for name in PLACE},
-                    "first": first.row,
-                    "second": second.row,
-                    "second_value": second.value,
-                    "label": _label(first, second),
+                    **{name: getattr(contrast.cells[0], name) for name in PLACE},
+                    **{name: getattr(contrast, name) for name in ("first", "second", "value", "second_value", "label")},
                     "quantity": quantity,
-                    "are_done": first.cell_state == second.cell_state == "done",
-                    "seeds": seed_test(a, b),
-                    "marks": first.marks + second.marks,
-                    "other_machine": machines[0] != machines[1],
-                    "other_settings": _other_settings(*compared[-1]) - {first.setting},
-                    "at_chance": max(fmean(a.values()), fmean(b.values())) <= of_first[quantity].majority,
-                    "sl_weights": tuple(dict.fromkeys(_sl_weight(run) for run in compared[-1][0])),
-                    "folders": folders,
+                    "are_done": all(cell.cell_state == "done" for cell in contrast.cells),
+                    "seeds": seed_test(sums, dict.fromkeys(sums, 0.0)),
+                    "marks": "".join(cell.marks for cell in contrast.cells),
+                    "other_machine": any(own != machines[0] for own in machines),
+                    "other_settings": _other_settings(runs_of) - {contrast.cells[0].setting},
+                    "at_chance": max(fmean(own.values()) for own in scores) <= of_each[0][quantity].majority,
+                    "sl_weights": tuple(dict.fromkeys(_sl_weight(run) for run in runs_of[0])),
+                    "folders": tuple(run.folder.name for own in runs_of for run in own),
                 }
             )
     are_tested = len(rows) <= MOST_COMPARISONS
-    for row, pairs in zip(rows, compared, strict=True):
-        row |= _tests_over_examples(pairs, row["quantity"]) if are_tested else _untested("not tested")
+    for row, (runs_of, weights) in zip(rows, compared, strict=True):
+        row |= _tests_over_examples(runs_of, weights, row["quantity"]) if are_tested else _untested("not tested")
     return corrected(DataFrame(rows, columns=COLUMNS))
 
 
@@ -115,8 +144,9 @@ def _sl_weight(run: Finished) -> float:
     return float(run.record["config"]["method"].get("sl_weight") or 0)
 
 
-def _other_settings(first: Sequence[Finished], second: Sequence[Finished]) -> set[str]:
-    pairs = [(a.settings, b.settings) for a, b in zip(first, second, strict=True)]
+def _other_settings(runs: Sequence[Sequence[Finished]]) -> set[str]:
+    first, *others = runs
+    pairs = [(a.settings, b.settings) for second in others for a, b in zip(first, second, strict=True)]
     names = {name for a, b in pairs for name in a.keys() | b.keys() if a.get(name) != b.get(name)}
     return {name for name in names if not name.startswith("method.")}
 
@@ -157,7 +187,7 @@ def _noncentrality(n: int, level: float) -> float:
     return float(brentq(lambda mean: nct.sf(critical, n - 1, mean) - POWER, 0, 2 * critical))
 
 
-def _pairs(cells: DataFrame) -> Iterator[tuple[Any, Any]]:
+def _pairs(cells: DataFrame) -> Iterator[Contrast]:
     """The pairs of cells to compare: rows, at each point of a sweep; and the points of a row with its reference.
 
     If the table names no reference, the points of a single row are compared with the first, those of several not.
@@ -170,7 +200,7 @@ def _pairs(cells: DataFrame) -> Iterator[tuple[Any, Any]]:
         for row in rows:
             points = [cell for cell in own if cell.row == row]
             base = next((cell for cell in points if cell.is_reference), points[0] if len(rows) == 1 else None)
-            yield from ((cell, base) for cell in points if base is not None and cell is not base)
+            yield from (_pair(cell, base) for cell in points if base is not None and cell is not base)
         reference = REFERENCE if REFERENCE in rows else rows[0]
         pairs = [(row, reference) for row in rows if row != reference and (reference, row) not in ALSO_COMPARED]
         pairs += [pair for pair in ALSO_COMPARED if pair not in pairs]
@@ -178,7 +208,24 @@ def _pairs(cells: DataFrame) -> Iterator[tuple[Any, Any]]:
         for value in dict.fromkeys(cell.value for cell in own):
             for first, second in pairs:
                 if (first, value) in by_place and (second, value) in by_place:
-                    yield by_place[first, value], by_place[second, value]
+                    yield _pair(by_place[first, value], by_place[second, value])
+
+
+def _pair(first: Any, second: Any) -> Contrast:
+    return Contrast((first, second), (1, -1), first.row, second.row, first.value, second.value, _label(first, second))
+
+
+def _sweeps(cells: DataFrame) -> Iterator[Contrast]:
+    """The sweeps over prefix lengths, with the weights of the least-squares slope over log2 of the length."""
+    swept = cells[cells.setting == LENGTH].drop_duplicates(CELL)
+    for (_, _, _, row), points in swept.groupby(["profile", "model", "task", "row"], sort=False):
+        if len(points) >= LEAST_POINTS:
+            doublings = np.log2(points.value.astype(float))
+            from_mean = doublings - doublings.mean()
+            value = f"{points.value[doublings.idxmin()]} to {points.value[doublings.idxmax()]}"
+            label = f"{row}, per doubling of {LENGTH}, {value}"
+            weights = tuple(from_mean / (from_mean**2).sum())
+            yield Contrast(each_row(points), weights, row, "", value, "", label)
 
 
 def _label(first: Any, second: Any) -> str:
@@ -187,10 +234,15 @@ def _label(first: Any, second: Any) -> str:
     return f"{first.row} − {second.row}" + (f", {first.setting} {first.value}" if first.setting else "")
 
 
-def _tests_over_examples(pairs: Sequence[Sequence[Any]], quantity: str) -> dict[str, Any]:
-    if len({run.record["data"]["fingerprint"] for runs in pairs for run in runs}) > 1:
+def _tests_over_examples(runs: Sequence[Sequence[Any]], weights: Sequence[float], quantity: str) -> dict[str, Any]:
+    if len({run.record["data"]["fingerprint"] for own in runs for run in own}) > 1:
         return _untested("other data")
-    first, second = ([run.outcomes[quantity] for run in runs] for runs in pairs)
+    outcomes = [[run.outcomes[quantity] for run in own] for own in runs]
+    if len(runs) > 2:
+        of_runs = [weight / len(own) for weight, own in zip(weights, outcomes, strict=True) for _ in own]
+        test = contrast_test([each for own in outcomes for each in own], of_runs)
+        return {"examples": test, "untested": "", "mcnemar": []}
+    first, second = outcomes
     p = [mcnemar(a, b) for a, b in zip(first, second, strict=True) if kind_of(a) == kind_of(b) == "accuracy"]
     return {"examples": example_test(first, second), "untested": "", "mcnemar": p}
 

@@ -9,7 +9,7 @@ import pandas as pd
 from pandas import DataFrame, Series
 
 from spt.report.number_format import listed, number
-from spt.report.paired_tests import LEVEL, corrected
+from spt.report.paired_tests import LENGTH, LEVEL, corrected
 from spt.report.render_templates import notes
 from spt.report.table_model import Table
 from spt.report.tables import paired_tests_table
@@ -35,6 +35,10 @@ class Question:
 def _are_within(tests: DataFrame, setting: str) -> "Series[bool]":
     """Whether a comparison is between two values of a setting, of the same row."""
     return (tests.setting == setting) & (tests["first"] == tests.second)
+
+
+def _are_trends(tests: DataFrame) -> "Series[bool]":
+    return tests.second == ""
 
 
 def _have_little_data(tests: DataFrame) -> "Series[bool]":
@@ -75,8 +79,9 @@ QUESTIONS = (
     ),
     Question(
         "Does the prefix length matter?",
-        "each length − {base}, within a method",
-        lambda tests: _are_within(tests, "method.prefix_length"),
+        "the slope of the score over log2 of the length, in points per doubling, within a method; until all lengths (at"
+        " least 3) have been run, each − {base}",
+        lambda tests: _are_trends(tests) if _are_trends(tests).any() else _are_within(tests, LENGTH),
     ),
     Question(
         "Does the temperature of the gate matter?",
@@ -116,7 +121,7 @@ def verdicts(tests: Iterable[DataFrame]) -> list[Verdict]:
     tables are one comparison, that of most seeds. Holm's correction is over the comparisons of a question.
 
     Args:
-        tests: the `paired_tests` of each table.
+        tests: the `paired_tests` and `trends` of each table.
     """
     frames = [own for own in tests if len(own)]
     if not frames:
@@ -156,6 +161,7 @@ def _facts(tests: DataFrame) -> dict[str, Any]:
     places = [name for name in ("model", "task") if tests[name].nunique() > 1]
     return {
         "count": len(tests),
+        "are_trends": bool(_are_trends(tests).all()),
         "places": "; ".join(f"{listed(own)} on {model}" for model, own in tests.groupby("model", sort=False).task),
         "shown": int(is_shown.sum()),
         "largest": [_in_words(tests.loc[index], differences[index], places) for index in largest],
@@ -178,7 +184,11 @@ def _in_words(test: "Series[Any]", difference: float, places: Sequence[str]) -> 
     setting = re.sub(r"^(method|task)\.", "", test.setting)
     ahead, behind, points = test["first"], test.second, number(abs(difference))
     where = [test[name] for name in places]
-    if ahead == behind:
+    if not behind:
+        setting = setting.rpartition(".")[2]
+        words = f"{ahead} {'gains' if difference > 0 else 'loses'} {points} points per doubling of {setting}"
+        where += [test.value]
+    elif ahead == behind:
         words = f"{ahead} with {setting} {test.value} is {points} points {'above' if difference > 0 else 'below'} "
         words += test.second_value
     else:

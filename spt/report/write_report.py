@@ -31,7 +31,7 @@ from spt.report.latex import latex
 from spt.report.markdown import markdown
 from spt.report.number_format import mean_and_std
 from spt.report.page import PAGE, Heading, page
-from spt.report.paired_tests import paired_tests
+from spt.report.paired_tests import paired_tests, trends
 from spt.report.prefix_claims import prefix_claims
 from spt.report.prefix_figures import prefix_drawings
 from spt.report.prefix_frame import prefix_csv, prefix_frame
@@ -100,7 +100,7 @@ def _report_runs(config: DictConfig, source: Path) -> None:
     html = page(
         Heading(f"Runs in {source}", shlex.join(["python", "-m", "spt.report", f"runs={source}"])),
         *(grouped.titles, frame, runs, parts.prefixes, parts.sections, lines),
-        [verdict for verdict in verdicts(parts.tests.values()) if verdict.table is not None],
+        [verdict for verdict in verdicts([*parts.tests.values(), *parts.trends]) if verdict.table is not None],
     )
     files = _write_all(folder, {PAGE: html}, parts)
     show(frame)
@@ -175,6 +175,7 @@ class Parts:
 
     prefixes: DataFrame
     tests: dict[str, DataFrame] = field(default_factory=dict)
+    trends: list[DataFrame] = field(default_factory=list)
     sections: dict[str, list[Section]] = field(default_factory=dict)
     learned: dict[str, list[Table]] = field(default_factory=dict)
     captions: dict[str, str] = field(default_factory=dict)
@@ -198,7 +199,7 @@ def write_files(config: DictConfig, every: DataFrame, runs: DataFrame, folder: P
     """
     titles = {str(name): str(table.title) for name, table in config.tables.items() if (every.table == name).any()}
     parts, profiles = _parts(config, titles, every, runs), list(config.profiles)
-    answers = verdicts(parts.tests.values())
+    answers = verdicts([*parts.tests.values(), *parts.trends])
     text = readme(titles, profiles, every, runs, answers, parts.captions, parts.learned, prefix_claims(parts.prefixes))
     html = page(
         Heading("Selective Prefix Tuning: results", command(titles, profiles)),
@@ -218,6 +219,7 @@ def _parts(config: DictConfig, titles: Mapping[str, str], every: DataFrame, runs
             own, own_runs = every[every.table == name], runs[runs.table == name]
             own_prefixes = parts.prefixes[parts.prefixes.table == name]
             parts.tests[name] = paired_tests(own, own_runs)
+            parts.trends.append(trends(own, own_runs))
             parts.sections[name] = sections(own, own_runs, parts.tests[name])
             if tables := prefix_tables(own, own_prefixes):
                 parts.learned[name] = tables

@@ -359,6 +359,27 @@ def test_what_the_runs_answer(demo, tmp_path):
     assert "| minilm | conll04 | spt, method.prefix_length: 1 − 20 | test | 3 |" in made.report()["README.md"]
 
 
+def test_the_trend_of_a_sweep_over_prefix_lengths(demo, tmp_path):
+    """Once all lengths have all their runs, the slope of a method is tested instead of each length − the reference."""
+    made = Made(demo, tmp_path, "table=[prefix_length]", "profile=cpu")
+    for length, gained in ((1, 0), (5, 46), (10, 66), (20, 86), (50, 113), (100, 133)):  # 20 for each doubling
+        for seed, noise in ((11, -2), (12, 0), (13, length % 3)):
+            if (length, seed) != (100, 13):
+                made.run(
+                    f"prefix_length/conll04/minilm/spt/{length}", seed, outcomes(500 + gained + noise, 1000), "test"
+                )
+    question = "Does the prefix length matter?"
+    assert answers(made)[question].endswith("the largest: spt with prefix_length 1 is 8.63 points below 20.")
+    made.run("prefix_length/conll04/minilm/spt/100", 13, outcomes(633, 1000), "test")
+    assert answers(made)[question] == (
+        "A trend is shown in 1 of 1 sweep (conll04 on minilm): spt gains 2.00 points per doubling of prefix_length "
+        "(1 to 100)."
+    )
+    text = " ".join(made.report()["README.md"].split())
+    assert "Slopes over 3 seeds are +2.00 points per doubling." in text
+    assert "| spt, per doubling of method.prefix_length, 1 to 100 | test | 3 | +2.00 |" in text
+
+
 def test_one_seed_answers_nothing(demo, tmp_path):
     made = Made(demo, tmp_path, "table=[prefix_length]", "profile=cpu", "profiles.cpu.seeds=[11]")
     for row, right in (("ungated", 40), ("spt", 90)):
