@@ -374,7 +374,7 @@ def report(folder: Path) -> None:
             "",
         ]
         for result in run["results"]:
-            heads = ["contender", "ms a step", *(f"× {to}" for to in result["beside"]), "peak MB", "trained"]
+            heads = ["contender", "ms a step", *(f"× {to}" for to in result["beside"]), "peak MiB", "trained"]
             shown = Table(result["about"], [Column(head) for head in heads], list(rows(result)))
             lines += [shown.title, "", markdown_table(shown), ""]
         if varied := varied_in(run["results"]):

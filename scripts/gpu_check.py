@@ -590,7 +590,7 @@ def page(result: Measured) -> str:
     status = [[c["name"], c["status"], f"{c['seconds']:.1f}", w] for c, w in zip(checks, why, strict=True)]
     lines += table(made, ("check", "status", "seconds", "why"), status)
     batch = "32 x 128" if result["device"] != "cpu" else "2 x 16"
-    heads = ("contender", "variant", "ms a step", "× prefix_tuning", "× floor", "peak MB")
+    heads = ("contender", "variant", "ms a step", "× prefix_tuning", "× floor", "peak MiB")
     for prefix, size in {EAGER: result["size"], "step, large: ": LARGE, COMPILED: result["size"]}.items():
         lines += table(f"## {size}, {batch} tokens, {PREFIX} prefix slots", heads, step_rows(checks, prefix))
     for prefix, one, to, most in TARGETS:

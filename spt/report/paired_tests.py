@@ -20,7 +20,7 @@ from spt.report.seed_means import unselected
 REFERENCE = "prefix_tuning"  # each row is compared with it; in a table without it, with the first row
 
 # In this order, whichever row is the reference.
-ALSO_COMPARED = (("spt", "fine_tuning"), ("spt_sl", "spt"), ("spt", "ungated"))
+ALSO_COMPARED = (("spt", "fine_tuning"), ("spt_sl", "fine_tuning"), ("spt_sl", "spt"), ("spt", "ungated"))
 
 PLACE = ("profile", "table", "model", "task", "metric", "setting", "value")  # columns of both frames
 

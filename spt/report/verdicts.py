@@ -80,7 +80,7 @@ QUESTIONS = (
     Question(
         "Does the prefix length matter?",
         "the slope of the score over log2 of the length, in points per doubling, within a method; until all lengths (at"
-        " least 3) have been run, each − {base}",
+        " least 3) have been run, each − the reference",
         lambda tests: _are_trends(tests) if _are_trends(tests).any() else _are_within(tests, LENGTH),
     ),
     Question(

@@ -204,6 +204,7 @@ def test_which_rows_are_compared(demo, tmp_path):
         "spt − prefix_tuning",
         "spt_sl − prefix_tuning",
         "spt − fine_tuning",
+        "spt_sl − fine_tuning",
         "spt_sl − spt",
     ]
 
