@@ -50,6 +50,7 @@ from spt.modeling.pretrained_encoder import load_tokenizer
 from spt.modeling.task_model import TaskModel
 from spt.paths import CONF
 from spt.records.provenance import PeakMemory, git_state, hardware, versions
+from spt.tasks.task import Task
 
 FOLDER = Path(__file__).resolve().parent.parent / "results" / "benchmarks"
 SIZES: dict[str, dict[str, int]] = {
@@ -142,8 +143,6 @@ def peft(work: Work, kind: str, config: Any) -> tuple[nn.Module, Loss]:
     """A method of PEFT on the model of transformers with a head."""
     from peft import get_peft_model
 
-    if kind != "sentence":
-        raise ValueError(f"PEFT's contenders are for sentence tasks here, not {kind!r}")
     model = get_peft_model(BertForSequenceClassification(BertConfig(**SIZES[work.size])), config)
     return model, lambda batch: model(**batch).loss
 
@@ -213,9 +212,7 @@ def batches(work: Work) -> tuple[str, list[Batch]]:
         ids = torch.randint(1000, 30000, (work.batch, work.length), generator=generator)
         labels = torch.randint(0, 2, (work.batch,), generator=generator)
         return "sentence", [{"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": labels}]
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("train", [f"task={work.task}", f"task.data_dir={work.data_dir}", "recipe=none"])
-    task = instantiate(config.task, _convert_="all")
+    task = real_task(work.task, work.data_dir)
     tokenizer = load_tokenizer(str(work.tokenizer), split_into_words=task.task_type == "token")
     rows = task.encode(task.load()["train"], tokenizer, PADDED).inputs
     names = [*tokenizer.model_input_names, "labels"]
@@ -229,6 +226,14 @@ def batches(work: Work) -> tuple[str, list[Batch]]:
         for batch in made:
             batch["labels"] = batch["labels"].clamp(max=1)  # the head has two classes for every task
     return task.task_type, [_padded(batch) for batch in made] if work.name == PUBLISHED else made
+
+
+def real_task(name: str, data_dir: str | None) -> Task:
+    """A task of conf/task."""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("train", [f"task={name}", f"task.data_dir={data_dir}", "recipe=none"])
+    task: Task = instantiate(config.task, _convert_="all")
+    return task
 
 
 def _length(item: dict[str, Any]) -> int:
@@ -339,6 +344,11 @@ def draw(results: list[dict[str, Any]], varied: str, path: Path) -> None:
         figure.savefig(path, metadata={"Date": None})
 
 
+def code_state(git: dict[str, Any]) -> str:
+    """The commit of a result, in words."""
+    return f"{git['commit'][:7]}{' and changes' * git['dirty']}" if git["commit"] else "an unknown commit"
+
+
 def report(folder: Path) -> None:
     """Write the README of a folder of results."""
     from spt.report.markdown import markdown_table  # not at the top: see `draw`
@@ -368,7 +378,7 @@ def report(folder: Path) -> None:
             f"## {path.stem}",
             "",
             f"{where}; torch {run['versions']['torch']}, transformers {run['versions']['transformers']}, peft "
-            f"{run['versions']['peft']}; spt at {run['git']['commit'][:7]}{' and changes' * run['git']['dirty']}",
+            f"{run['versions']['peft']}; spt at {code_state(run['git'])}",
             "",
             f"    {run['command']}",
             "",
@@ -408,6 +418,9 @@ def main() -> None:
             parser.error(f"{contender!r} is none of {', '.join(CONTENDERS)}, with +{' or +'.join(OPTIONS)}")
     if given.task and not (given.data_dir and given.tokenizer):
         parser.error("--task needs --data_dir and --tokenizer")
+    of_peft = [name for name in contenders if name.startswith("peft")]
+    if given.task and of_peft and real_task(given.task, given.data_dir).task_type != "sentence":
+        parser.error(f"{given.task} is no sentence task: set --contenders without {', '.join(of_peft)}")
     results = []
     for batch, length, prefix_length in itertools.product(given.batch, given.length, given.prefix_length):
         work = Work(
@@ -429,7 +442,7 @@ def main() -> None:
             "command": command,
             "git": git_state(),
             "versions": versions(),
-            "hardware": hardware(),
+            "hardware": hardware(given.device == "cpu"),
             "results": results,
         }
         (FOLDER / f"{given.name}.json").write_text(json.dumps(run, indent=1) + "\n")

@@ -42,7 +42,7 @@ from torch.profiler import ProfilerActivity, profile
 from transformers import BertConfig, BertModel
 
 import spt
-from scripts.benchmark import ALPHA, CONTENDERS, DROPOUT, FOLDER, SIZES, SL_WEIGHT, Work, batches
+from scripts.benchmark import ALPHA, CONTENDERS, DROPOUT, FOLDER, SIZES, SL_WEIGHT, Work, batches, code_state
 from spt import methods
 from spt.modeling import gated_attention as gated
 from spt.modeling.gated_attention import Settings, gated_attention, kernel_attention
@@ -211,6 +211,8 @@ def families(given: Given, measured: Measured) -> None:
                 errors = measured[f"{name}, {kind}"] = [relative(*pair) for pair in zip(found, expected, strict=True)]
                 if not all(error <= bound for error in errors):
                     failed.append(f"{name}, {kind}: output and gradient are off by {errors} (bound {bound})")
+        except TimeoutError:
+            raise
         except Exception as error:  # the other families are still of interest
             failed.append(f"{name}: {type(error).__name__}: {error}")
     require(not failed, "; ".join(failed))
@@ -487,7 +489,7 @@ def steps(given: Given, measured: Measured, contender: str, size: str | None, va
         model.compile()
     for variant in variants:
         step = step_in(variant)
-        memory = PeakMemory()
+        memory = PeakMemory(not given.cuda)
         took = seconds(given, step, 5)
         measured[variant] = {"ms": 1000 * took, "peak_memory_bytes": memory.bytes()}
 
@@ -578,13 +580,12 @@ def table(title: str, heads: tuple[str, ...], rows: list[list[str]]) -> list[str
 
 def page(result: Measured) -> str:
     """The tables of a result, in Markdown."""
-    machine, git = result["hardware"], result["git"]
-    commit = f"{git['commit'][:7]}{' and changes' * git['dirty']}" if git["commit"] else "an unknown commit"
+    machine = result["hardware"]
     checks: list[Measured] = result["checks"]
     lines = [f"# GPU check: {machine['accelerator'] or machine['processor']}"]
     made = (
         f"Made by `{result['command']}`: torch {result['versions']['torch']}, transformers "
-        f"{result['versions']['transformers']}; spt at {commit}."
+        f"{result['versions']['transformers']}; spt at {code_state(result['git'])}."
     )
     why = [check["message"].partition("\n")[0][:200] for check in checks]
     status = [[c["name"], c["status"], f"{c['seconds']:.1f}", w] for c, w in zip(checks, why, strict=True)]
@@ -594,10 +595,10 @@ def page(result: Measured) -> str:
     for prefix, size in {EAGER: result["size"], "step, large: ": LARGE, COMPILED: result["size"]}.items():
         lines += table(f"## {size}, {batch} tokens, {PREFIX} prefix slots", heads, step_rows(checks, prefix))
     for prefix, one, to, most in TARGETS:
-        for name, variant, *_, to_prefix_tuning, to_floor, _ in step_rows(checks, prefix):
-            if name == one and variant.startswith("bfloat16"):
-                found = {"prefix_tuning": to_prefix_tuning, "floor": to_floor}[to] or "not measured"
-                lines += ["", f"Target in {variant}: {one} takes at most {most:.2f} of {to}. Measured: {found}."]
+        measured = [row for row in step_rows(checks, prefix) if row[0] == one and row[1].startswith("bfloat16")]
+        for _, variant, _, to_prefix_tuning, to_floor, _ in measured:
+            found = {"prefix_tuning": to_prefix_tuning, "floor": to_floor}[to] or "not measured"
+            lines += ["", f"Target in {variant}: {one} takes at most {most:.2f} of {to}. Measured: {found}."]
     times = {(row[0], row[1]): float(row[2]) for part in (EAGER, COMPILED) for row in step_rows(checks, part)}
     if {("spt", "float32"), ("spt", "bfloat16 compiled")} <= times.keys():
         gain = times["spt", "float32"] / times["spt", "bfloat16 compiled"]
@@ -626,7 +627,7 @@ def main() -> None:
     result: Measured = {
         "command": shlex.join(["python", "-m", "scripts.gpu_check", *sys.argv[1:]]),
         **{"device": given.device, "size": given.size},
-        **{"git": git_state(), "versions": versions(), "hardware": hardware(), "checks": []},
+        **{"git": git_state(), "versions": versions(), "hardware": hardware(not given.cuda), "checks": []},
     }
     options.folder.mkdir(parents=True, exist_ok=True)
     for check in CHECKS:

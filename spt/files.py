@@ -6,7 +6,7 @@ import re
 import shutil
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -17,7 +17,7 @@ from spt.errors import RESUMES, SptError, cannot_write
 
 SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
-PARTIAL = ".partial"  # suffix of temporary folders with unfinished files
+PARTIAL = ".partial"  # suffix of unfinished files, and of temporary folders with some
 
 
 def parsed(text: str | bytes) -> Any:
@@ -79,9 +79,11 @@ def temporary_folder(folder: Path) -> Iterator[Path]:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove the temporary folders that killed processes have left in `folder`."""
+    """Remove the temporary folders and files that killed processes have left in `folder`."""
     for leftover in folder.glob(f".*{PARTIAL}"):
         shutil.rmtree(leftover, ignore_errors=True)
+        with suppress(OSError):
+            leftover.unlink()
 
 
 def flush(path: Path) -> None:

@@ -85,7 +85,8 @@ def training_examples(task: dict[str, Any], sizes: DictConfig) -> float | None:
 
 
 def _examples(task: dict[str, Any], sizes: DictConfig) -> Any:
-    return task.get("sizes") or sizes.examples.get(task["name"])
+    own = task.get("sizes") or {}
+    return own if {"train", "validation"} <= own.keys() else sizes.examples.get(task["name"])
 
 
 @dataclass(frozen=True)

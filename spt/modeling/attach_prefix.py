@@ -148,9 +148,8 @@ def _copy_config(encoder: PreTrainedModel) -> None:
 
 def _before_forward(encoder: PreTrainedModel, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
     """Start shared prefixes at the first layer, keep prefixes if another attention was set, and shift positions."""
-    for prefix in encoder.__dict__["prefix_attachment"].prefixes.values():
-        if isinstance(prefix, SharedPrefixes):
-            prefix.turn.next_index = 0
+    for prefix in encoder.__dict__["prefix_attachment"].shared:
+        prefix.turn.next_index = 0
     implementation = encoder.config._attn_implementation
     if implementation not in PREFIX_ATTENTIONS.values():
         if implementation not in PREFIX_ATTENTIONS:

@@ -2,7 +2,7 @@
 
 import math
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
@@ -187,12 +187,20 @@ class SharedPrefixes(nn.ModuleList):
 
 @dataclass
 class Attachment:
-    """The prefixes on an encoder: which attention module has which, their projection, and their hook on the encoder."""
+    """The prefixes on an encoder: which attention module has which, their projection, and their hook on the encoder.
+
+    `shared` has those of several layers. Under torch.compile the hook reads this list: were it to look through
+    `prefixes`, whose keys are modules, every model of a process would be compiled anew.
+    """
 
     config: PrefixConfig
     prefixes: dict[nn.Module, Prefix | SharedPrefixes]
     projection: PrefixProjection | None
     hook: RemovableHandle | None = None
+    shared: list[SharedPrefixes] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.shared = [prefix for prefix in self.prefixes.values() if isinstance(prefix, SharedPrefixes)]
 
 
 def encoder_of(model: nn.Module) -> PreTrainedModel:

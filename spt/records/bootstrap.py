@@ -41,35 +41,30 @@ def kind_of(outcomes: Sequence[Any]) -> str:
     return "accuracy" if all(isinstance(outcome, int) for outcome in outcomes) else "mean"
 
 
-def _kind_of_all(runs: Sequence[Sequence[Any]]) -> str:
-    kinds = {kind_of(outcomes) for outcomes in runs}
-    return "mean" if len(kinds) > 1 else kinds.pop()
-
-
 def example_test(first: Sequence[Sequence[Any]], second: Sequence[Sequence[Any]]) -> ExampleTest:
     """The test of the difference of two seed-averaged scores (see `contrast_test`).
 
     Args:
         first, second: the outcomes of each seed, of the same seeds and of the same examples in the same order.
     """
-    if first == second:
-        return ExampleTest(_kind_of_all(first), 0.0, 0.0, 0.0, 1.0, identical=True)
-    weights = [1 / len(first)] * len(first) + [-1 / len(second)] * len(second)
-    return contrast_test([*first, *second], weights)
+    return contrast_test([first, second], [1, -1])
 
 
-def contrast_test(runs: Sequence[Sequence[Any]], weights: Sequence[float]) -> ExampleTest:
-    """The percentile bootstrap of a weighted sum of the scores of runs, resampling examples with all their outcomes.
+def contrast_test(sides: Sequence[Sequence[Sequence[Any]]], weights: Sequence[float]) -> ExampleTest:
+    """The percentile bootstrap of a weighted sum of seed-averaged scores, resampling examples with all their outcomes.
 
     Args:
-        runs: the outcomes of each run, of the same examples in the same order.
-        weights: one for each run; their sum is 0.
+        sides: the outcomes of each seed of each score, of the same seeds and of the same examples in the same order.
+        weights: one for each side; their sum is 0.
     """
-    kind = _kind_of_all(runs)
-    outcomes, factors = np.array(runs, dtype=float), np.array(weights)
-    examples = outcomes.shape[1]
-    if (outcomes == outcomes[0]).all():
+    runs = [outcomes for side in sides for outcomes in side]
+    kinds = {kind_of(outcomes) for outcomes in runs}
+    kind = kinds.pop() if len(kinds) == 1 else "mean"
+    if all(side == sides[0] for side in sides):
         return ExampleTest(kind, 0.0, 0.0, 0.0, 1.0, identical=True)
+    outcomes = np.array(runs, dtype=float)
+    factors = np.repeat(np.array(weights) / len(sides[0]), len(sides[0]))
+    examples = outcomes.shape[1]
     if kind == "f1":
         counts = np.moveaxis(outcomes, 1, 0).reshape(examples, -1)  # [examples, runs * 3]
     else:

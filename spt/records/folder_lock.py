@@ -17,9 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any, BinaryIO
+from uuid import uuid4
 
 from spt.errors import SptError
-from spt.files import parsed, temporary_folder
+from spt.files import PARTIAL, parsed, temporary_folder
 
 log = logging.getLogger(__name__)
 
@@ -94,17 +95,22 @@ def _acquire(path: Path, wait: bool) -> int:
 
 
 def _create(path: Path) -> int:
-    """Link a locked file that names this process to `path`, so that it is never seen unlocked or empty."""
+    """Link a locked file that names this process to `path`, so that it is never seen unlocked or empty.
+
+    Its first name is in the same folder: some file systems (BeeGFS, AFS) refuse links between folders.
+    """
     owner = {"process": os.getpid(), "host": socket.gethostname(), "since": STARTED}
-    with temporary_folder(path.parent) as folder:
-        descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT)
-        try:
-            _acquire_flock(descriptor)
-            os.write(descriptor, json.dumps(owner).encode() + b"\n")
-            os.link(folder / LOCK, path)
-        except BaseException:
-            os.close(descriptor)
-            raise
+    unfinished = path.with_name(f".{uuid4().hex}{PARTIAL}")
+    descriptor = os.open(unfinished, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+    try:
+        _acquire_flock(descriptor)
+        os.write(descriptor, json.dumps(owner).encode() + b"\n")
+        os.link(unfinished, path)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    finally:
+        unfinished.unlink(missing_ok=True)
     return descriptor
 
 

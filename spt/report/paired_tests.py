@@ -13,7 +13,7 @@ from scipy.optimize import brentq
 from scipy.stats import binomtest, nct, norm, t, ttest_rel
 
 from spt.grid.match_records import Finished
-from spt.records.bootstrap import CONFIDENCE, EQUAL, RESAMPLES, ExampleTest, contrast_test, example_test, kind_of
+from spt.records.bootstrap import CONFIDENCE, EQUAL, RESAMPLES, ExampleTest, contrast_test, kind_of
 from spt.report.runs_frame import CELL, each_row, hardware
 from spt.report.seed_means import unselected
 
@@ -237,14 +237,10 @@ def _label(first: Any, second: Any) -> str:
 def _tests_over_examples(runs: Sequence[Sequence[Any]], weights: Sequence[float], quantity: str) -> dict[str, Any]:
     if len({run.record["data"]["fingerprint"] for own in runs for run in own}) > 1:
         return _untested("other data")
-    outcomes = [[run.outcomes[quantity] for run in own] for own in runs]
-    if len(runs) > 2:
-        of_runs = [weight / len(own) for weight, own in zip(weights, outcomes, strict=True) for _ in own]
-        test = contrast_test([each for own in outcomes for each in own], of_runs)
-        return {"examples": test, "untested": "", "mcnemar": []}
-    first, second = outcomes
-    p = [mcnemar(a, b) for a, b in zip(first, second, strict=True) if kind_of(a) == kind_of(b) == "accuracy"]
-    return {"examples": example_test(first, second), "untested": "", "mcnemar": p}
+    sides = [[run.outcomes[quantity] for run in own] for own in runs]
+    pairs = zip(*sides, strict=True) if len(sides) == 2 else ()
+    p = [mcnemar(a, b) for a, b in pairs if kind_of(a) == kind_of(b) == "accuracy"]
+    return {"examples": contrast_test(sides, weights), "untested": "", "mcnemar": p}
 
 
 def _untested(reason: str) -> dict[str, Any]:

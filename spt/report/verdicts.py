@@ -79,8 +79,8 @@ QUESTIONS = (
     ),
     Question(
         "Does the prefix length matter?",
-        "the slope of the score over log2 of the length, in points per doubling, within a method; until all lengths (at"
-        " least 3) have been run, each − the reference",
+        "the slope of the score over log2 of the length, in points per doubling, within a method; as long as no sweep "
+        "has all its lengths, at least 3, each − the reference",
         lambda tests: _are_trends(tests) if _are_trends(tests).any() else _are_within(tests, LENGTH),
     ),
     Question(
@@ -185,7 +185,6 @@ def _in_words(test: "Series[Any]", difference: float, places: Sequence[str]) -> 
     ahead, behind, points = test["first"], test.second, number(abs(difference))
     where = [test[name] for name in places]
     if not behind:
-        setting = setting.rpartition(".")[2]
         words = f"{ahead} {'gains' if difference > 0 else 'loses'} {points} points per doubling of {setting}"
         where += [test.value]
     elif ahead == behind:

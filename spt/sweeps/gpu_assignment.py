@@ -15,6 +15,7 @@ from hydra.core.hydra_config import HydraConfig
 from joblib import effective_n_jobs
 from omegaconf import DictConfig, OmegaConf
 
+from spt import distributed
 from spt.errors import SptError, check_count
 
 log = logging.getLogger(__name__)
@@ -60,7 +61,7 @@ def take_one_gpu(runs_per_gpu: int) -> None:
     Args:
         runs_per_gpu: how many processes may share a GPU. While all GPUs are full, this process waits.
     """
-    if claims or "WORLD_SIZE" in os.environ or not in_parallel_job():
+    if claims or distributed.count() > 1 or not in_parallel_job():
         return
     is_submitit = os.environ.get("SUBMITIT_EXECUTOR") == "local"
     if is_submitit and VISIBLE_TO_COMMAND in os.environ:
@@ -93,8 +94,10 @@ def claim(gpus: Sequence[str], runs_per_gpu: int = 1, folder: Path | None = None
     """Claim one of `gpus` until this process ends, an unused one if there is one; wait while all are full.
 
     A claim is a locked file, <GPU>.<number below runs_per_gpu>, in `folder`: the system unlocks it if the process dies.
+    Slurm may number the GPUs of each job from 0, so that every Slurm job has a folder of its own.
     """
-    folder = folder or Path(tempfile.gettempdir()) / f"spt-gpus-{os.getuid()}"
+    name = f"spt-gpus-{os.getuid()}{os.environ.get('SLURM_JOB_ID', '')}"
+    folder = folder or Path(tempfile.gettempdir()) / name
     folder.mkdir(mode=0o700, exist_ok=True)
     waiting = False
     while True:

@@ -77,6 +77,7 @@ class TrainingLoop:
             model.gradient_checkpointing_enable(settings.gradient_checkpointing_kwargs)
         self.forward: nn.Module = accelerator.prepare_model(model) if self.processes > 1 else model
         if settings.compiles:
+            torch.compiler.reset()  # compiled models of earlier runs of this process count towards a limit
             backend = settings.torch_compile_backend or "inductor"
             self.forward = torch.compile(self.forward, backend=backend, mode=settings.torch_compile_mode)  # type: ignore[assignment]
         self.trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]

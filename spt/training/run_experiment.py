@@ -1,12 +1,14 @@
 """One run, from config to record: train, keep the best epoch, score further splits, write down what happened."""
 
 import atexit
+import gc
 import logging
 import shutil
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from omegaconf import DictConfig
 
 from spt import distributed
@@ -81,6 +83,7 @@ def run_experiment(
             with preemption.handling_signals(), run.locked(wait=group is not None), logged(run.folder / LOG):
                 if (record := from_main(run.finished())) is None:  # nor did another process finish it meanwhile
                     record, note = _train(run, config, settings, group), None
+                    _return_gpu_memory()
                 show(record, note)
     except BaseException:
         atexit.unregister(process_group.leave)  # which would wait for processes that are gone
@@ -109,6 +112,13 @@ def _train(run: RunFolder, config: DictConfig, settings: TrainerSettings, group:
         raise
     tracker.finish(record, run.adapter)
     return from_main(record)
+
+
+def _return_gpu_memory() -> None:
+    """Give back what torch keeps of the GPU's memory for the next run: others that share the GPU may need it."""
+    if torch.cuda.is_initialized():
+        gc.collect()
+        torch.cuda.empty_cache()
 
 
 def _checkpoint_of(run: RunFolder) -> Checkpoint | None:

@@ -142,6 +142,22 @@ def test_checkpointing(name, attentions, reentrant):
                 torch.testing.assert_close(checkpointed.grad, plain.grad, rtol=1e-4, atol=1e-6, msg=key)
 
 
+def test_every_model_of_a_process_stays_compiled():
+    """Beyond dynamo's limit of 8 compilations of one function torch would run a model uncompiled, without a word."""
+    torch.compiler.reset()
+    calls = []
+
+    def backend(graph, inputs):
+        return lambda *given: calls.append(graph) or graph(*given)
+
+    for seed in range(10):
+        torch.manual_seed(seed)
+        model = task_model("BERT", attention="sdpa")
+        before = len(calls)
+        torch.compile(model, backend=backend)(**batch())
+        assert len(calls) > before
+
+
 @pytest.mark.parametrize(
     "name",
     [

@@ -1,5 +1,6 @@
 """The folder lock: one process at a time, and never one that is dead."""
 
+import errno
 import json
 import multiprocessing
 import os
@@ -8,9 +9,11 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
+from spt.files import remove_leftovers
 from spt.records import folder_lock as lock
 from spt.records.folder_lock import LOCK, Busy, await_one, locked
 from tests.conftest import REPO
@@ -136,6 +139,23 @@ def test_many_processes_never_share_the_lock(has_flock, tmp_path, monkeypatch):
         process.join()
     assert (tmp_path / "number").read_text() == "80"
     assert [path.name for path in tmp_path.iterdir()] == ["number"]
+
+
+def test_a_file_system_that_links_within_a_folder_only(tmp_path, monkeypatch):
+    """BeeGFS and AFS; nothing but the lock is left in the folder, and nothing of a killed process's attempt."""
+    link = os.link
+
+    def link_within(source, target):
+        if Path(source).parent != Path(target).parent:
+            raise PermissionError(errno.EPERM, "Operation not permitted")
+        link(source, target)
+
+    monkeypatch.setattr(os, "link", link_within)
+    with locked(tmp_path):
+        assert [path.name for path in tmp_path.iterdir()] == [LOCK]
+    (tmp_path / ".0.partial").touch()
+    remove_leftovers(tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_unreadable_lock_file_expires(tmp_path, monkeypatch):

@@ -103,12 +103,12 @@ def test_nothing_is_detectable_where_a_test_cannot_be_made_or_is_of_another_scor
 def test_the_bootstrap_of_a_weighted_sum_is_that_of_the_difference():
     """Three runs in a line: their slope, by weights −½, 0, ½, is half the difference of the outer ones."""
     runs = [[0] * 60 + [1] * 40, [0] * 50 + [1] * 50, [0] * 30 + [1] * 70]
-    slope, ends = contrast_test(runs, [-0.5, 0, 0.5]), example_test([runs[2]], [runs[0]])
+    slope, ends = contrast_test([[run] for run in runs], [-0.5, 0, 0.5]), example_test([runs[2]], [runs[0]])
     assert (slope.difference, slope.low, slope.high) == pytest.approx(
         (ends.difference / 2, ends.low / 2, ends.high / 2)
     )
     assert slope.p == ends.p and not slope.identical
-    assert contrast_test([runs[0]] * 3, [-0.5, 0, 0.5]).identical
+    assert contrast_test([[runs[0], runs[1]]] * 3, [-0.5, 0, 0.5]).identical
 
 
 def test_one_example_has_no_interval():

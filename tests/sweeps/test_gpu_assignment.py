@@ -126,6 +126,21 @@ def test_jobs_of_submitit_claim_one_of_the_gpus_of_the_command(gpus, before, exp
 
 
 @pytest.mark.usefixtures("launchers")
+def test_a_world_of_one_process_is_no_torchrun(job):
+    assert job(JOBLIB, gpus=2, WORLD_SIZE="1") == "0"
+
+
+def test_slurm_jobs_that_number_their_gpus_alike_do_not_block_each_other(tmp_path, monkeypatch):
+    monkeypatch.setattr(gpu_assignment.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(gpu_assignment, "claims", [])
+    for number in ("7", "8"):
+        monkeypatch.setenv("SLURM_JOB_ID", number)
+        assert gpu_assignment.claim(["0"]) == "0"
+    for claimed in gpu_assignment.claims:
+        claimed.close()
+
+
+@pytest.mark.usefixtures("launchers")
 @pytest.mark.parametrize(
     ("overrides", "others"),
     [
