@@ -91,7 +91,7 @@ def _acquire(path: Path, wait: bool) -> int:
         elif first is None:
             log.warning("%s: waiting for another process (%s)", path.parent, owner.name)
         first = first or owner
-        time.sleep(0.1)
+        time.sleep(0.1 if owner.is_running else HEARTBEAT / 5)  # a look at another machine's lock writes to the disk
 
 
 def _create(path: Path) -> int:
