@@ -8,6 +8,7 @@ from statistics import fmean
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 from pandas import DataFrame
 from scipy.optimize import brentq
 from scipy.stats import binomtest, nct, norm, t, ttest_rel
@@ -218,11 +219,12 @@ def _pair(first: Any, second: Any) -> Contrast:
 def _sweeps(cells: DataFrame) -> Iterator[Contrast]:
     """The sweeps over prefix lengths, with the weights of the least-squares slope over log2 of the length."""
     swept = cells[cells.setting == LENGTH].drop_duplicates(CELL)
+    swept = swept.assign(length=pd.to_numeric(swept.value, errors="coerce")).dropna(subset="length")
     for (_, _, _, row), points in swept.groupby(["profile", "model", "task", "row"], sort=False):
         if len(points) >= LEAST_POINTS:
-            doublings = np.log2(points.value.astype(float))
+            doublings = np.log2(points.length)
             from_mean = doublings - doublings.mean()
-            value = f"{points.value[doublings.idxmin()]} to {points.value[doublings.idxmax()]}"
+            value = f"{points.value[points.length.idxmin()]} to {points.value[points.length.idxmax()]}"
             label = f"{row}, per doubling of {LENGTH}, {value}"
             weights = tuple(from_mean / (from_mean**2).sum())
             yield Contrast(each_row(points), weights, row, "", value, "", label)
