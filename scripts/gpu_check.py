@@ -269,19 +269,29 @@ def dropout(given: Given, measured: Measured) -> None:
     require(error <= 1e-6, f"the gradient under dropout is not the output's slope: off by {error:.1e} (bound 1e-6)")
 
 
-def precision(given: Given, measured: Measured) -> None:
-    """Loss and gradient of a BERT's prefixes with SPT and the selective loss, beside float64 on the CPU.
-
-    The bounds are `PRECISIONS`: float32 sums thousands of products, TF32 has 11 bits, bfloat16 has 8.
-    """
+def without_dropout(given: Given) -> tuple[TaskModel, Callable[[nn.Module], Tensor]]:
+    """A BERT with SPT that computes the same at every call, on the CPU, and its selective loss."""
     config = BertConfig(**SIZES[given.size], hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
     torch.manual_seed(0)
     model = TaskModel(BertModel(config), "sentence", num_labels=2)
     model.dropout.p = 0.0
     penalty = methods.selective_prefix_tuning(model, "spt_sl", PREFIX, ALPHA, SL_WEIGHT, 0.0, 0.0)
     assert penalty is not None
-    work = Work("spt_sl", given.size, given.device, PREFIX, 4, 64, None, None, None)
-    batch = padded(batches(work)[1][0])
+    return model, penalty
+
+
+def random_batch(given: Given, length: int) -> dict[str, Tensor]:
+    """Four texts of random tokens, on the CPU."""
+    return batches(Work("spt_sl", given.size, given.device, PREFIX, 4, length, None, None, None))[1][0]
+
+
+def precision(given: Given, measured: Measured) -> None:
+    """Loss and gradient of a BERT's prefixes with SPT and the selective loss, beside float64 on the CPU.
+
+    The bounds are `PRECISIONS`: float32 sums thousands of products, TF32 has 11 bits, bfloat16 has 8.
+    """
+    model, penalty = without_dropout(given)
+    batch = padded(random_batch(given, 64))
 
     def loss_and_gradient(device: str, name: str) -> tuple[Tensor, Tensor]:
         torch.set_float32_matmul_precision("high" if name == "tf32" else "highest")
@@ -301,6 +311,34 @@ def precision(given: Given, measured: Measured) -> None:
         measured[name] = {"loss": error, "cosine": cosine, "length": length, "bounds": [bound, least]}
         if not (error <= bound and cosine > least):
             failed.append(f"{name}: loss off by {error:.1e} (bound {bound}), cosine {cosine:.6f} (above {least})")
+    require(not failed, "; ".join(failed))
+
+
+def compiled_lengths(given: Given, measured: Measured) -> None:
+    """With torch.compile, texts of several lengths, padded or not, have the loss and gradient that they have without.
+
+    The bound is that of float32 in `PRECISIONS`: the compiler adds up in another order. A CPU compiles nothing, but
+    traces the model as a GPU does.
+    """
+    model = without_dropout(given)[0].to(given.device).train()
+    compiled = torch.compile(model, backend="inductor" if given.cuda else "eager")
+    bound, least = PRECISIONS["float32"]
+    failed = []
+    for length, fill in itertools.product((24, 37, 64, 101), (padded, dict)):
+        batch = {name: tensor.to(given.device) for name, tensor in fill(random_batch(given, length)).items()}
+        pairs = []
+        for run in (compiled, model):
+            model.zero_grad()
+            loss = run(**batch).loss
+            loss.backward()
+            gradients = [p.grad.flatten() for n, p in model.named_parameters() if is_prefix(n)]
+            pairs.append((loss.detach(), torch.cat(gradients)))
+        error = relative(pairs[0][0], pairs[1][0])
+        cosine = float(F.cosine_similarity(pairs[0][1], pairs[1][1], dim=0))
+        about = f"{length} tokens{', padded' * (fill is padded)}"
+        measured[about] = {"loss": error, "cosine": cosine, "bounds": [bound, least]}
+        if not (error <= bound and cosine > least):
+            failed.append(f"{about}: loss off by {error:.1e} (bound {bound}), cosine {cosine:.6f} (above {least})")
     require(not failed, "; ".join(failed))
 
 
@@ -523,6 +561,7 @@ CHECKS = [
     Check("step profile", step_profile, 15),
     *(step_check("step, large: ", name, LARGE, VARIANTS[2:], 12) for name in (*BASIC, "fine_tuning")),
     Check("kernel choices", kernel_choices, 5),
+    Check("lengths with torch.compile", compiled_lengths, 60),
     *(step_check(COMPILED, name, None, ("bfloat16 compiled",), 60) for name in BASIC),
 ]
 
