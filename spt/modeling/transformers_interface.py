@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
+from threading import Lock
 from typing import Any
 
 import torch
@@ -31,10 +32,33 @@ def observed(observer: Attention) -> Iterator[None]:
     """
     token = _observer.set(observer)
     try:
-        with torch.compiler.set_stance("force_eager"):
+        with _uncompiled:
             yield
     finally:
         _observer.reset(token)
+
+
+class _Uncompiled:
+    """A block in which nothing runs compiled. The stance is the process's: the last thread to leave restores it."""
+
+    def __init__(self) -> None:
+        self.lock, self.threads = Lock(), 0
+
+    def __enter__(self) -> None:
+        with self.lock:
+            if not self.threads:
+                self.stance = torch.compiler.set_stance("force_eager")
+                self.stance.__enter__()
+            self.threads += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self.lock:
+            self.threads -= 1
+            if not self.threads:
+                self.stance.__exit__(None, None, None)
+
+
+_uncompiled = _Uncompiled()
 
 
 def attend(

@@ -1,6 +1,8 @@
 """Attention that is looked at computes what the model computes, in every family, and what is changed is changed."""
 
 import math
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -8,6 +10,7 @@ import torch
 import spt
 from spt.modeling.attention_probe import inspected_attention
 from spt.modeling.prefix_parameters import prefixes
+from spt.modeling.transformers_interface import observed
 from tests.conftest import batch
 from tests.families import EAGER_ONLY, FAMILIES, family
 
@@ -62,3 +65,22 @@ def test_scores_are_not_rounded_to_half_precision():
     assert {tensor.dtype for layer in seen for tensor in layer[1:]} == {torch.float32}
     weights = seen[0].weights
     torch.testing.assert_close(weights.sum(-1), torch.ones_like(weights[..., 0]), rtol=1e-6, atol=1e-6)
+
+
+def test_models_run_compiled_again_once_all_threads_have_looked():
+    """Two threads whose looks overlap: the one that began first ends first."""
+    inside, ended = threading.Barrier(2), threading.Event()
+
+    def look(is_first: bool) -> None:
+        with observed(lambda *arguments, **options: None):
+            inside.wait()
+            if not is_first:
+                ended.wait()
+        ended.set()
+
+    with ThreadPoolExecutor(2) as pool:
+        for look_of in [pool.submit(look, is_first) for is_first in (True, False)]:
+            look_of.result()
+    calls = []
+    torch.compile(lambda x: x + 1, backend=lambda graph, _: calls.append(graph) or graph)(torch.ones(2))
+    assert calls
