@@ -75,6 +75,10 @@ class Skip(Exception):
     """The reason why a check does not apply to this machine."""
 
 
+class OutOfTime(BaseException):
+    """The time is up. No Exception, so that a check that goes on after errors ends, too."""
+
+
 @dataclass(frozen=True)
 class Given:
     """What all checks are given: the device, the size of the BERT, and when (in `time.monotonic`) they must end."""
@@ -211,8 +215,6 @@ def families(given: Given, measured: Measured) -> None:
                 errors = measured[f"{name}, {kind}"] = [relative(*pair) for pair in zip(found, expected, strict=True)]
                 if not all(error <= bound for error in errors):
                     failed.append(f"{name}, {kind}: output and gradient are off by {errors} (bound {bound})")
-        except TimeoutError:
-            raise
         except Exception as error:  # the other families are still of interest
             failed.append(f"{name}: {type(error).__name__}: {error}")
     require(not failed, "; ".join(failed))
@@ -285,6 +287,35 @@ def random_batch(given: Given, length: int) -> dict[str, Tensor]:
     return batches(Work("spt_sl", given.size, given.device, PREFIX, 4, length, None, None, None))[1][0]
 
 
+def prefix_gradient(model: nn.Module) -> Tensor:
+    """The gradient of all prefixes, one after the other."""
+    return torch.cat([p.grad.flatten() for n, p in model.named_parameters() if is_prefix(n)])
+
+
+def deviation(
+    pair: tuple[Tensor, Tensor], expected: tuple[Tensor, Tensor], bounds: tuple[float, float]
+) -> dict[str, Any]:
+    """How far a loss and a gradient are from those expected, beside the bounds (see `PRECISIONS`)."""
+    gradient, direction = (own.double().cpu() for _, own in (pair, expected))
+    return {
+        "loss": relative(pair[0], expected[0]),
+        "cosine": float(F.cosine_similarity(gradient, direction, dim=0)),
+        "length": float(gradient.norm() / direction.norm()),
+        "bounds": list(bounds),
+    }
+
+
+def require_within_bounds(measured: Measured) -> None:
+    """Fail the check unless all of its deviations are within their bounds."""
+    failed = [
+        f"{name}: loss off by {its['loss']:.1e} (bound {bound}), cosine {its['cosine']:.6f} (above {least})"
+        for name, its in measured.items()
+        for bound, least in [its["bounds"]]
+        if not (its["loss"] <= bound and its["cosine"] > least)
+    ]
+    require(not failed, "; ".join(failed))
+
+
 def precision(given: Given, measured: Measured) -> None:
     """Loss and gradient of a BERT's prefixes with SPT and the selective loss, beside float64 on the CPU.
 
@@ -299,19 +330,12 @@ def precision(given: Given, measured: Measured) -> None:
         with torch.autocast(device, torch.bfloat16, enabled=name == "bfloat16"):
             loss = own(**{key: tensor.to(device) for key, tensor in batch.items()}).loss
         (loss + penalty(own)).backward()
-        gradients = [p.grad.flatten() for n, p in own.named_parameters() if is_prefix(n)]
-        return loss.detach().double().cpu(), torch.cat(gradients).double().cpu()
+        return loss.detach(), prefix_gradient(own)
 
-    expected, direction = loss_and_gradient("cpu", "float64")
-    failed = []
-    for name, (bound, least) in PRECISIONS.items():
-        loss, gradient = loss_and_gradient(given.device, name)
-        error, cosine = relative(loss, expected), float(F.cosine_similarity(gradient, direction, dim=0))
-        length = float(gradient.norm() / direction.norm())
-        measured[name] = {"loss": error, "cosine": cosine, "length": length, "bounds": [bound, least]}
-        if not (error <= bound and cosine > least):
-            failed.append(f"{name}: loss off by {error:.1e} (bound {bound}), cosine {cosine:.6f} (above {least})")
-    require(not failed, "; ".join(failed))
+    expected = loss_and_gradient("cpu", "float64")
+    for name, bounds in PRECISIONS.items():
+        measured[name] = deviation(loss_and_gradient(given.device, name), expected, bounds)
+    require_within_bounds(measured)
 
 
 def compiled_lengths(given: Given, measured: Measured) -> None:
@@ -322,8 +346,6 @@ def compiled_lengths(given: Given, measured: Measured) -> None:
     """
     model = without_dropout(given)[0].to(given.device).train()
     compiled = torch.compile(model, backend="inductor" if given.cuda else "eager")
-    bound, least = PRECISIONS["float32"]
-    failed = []
     for length, fill in itertools.product((24, 37, 64, 101), (padded, dict)):
         batch = {name: tensor.to(given.device) for name, tensor in fill(random_batch(given, length)).items()}
         pairs = []
@@ -331,15 +353,9 @@ def compiled_lengths(given: Given, measured: Measured) -> None:
             model.zero_grad()
             loss = run(**batch).loss
             loss.backward()
-            gradients = [p.grad.flatten() for n, p in model.named_parameters() if is_prefix(n)]
-            pairs.append((loss.detach(), torch.cat(gradients)))
-        error = relative(pairs[0][0], pairs[1][0])
-        cosine = float(F.cosine_similarity(pairs[0][1], pairs[1][1], dim=0))
-        about = f"{length} tokens{', padded' * (fill is padded)}"
-        measured[about] = {"loss": error, "cosine": cosine, "bounds": [bound, least]}
-        if not (error <= bound and cosine > least):
-            failed.append(f"{about}: loss off by {error:.1e} (bound {bound}), cosine {cosine:.6f} (above {least})")
-    require(not failed, "; ".join(failed))
+            pairs.append((loss.detach(), prefix_gradient(model)))
+        measured[f"{length} tokens{', padded' * (fill is padded)}"] = deviation(*pairs, PRECISIONS["float32"])
+    require_within_bounds(measured)
 
 
 def training(given: Given, measured: Measured) -> None:
@@ -573,7 +589,7 @@ def perform(check: Check, given: Given) -> Measured:
         return result | {"status": "skipped", "message": f"no time left: it may take {check.seconds:.0f} s"}
 
     def out_of_time(number: int, frame: Any) -> None:
-        raise TimeoutError("the time was up before it ended: allow more --minutes")
+        raise OutOfTime("the time was up before it ended: allow more --minutes")
 
     before = signal.signal(signal.SIGALRM, out_of_time)
     signal.setitimer(signal.ITIMER_REAL, given.seconds_left)
@@ -582,7 +598,7 @@ def perform(check: Check, given: Given) -> Measured:
         check.run(given, result["measured"])
     except Skip as skip:
         result |= {"status": "skipped", "message": str(skip)}
-    except Exception as error:
+    except (Exception, OutOfTime) as error:
         message = f"{type(error).__name__}: {error}"[:2000]
         result |= {"status": "failed", "message": message, "traceback": traceback.format_exc()[-6000:]}
     finally:

@@ -41,7 +41,7 @@ from spt.report.runs_frame import CELL, each_row, runs_frame
 from spt.report.seed_means import cells_frame, unselected
 from spt.report.table_model import Section, Table
 from spt.report.tables import sections
-from spt.report.verdicts import verdicts
+from spt.report.verdicts import Verdict, verdicts
 from spt.terminal_table import plain_table, print_table
 
 TABLES, FIGURES, README = "tables", "figures", "README.md"
@@ -100,7 +100,7 @@ def _report_runs(config: DictConfig, source: Path) -> None:
     html = page(
         Heading(f"Runs in {source}", shlex.join(["python", "-m", "spt.report", f"runs={source}"])),
         *(grouped.titles, frame, runs, parts.prefixes, parts.sections, lines),
-        [verdict for verdict in verdicts([*parts.tests.values(), *parts.trends]) if verdict.table is not None],
+        [verdict for verdict in parts.verdicts() if verdict.table is not None],
     )
     files = _write_all(folder, {PAGE: html}, parts)
     show(frame)
@@ -182,6 +182,10 @@ class Parts:
     tables: dict[str, bytes] = field(default_factory=dict)
     figures: dict[str, bytes] = field(default_factory=dict)
 
+    def verdicts(self) -> list[Verdict]:
+        """What the tests of all tables answer."""
+        return verdicts([*self.tests.values(), *self.trends])
+
 
 def write_files(config: DictConfig, every: DataFrame, runs: DataFrame, folder: Path) -> list[Path]:
     """Write the tables, figures, page and README.
@@ -199,7 +203,7 @@ def write_files(config: DictConfig, every: DataFrame, runs: DataFrame, folder: P
     """
     titles = {str(name): str(table.title) for name, table in config.tables.items() if (every.table == name).any()}
     parts, profiles = _parts(config, titles, every, runs), list(config.profiles)
-    answers = verdicts([*parts.tests.values(), *parts.trends])
+    answers = parts.verdicts()
     text = readme(titles, profiles, every, runs, answers, parts.captions, parts.learned, prefix_claims(parts.prefixes))
     html = page(
         Heading("Selective Prefix Tuning: results", command(titles, profiles)),
