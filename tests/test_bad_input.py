@@ -15,8 +15,6 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file, save_file
 
-from spt.report import published_numbers as published
-from spt.report.published_numbers import COLUMNS
 from tests.conftest import DEMO, REPO
 
 PAIR, NER = [*DEMO, "task=demo_pair"], [*DEMO, "task=demo_ner"]
@@ -546,24 +544,6 @@ OTHERS: dict[str, tuple[str, list[str], dict[str, str | bytes], str]] = {
     "push: no adapter": ("push", ["run={tmp}", "repository=a/b"], {}, "is not the folder of a run or an adapter"),
 }  # fmt: skip
 
-COLUMN_NAMES = ",".join(COLUMNS) + "\n"
-NUMBER = "paper,bert-base-cased,rte,spt_sl,validation,accuracy,70,last epoch,11,\n"
-REFERENCES: dict[str, tuple[str | bytes | None, str]] = {
-    "no file": (None, "cannot read .*/numbers.csv .No such file.*comes with the repository"),
-    "an empty file": ("", "line 1: the columns must be source,model"),
-    "half a header": (COLUMN_NAMES[:30], "line 1: the columns must be"),
-    "bytes": (COLUMN_NAMES.encode() + b"\xff\xfe\n", "cannot read .*/numbers.csv .*utf-8"),
-    "a NUL": (COLUMN_NAMES + NUMBER.replace("11", "1\0"), "line 2: seed must be|cannot read .* NUL"),
-    "half a line": (COLUMN_NAMES + NUMBER[:40], "line 2: 10 fields are needed"),
-    "an unknown task": (
-        COLUMN_NAMES + NUMBER.replace("rte", "rtee"),
-        "line 2: unknown task 'rtee': did you mean 'rte'",
-    ),
-    "no number": (COLUMN_NAMES + NUMBER.replace("70", "n/a"), "line 2: value must be a number in percent"),
-    "no such metric": (COLUMN_NAMES + NUMBER.replace("accuracy", "f1"), "line 2: 'f1' is no metric of rte"),
-    "a number twice": (COLUMN_NAMES + 2 * NUMBER, "line 3: the same number stands in line 2 already"),
-}
-
 
 @pytest.fixture
 def fails(monkeypatch, capsys, tmp_path):
@@ -630,16 +610,6 @@ def test_other_bad_input(case, fails, tmp_path):
     command, arguments, files, message = OTHERS[case]
     write(tmp_path, files)
     fails(command, arguments, message)
-
-
-@pytest.mark.parametrize("case", REFERENCES)
-def test_bad_published_numbers(case, fails, monkeypatch, tmp_path):
-    content, message = REFERENCES[case]
-    monkeypatch.setattr(published, "NUMBERS", tmp_path / "numbers.csv")
-    if content is not None:
-        write(tmp_path, {"numbers.csv": content})
-    fails("train", [*PAIR, "output_dir={tmp}/runs"], message)
-    assert not made(tmp_path)
 
 
 LONG = 100_000  # words

@@ -13,7 +13,7 @@ from spt.grid.cells import Cell, Job
 from spt.grid.compose_configs import Composer
 from spt.insight.result import Insight
 from spt.paths import CONF
-from spt.records.comparable_settings import comparable, differences, flat, identity
+from spt.records.comparable_settings import comparable, flat, identity
 from spt.records.fingerprint import with_processes
 from spt.records.insight_summary import INSIGHT, InsightSummary
 from spt.records.schema import ADAPTER, FAILURE, HISTORY, OUTCOMES, RECORD, read_record
@@ -133,7 +133,6 @@ class Result:
         unfinished: how far runs without a record are, by seed and learning rate.
         usual_data: the fingerprint of the data that most runs of the task and profile used, or, if the report is
             given data_dir, of the data in it.
-        changed: runs whose settings no cell has any more, and which settings differ (see `find_changed`).
         task: the settings of the task, if it is not one of `conf/task`.
     """
 
@@ -144,7 +143,6 @@ class Result:
     failures: dict[tuple[int, float | None], str] = field(default_factory=dict)
     unfinished: dict[tuple[int, float | None], str] = field(default_factory=dict)
     usual_data: str | None = None
-    changed: list[tuple[Finished, list[str]]] = field(default_factory=list)
     task: dict[str, Any] | None = None
 
     @property
@@ -172,15 +170,14 @@ class Result:
 
     @property
     def state(self) -> str:
-        """One of `done`, `partly` (some runs are missing), `failed`, `unfinished`, `config changed` (the only runs have
-        other settings) and `not run`."""
+        """One of `done`, `partly` (some runs are missing), `failed`, `unfinished` and `not run`."""
         if self.runs and all(run is not None for run in self.runs.values()):
             return "done"
         if self.done:
             return "partly"
         if self.failures:
             return "failed"
-        return "unfinished" if self.unfinished else "config changed" if self.changed else "not run"
+        return "unfinished" if self.unfinished else "not run"
 
     @property
     def selection(self) -> dict[str, Any] | None:
@@ -239,28 +236,10 @@ def _collect(cell: Cell, records: Records, composer: Composer) -> Result:
     return result
 
 
-def find_changed(results: Sequence[Result], records: Records, composer: Composer) -> None:
-    """Add each record that belongs to no cell to the cell of its task, model and method that differs least from it."""
-    jobs = [
-        (result, Job(result.cell, seed, rate))
-        for result in results
-        if (result.cell.task, result.cell.model) in records.seen
-        for seed in result.cell.seeds
-        for rate in result.cell.learning_rates or [None]
-    ]
-    known = {composer.identity(job) for _, job in jobs}
-    for key, run in records.finished.items():
-        if key in known:
-            continue
-        candidates = [
-            (differences(config, run.record["config"]), result)
-            for result, job in jobs
-            if (result.cell.task, result.cell.model) == (run.record["task"], run.record["model"])
-            and (config := composer.config(job))["method"]["name"] == run.record["method"]
-        ]
-        if candidates:
-            different, closest = min(candidates, key=lambda candidate: len(candidate[0]))
-            closest.changed.append((run, different))
+def unused_runs(results: Iterable[Result], records: Records) -> list[str]:
+    """The folders of finished runs that no cell uses."""
+    used = {run.identity for result in results for run in result.finished}
+    return sorted(run.folder.name for key, run in records.finished.items() if key not in used)
 
 
 def choose(result: Result) -> float | None:

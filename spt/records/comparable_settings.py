@@ -53,17 +53,6 @@ def _last_name(weights: str) -> str:
     return PurePath(weights).name
 
 
-def differences(config: dict[str, Any], earlier: dict[str, Any]) -> list[str]:
-    """The settings that change a result in which an earlier config differs from the present one, as text."""
-    now, before = (flat(comparable(each)) for each in (config, earlier))
-    absent = "none"
-    return [
-        f"{name} was {before.get(name, absent)}, is {now.get(name, absent)}"
-        for name in sorted(now.keys() | before.keys())
-        if now.get(name, absent) != before.get(name, absent)
-    ]
-
-
 def flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """The settings of nested groups by their dotted names."""
     values: dict[str, Any] = {}

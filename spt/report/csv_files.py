@@ -13,7 +13,7 @@ COLUMNS = (
     *("published", "published_source", "published_split", "published_selection", "published_seed", "published_note"),
     *("published_elsewhere", "state", "ours_mean", "ours_std", "n", "planned", "ours_min", "ours_max"),
     *("delta", "tolerance", "within", "learning_rate", "scores_by_seed", "runs"),
-    *("collapsed", "diverged", "dirty", "outdated", "other_data"),
+    *SIGNS,
     *("trainable_parameters", "seconds_mean", "peak_memory_bytes", "adapter_bytes"),
     "hardware",
 )

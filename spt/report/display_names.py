@@ -1,6 +1,5 @@
 """What tasks, models, rows and swept settings are called in figures and LaTeX: `conf/display.yaml`."""
 
-import re
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -26,11 +25,6 @@ class Names:
     def setting(self, key: str) -> str:
         """A swept setting; without a display name the last part of its key."""
         return self._of("setting", key, key.rpartition(".")[2])
-
-    def in_text(self, text: str, *groups: str) -> str:
-        """A text with the names of some groups replaced, such as "spt_sl − spt"."""
-        known = {name: shown for group in groups for name, shown in self._names[group].items()}
-        return re.sub(r"[\w.-]+\w", lambda match: str(known.get(match[0], match[0])), text)
 
     def _of(self, group: str, name: str, otherwise: str | None = None) -> str:
         return str(self._names[group].get(name, otherwise or name))

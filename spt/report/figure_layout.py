@@ -11,7 +11,7 @@ from matplotlib.transforms import ScaledTranslation
 from pandas import DataFrame
 from scipy.stats import t
 
-from spt.figure_style import GREY, PAGE
+from spt.figure_style import GREY
 from spt.records.bootstrap import CONFIDENCE
 from spt.report.number_format import BASELINES, listed, number
 
@@ -67,11 +67,6 @@ class Layout:
             style: dict[str, Any] = {"ncols": columns, "labelspacing": 0.3, "columnspacing": 1.2, "borderaxespad": 0.2}
             self.figure.legend(handles, labels, loc="lower center", bbox_to_anchor=(0.5, 0), **style)
         return self.figure
-
-
-def is_page(width: float) -> bool:
-    """Whether two panels fit beside each other."""
-    return width >= PAGE
 
 
 def dodged(axes: Any, place: int, of: int, points: float = 3.0) -> Any:

@@ -17,7 +17,6 @@ from spt.report.figure_layout import (
     Layout,
     about_scores,
     dodged,
-    is_page,
     legend_of,
     set_scores,
     set_swept_values,
@@ -138,7 +137,7 @@ def _sensitivity_of(title: str, place: str, cells: DataFrame, rows: Rows, settin
 def _sensitivity(place: str, cells: DataFrame, rows: Rows, setting: str, width: float) -> Figure:
     """The score at each value of a sweep: best dev, and a split that selected nothing if there is one."""
     quantities = dict.fromkeys(cells.quantity)
-    shape = (1, len(quantities)) if is_page(width) else (len(quantities), 1)
+    shape = (1, len(quantities)) if width >= PAGE else (len(quantities), 1)
     layout = Layout(width, *shape, share="all")
     values = sorted({*cells.value.astype(float)})
     shown = list(dict.fromkeys(cells.row))

@@ -1,14 +1,10 @@
 r"""Tables as LaTeX with booktabs, for `\input`: they fit into a column or a page of a paper and are not scaled."""
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from spt.report.compact_tables import PrintTable, Row, Score
-from spt.report.display_names import Names
-from spt.report.number_format import NONE, NOT_APPLICABLE
-from spt.report.runs_frame import SIGNS
-from spt.report.table_model import Column, Section, Table, groups
+from spt.report.table_model import Column, groups
 
 ESCAPES = {
     "\\": r"\textbackslash{}",
@@ -18,7 +14,7 @@ ESCAPES = {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
-    '"': r"\textquotedbl{}",
+    '"': "''",
     **{"±": r"$\pm$", "−": "$-$", "Δ": r"$\Delta$", "≤": r"$\leq$", "≥": r"$\geq$", "√": r"$\surd$", "·": r"$\cdot$"},
     **{"†": r"$\dagger$", "‡": r"$\ddagger$", "§": r"\S{}", "¶": r"\P{}", "‖": r"$\parallel$"},
     **{"α": r"$\alpha$", "λ": r"$\lambda$", "²": "$^2$", "×": r"$\times$", "–": "--"},
@@ -28,33 +24,12 @@ COLUMN, PAGE = 215, 450  # points: a little less than the width of a column and 
 
 SIZES = {"small": 4.3, "footnotesize": 3.95, "scriptsize": 3.6}  # points that a character takes
 
-SMALLER = 0.8  # of the usual width: what is beside a mean
-
 SEPARATION = 3  # points on both sides of each column
 
-RARELY_SHOWN = ("model", "task", "of", "row")  # columns that the caption names if all rows have the same
 
-LEFT_OUT = ("McNemar p", "on")  # columns that need notes, or more room than they are worth
-
-NOTHING = {NONE, NOT_APPLICABLE, "not run", "published only"}
-
-
-def latex(
-    name: str, title: str, prints: Sequence[PrintTable], sections: Iterable[Section], names: Names, marks: bool
-) -> str:
-    """A file for a table: its scores, and the further tables of its page. What they mean is in comments.
-
-    Args:
-        name, title: of the table.
-        prints: its `print_tables`.
-        sections: of its page, those with scores are left out.
-        names: of tasks, models, rows and settings.
-        marks: whether to show the marks of `SIGNS`.
-    """
-    parts = [f"% {escape(title)}. Needs \\usepackage{{booktabs}}.", *map(print_latex, prints)]
-    for section in (section for section in sections if not section.has_scores):
-        parts += [_further(name, title, table, names, marks) for table in section.tables]
-    return "\n\n".join(parts) + "\n"
+def latex(title: str, prints: Sequence[PrintTable]) -> str:
+    """The file of a table: its scores, as the `print_tables` show them."""
+    return "\n\n".join([f"% {escape(title)}. Needs \\usepackage{{booktabs}}.", *map(print_latex, prints)]) + "\n"
 
 
 def print_latex(table: PrintTable) -> str:
@@ -108,42 +83,6 @@ def _score(score: Score) -> str:
         text = rf"\underline{{{text}}}"
     text += rf"{{\tiny\,{escape(beside)}}}" if (beside := _beside(score)) else ""
     return text + (rf"\textsuperscript{{{escape(score.marks)}}}" if score.marks else "")
-
-
-def _further(name: str, title: str, table: Table, names: Names, marks: bool) -> str:
-    """A table of a page as a float; columns that say the same in each row are in the caption."""
-    unmarked = str.maketrans("", "", "" if marks else "".join(SIGNS.values()))
-    kinds = {"model": ("model",), "task": ("task",)}
-    rows = [
-        [names.in_text(text.translate(unmarked), *kinds.get(column.label, ("row", "setting"))) for column, text in
-         zip(table.columns, row, strict=True)]
-        for row in table.rows
-    ]  # fmt: skip
-    same = {
-        place: rows[0][place]
-        for place, column in enumerate(table.columns)
-        if column.label in RARELY_SHOWN and len({row[place] for row in rows}) == 1
-    }
-    kept = [p for p, column in enumerate(table.columns) if p not in same and column.label not in LEFT_OUT]
-    heads = [Column(names.in_text(table.columns[p].label, "setting"), table.columns[p].group) for p in kept]
-    caption = f"{title}: {table.title}" + (f" ({', '.join(same.values())})" if same else "")
-    texts = [["--" if row[place] in NOTHING else row[place] for place in kept] for row in rows]
-    plain = [[re.sub("± .*", _smaller, text) for text in row] for row in texts]
-    lengths = _lengths([[head.label for head in heads], *plain])
-    if _size(lengths) is None:
-        return f"% {escape(caption)}: wider than a page, see {name}.md"
-    label = f"tab:{name}-{re.sub(r'[^a-z]+', '-', table.title.lower())}"
-    body = [*_heads(heads), r"\midrule", *(_line(map(_with_small_std, row)) for row in texts)]
-    notes = [f"% {escape(note)}" for note in table.notes]  # LaTeX, for who wants to show them
-    return "\n".join([*notes, _float(f"{caption}.", label, "l" * len(kept), lengths, body)])
-
-
-def _smaller(match: re.Match[str]) -> str:
-    return "x" * round(SMALLER * len(match[0]))
-
-
-def _with_small_std(text: str) -> str:
-    return re.sub(r" (\$\\pm\$) ([\d.,]+)", r"{\\tiny\\,\1\2}", escape(text))
 
 
 def _lengths(rows: Sequence[Sequence[str]]) -> list[int]:

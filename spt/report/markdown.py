@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 from itertools import groupby
 
-from spt.report.render_templates import wrapped
 from spt.report.table_model import Section, Table
 
 
@@ -22,12 +21,12 @@ def markdown(title: str, sections: Iterable[Section]) -> str:
 
 def _section(section: Section) -> Iterable[str]:
     yield f"## {section.heading}"
-    yield from map(wrapped, section.text)
+    yield from section.text
     for table in section.tables:
         yield f"### {table.title}"
         yield markdown_table(table)
         if table.notes:
-            yield "\n".join(wrapped(_escaped(note), "- ") for note in table.notes)
+            yield "\n".join(f"- {_escaped(note)}" for note in table.notes)
 
 
 def markdown_table(table: Table) -> str:

@@ -13,6 +13,7 @@ from spt.files import write_atomically, written
 from spt.grid.cells import cells
 from spt.grid.group_runs import group_runs
 from spt.grid.local_data import DataFingerprint
+from spt.grid.match_records import RECORDS, Records
 from spt.report.compact_tables import Choice, PrintTable, Score, print_tables
 from spt.report.display_names import Names
 from spt.report.figure_layout import Drawing
@@ -68,7 +69,7 @@ def for_print(config: DictConfig, fingerprint: DataFingerprint) -> None:
         grouped = group_runs(source)
         titles, results = grouped.titles, grouped.results
     else:
-        results = collected(config, cells(config), results_folder(config), fingerprint)
+        results = collected(config, cells(config), Records(results_folder(config) / RECORDS), fingerprint)
     runs = runs_frame(results)
     every, names = cells_frame(results, runs), Names(config)
     titles = {name: title for name, title in titles.items() if (every.table == name).any()}
@@ -115,15 +116,12 @@ def _write_figures(by_name: Mapping[str, Drawing], width: str, folder: Path) -> 
         for name, drawing in by_name.items():
             for file, content in figure_files(name, drawing.draw, ("pdf",)).items():
                 write_atomically(folder / file, content)
-                graphic = rf"\includegraphics[width=\linewidth]{{{file}}}"
-                caption = rf"\caption{{{escape(drawing.caption)}}}"
-                label = rf"\label{{fig:{name}}}"
                 lines = [
                     rf"\begin{{{float_name}}}[tbp]",
                     r"\centering",
-                    graphic,
-                    caption,
-                    label,
+                    rf"\includegraphics[width=\linewidth]{{{file}}}",
+                    rf"\caption{{{escape(drawing.caption)}}}",
+                    rf"\label{{fig:{name}}}",
                     rf"\end{{{float_name}}}",
                 ]
                 floats.append("\n".join(lines))

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
 from markupsafe import Markup
@@ -37,13 +37,6 @@ HTML = ENVIRONMENT.overlay(autoescape=True)
 HTML.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "ensure_ascii": False, "allow_nan": False}
 
 NUMBER = re.compile(r"[<\[]?\s*[+−]?\d")  # what page.js reads as one, too
-
-
-class Heading(NamedTuple):
-    """The first heading of the page, and the command that writes it again."""
-
-    title: str
-    command: str
 
 
 @dataclass(frozen=True)
@@ -81,7 +74,8 @@ class Score:
 
 
 def page(
-    heading: Heading,
+    title: str,
+    command: str,
     titles: Mapping[str, str],
     cells: DataFrame,
     runs: DataFrame,
@@ -93,7 +87,7 @@ def page(
     """The text of the page.
 
     Args:
-        heading: its title, and the command that writes it.
+        title, command: its first heading, and the command that writes it again.
         titles: the titles of the tables, by name.
         cells, runs, prefixes: the `cells_frame`, the `runs_frame` and the `prefix_frame` of all tables.
         sections: the sections of each table's page, by the name of the table.
@@ -105,8 +99,8 @@ def page(
     finished = finished_runs(runs)
     scripts = [*map(_library, LIBRARIES), _file("page.js")]
     return HTML.get_template("page.html.j2").render(
-        heading=heading.title,
-        command=heading.command,
+        heading=title,
+        command=command,
         titles=titles,
         verdicts=verdicts,
         scores=scores,
@@ -122,12 +116,12 @@ def page(
         published=_published(cells),
         not_run=not_run,
         problems=runs[runs.status.isin(["failed", "unfinished"])].to_dict("records"),
-        changed=runs[runs.role == "changed"].to_dict("records"),
         data={"runs": run_data(runs), "cells": opened, "splits": QUANTITIES},
         styles=[*map(_library, STYLES), _file("page.css")],
         scripts=scripts,
         hashes=" ".join(f"'sha256-{_sha256(text)}'" for text in scripts),
-        **{"numeric": numeric, "groups": groups},
+        numeric=numeric,
+        groups=groups,
     )
 
 

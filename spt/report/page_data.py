@@ -76,7 +76,7 @@ def places_of(runs: DataFrame) -> dict[str, int]:
 
 def finished_runs(runs: DataFrame) -> DataFrame:
     """The rows of a `runs_frame` that have a record, one for each run."""
-    return runs[runs.run.notna() & (runs.role != "changed")].drop_duplicates("folder")
+    return runs[runs.run.notna()].drop_duplicates("folder")
 
 
 def _commit(git: Mapping[str, Any]) -> str:
@@ -98,7 +98,7 @@ def cell_data(cells: DataFrame, runs: DataFrame) -> list[Json]:
         runs: their `runs_frame`.
     """
     places = places_of(runs)
-    known = runs[(runs.status != "not run") & (runs.role != "changed")]
+    known = runs[runs.status != "not run"]
     by_cell: dict[tuple[str, str], Json] = {}
     names = [*CELL, "task", "model", "row", "setting", "value", "shown_profile"]
     for run in each_row(known[[*names, "seed", "role", "folder", "error"]]):

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from pandas import DataFrame
+from pandas import DataFrame, Series
 from scipy.optimize import brentq
 from scipy.stats import binomtest, nct, norm, t, ttest_rel
 
@@ -271,12 +271,8 @@ def mcnemar(first: Sequence[int], second: Sequence[int]) -> float:
     return float(binomtest(only_first, n, 0.5).pvalue) if n else 1.0
 
 
-def holm(ps: Sequence[float | None]) -> list[float | None]:
-    """Holm's correction of a family of p-values; None stays None and does not count."""
-    order = sorted((p, place) for place, p in enumerate(ps) if p is not None)
-    adjusted: list[float | None] = [None] * len(ps)
-    largest = 0.0
-    for rank, (p, place) in enumerate(order):
-        largest = max(largest, min(1.0, (len(order) - rank) * p))
-        adjusted[place] = largest
-    return adjusted
+def holm(ps: Sequence[float | None]) -> list[float]:
+    """Holm's correction of a family of p-values; None does not count and becomes NaN."""
+    known = Series(ps, dtype=float).dropna().sort_values(kind="stable")
+    adjusted = (known * np.arange(len(known), 0, -1)).clip(upper=1).cummax()
+    return adjusted.reindex(range(len(ps))).tolist()

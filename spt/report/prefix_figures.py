@@ -14,7 +14,6 @@ from spt.report.figure_layout import (
     Layout,
     about_scores,
     dodged,
-    is_page,
     legend_of,
     set_scores,
     set_swept_values,
@@ -65,7 +64,7 @@ def _similarity(place: str, cells: DataFrame, numbers: DataFrame, rows: Rows, se
 
     `setting` is the name of the swept setting, empty where the rows are beside each other.
     """
-    layout = Layout(width, *((1, 2) if is_page(width) else (2, 1)))
+    layout = Layout(width, *((1, 2) if width >= PAGE else (2, 1)))
     left, right = layout.panels.flat
     shown = list(dict.fromkeys(cells.row))
     cells = cells.assign(x=cells.value.astype(float) if setting else cells.row.map(shown.index).astype(float))

@@ -29,8 +29,7 @@ def prefix_tables(cells: DataFrame, prefixes: DataFrame) -> list[Table]:
 def scored(cells: DataFrame) -> DataFrame:
     """The row of each cell that has the score to compare by: of a split that selected nothing, if the runs have one."""
     done = cells[cells.n > 0]
-    chosen = {key: unselected(own.quantity) for key, own in done.groupby(GROUP)}
-    return done.loc[[row.quantity == chosen[row.task, row.model, row.shown_profile] for row in each_row(done)]]
+    return done[done.quantity == done.groupby(GROUP).quantity.transform(unselected)]
 
 
 def _similarity(cells: DataFrame, prefixes: DataFrame) -> Table:

@@ -1,8 +1,8 @@
 """The README of a results folder: what was run and what was not, what it answers, and how to read it."""
 
+import re
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import PurePath
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pandas import DataFrame
@@ -13,14 +13,16 @@ from spt.report.convergence import convergence_frame
 from spt.report.markdown import markdown_table
 from spt.report.number_format import NONE, extents, listed, number
 from spt.report.prefix_figures import SUFFIX
-from spt.report.render_templates import render
+from spt.report.render_templates import ENVIRONMENT
 from spt.report.runs_frame import CELL
 from spt.report.table_model import Table, columns
 from spt.report.verdicts import Verdict
 
+ENVIRONMENT.filters["markdown"] = markdown_table
+
 DEFAULT_PROFILES = ["cpu", "paper"]  # of conf/report.yaml
 
-STATES = ("done", "partly", "failed", "unfinished", "config changed", "not run")
+STATES = ("done", "partly", "failed", "unfinished", "not run")
 
 
 def readme(
@@ -32,6 +34,7 @@ def readme(
     figures: Mapping[str, str],
     learned: Mapping[str, Sequence[Table]],
     claims: Sequence[str],
+    unused: Sequence[str],
 ) -> str:
     """The text of the README.
 
@@ -40,57 +43,37 @@ def readme(
         profiles: the profiles of the cells.
         cells, runs: the `cells_frame` and `runs_frame` of all tables.
         answers: the `verdicts` of all tables.
-        figures: the captions of the figures, by the names of their files.
+        figures: the captions of the figures, by name.
         learned: the `prefix_tables` of each table that has any.
         claims: the `prefix_claims`.
+        unused: the `unused_runs`.
     """
     every = cells.drop_duplicates(CELL)
     has_references = cells.groupby(CELL).published.count() > 0
     published = every.join(has_references.rename("is_published"), on=CELL)
     done = every[every.runs > 0]
-    finished = runs[runs.run.notna() & (runs.role != "changed")]
+    finished = runs[runs.run.notna()]
     example = done if len(done) else every
-    return render(
-        "README.md.j2",
+    text = ENVIRONMENT.get_template("README.md.j2").render(
         compared_with_published=bool((published.is_published & (published.runs > 0)).any()),
         tables=_tables(titles, published),
-        answers=[{"verdict": each, "table": each.table and markdown_table(each.table)} for each in answers],
+        answers=answers,
         lengths=_lengths(runs),
-        figures=_alternatives(name for name in figures if not name.endswith(f"{SUFFIX}.svg")),
-        captions=figures,
-        learned=_learned(titles, learned, figures),
+        figures={name: caption for name, caption in figures.items() if not name.endswith(SUFFIX)},
+        prefix_figures={name: caption for name, caption in figures.items() if name.endswith(SUFFIX)},
+        titles=titles,
+        learned=learned,
         claims=claims,
         runs_by_table=_runs_by_table(titles, every, finished),
         run=_all_runs(finished),
         not_run=not_run(every[every.profile.isin(done.profile)], runs),
         not_begun=not_run(every[~every.profile.isin(done.profile)], runs),
         failures=runs[runs.status == "failed"].to_dict("records"),
-        changed=runs[runs.role == "changed"].to_dict("records"),
+        unused=unused,
         command=command(titles, profiles),
         example=example.cell.iloc[0] if len(example) else "",
     )
-
-
-def _alternatives(figures: Iterable[str]) -> dict[str, str]:
-    """The text that stands for a figure, by the name of its SVG file."""
-    return {name: PurePath(name).stem.replace(".", " ") for name in figures if name.endswith(".svg")}
-
-
-def _learned(
-    titles: Mapping[str, str], tables: Mapping[str, Sequence[Table]], figures: Iterable[str]
-) -> list[dict[str, Any]]:
-    """What the prefixes learned, by table: its title and name, its tables as Markdown, and its figures."""
-    return [
-        {
-            "title": titles[name],
-            "name": name,
-            "tables": list(map(markdown_table, own)),
-            "figures": _alternatives(
-                each for each in figures if each.startswith(f"{name}.") and each.endswith(f"{SUFFIX}.svg")
-            ),
-        }
-        for name, own in tables.items()
-    ]
+    return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
 
 def _table(labels: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

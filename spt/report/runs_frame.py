@@ -37,7 +37,7 @@ SCORE = "score_"  # begins the names of the columns of `runs_frame` with scores
 
 RUN_COLUMNS = (
     *("cell", "table", "profile", "model", "task", "row", "setting", "value"),
-    *("seed", "learning_rate", "role", "trial", "status", "error", "differences"),
+    *("seed", "learning_rate", "role", "trial", "status", "error"),
     *("run", "folder", "record_model", "record_learning_rate", *SIGNS),
     *("trainable_parameters", "wall_seconds", "peak_memory_bytes", "adapter_bytes", "hardware", "commit"),
 )
@@ -47,9 +47,9 @@ def runs_frame(results: Iterable[Result]) -> DataFrame:
     """A row per run of each cell, finished or not. A run that several cells share has a row in each.
 
     Columns, beside those that name the cell: `seed`; `learning_rate` (NaN: the config's own); `role` ("seed": a run of
-    the cell, "trial": it only tried a learning rate, "changed": its settings are no cell's any more); `trial`
+    the cell, "trial": it only tried a learning rate); `trial`
     (its place among the candidate learning rates, NaN if it tried none); `status` ("finished", "diverged", "failed",
-    "unfinished", "not run"); `error` of a failed run, or how far an unfinished one is; `differences` of a changed one.
+    "unfinished", "not run"); `error` of a failed run, or how far an unfinished one is.
     The other columns are of finished and diverged runs: `score_<quantity>`, the marks of `SIGNS`, costs, `hardware` and
     `commit` in words, and `run` itself, for its history and outcomes.
     """
@@ -69,9 +69,6 @@ def _run_rows(result: Result) -> list[dict[str, Any]]:
         if run is None:
             row |= _without_record(result, seed, rate)
         rows.append(row if run is None else row | _facts(run, result.usual_data))
-    for run, differences in result.changed:
-        row = place(result.cell) | {"seed": run.record["seed"], "role": "changed"}
-        rows.append(row | _facts(run, result.usual_data) | {"differences": "; ".join(differences)})
     return rows
 
 

@@ -37,8 +37,7 @@ def cells_frame(results: Sequence[Result], runs: DataFrame) -> DataFrame:
     rows = [row for result in results for row in _cell_rows(result)]
     done = runs[(runs.role == "seed") & runs.run.notna()]
     cells = DataFrame(rows).join(_scores(done), on=[*CELL, "quantity"]).join(_of_cell(done), on=CELL)
-    cells["n"] = cells.n.fillna(0).astype(int)
-    for name in ("runs", "timed"):
+    for name in ("n", "runs", "timed"):
         cells[name] = cells[name].fillna(0).astype(int)
     for name in ("folders", "marks"):
         cells[name] = cells[name].fillna("")

@@ -25,16 +25,12 @@ class Table:
 
 @dataclass
 class Section:
-    """A heading with text and tables; `is_collapsed` on a page that can fold it, where nothing of it was run.
-
-    `has_scores`: LaTeX has the scores in tables of their own, see `spt.report.compact_tables`.
-    """
+    """A heading with text and tables; `is_collapsed` on a page that can fold it, where nothing of it was run."""
 
     heading: str
     text: list[str] = field(default_factory=list)
     tables: list[Table] = field(default_factory=list)
     is_collapsed: bool = False
-    has_scores: bool = False
 
 
 def groups(columns: Sequence[Column]) -> list[tuple[str, int]]:

@@ -59,7 +59,7 @@ def _score_section(heading: str, cells: DataFrame) -> Section:
     names = dict.fromkeys([*DEV, *shown.quantity])
     ordered = sorted(names, key=lambda name: (name not in DEV, name == "test"))
     tables = [_scores(name, shown) for name in ordered] if len(shown) else []
-    return Section(heading, text, tables, is_collapsed=not cells.runs.any(), has_scores=True)
+    return Section(heading, text, tables, is_collapsed=not cells.runs.any())
 
 
 def _has_numbers(cells: DataFrame) -> "pd.Series[bool]":

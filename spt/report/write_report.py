@@ -2,8 +2,9 @@
 
 import csv
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import groupby
@@ -20,7 +21,7 @@ from spt.grid.cells import Cell, Job, cells
 from spt.grid.compose_configs import Composer
 from spt.grid.group_runs import group_runs
 from spt.grid.local_data import DataFingerprint, LocalSources
-from spt.grid.match_records import RECORDS, Records, Result, collect, find_changed
+from spt.grid.match_records import RECORDS, Records, Result, collect, unused_runs
 from spt.paths import CONF
 from spt.report.cell_sources import select, trace
 from spt.report.compact_tables import Choice, print_tables
@@ -30,7 +31,7 @@ from spt.report.figures import drawings
 from spt.report.latex import latex
 from spt.report.markdown import markdown
 from spt.report.number_format import mean_and_std
-from spt.report.page import PAGE, Heading, page
+from spt.report.page import PAGE, page
 from spt.report.paired_tests import paired_tests, trends
 from spt.report.prefix_claims import prefix_claims
 from spt.report.prefix_figures import prefix_drawings
@@ -71,10 +72,11 @@ def report_records(config: DictConfig, fingerprint: DataFingerprint) -> None:
     shipped = {path.stem for path in (CONF / "table").glob("*.yaml")}
     profiles = set(config.profiles)
     is_whole = set(config.tables) == shipped and (profiles >= set(DEFAULT_PROFILES) or profiles == {"smoke"})
-    results = collected(config, every, folder, fingerprint, is_whole)
+    records = Records(folder / RECORDS)
+    results = collected(config, every, records, fingerprint)
     runs = runs_frame(results)
     frame = cells_frame(results, runs)
-    files = write_files(config, frame, runs, folder)
+    files = write_files(config, frame, runs, folder, unused_runs(results, records) if is_whole else ())
     show(frame)
     console.print(f"{len(files)} files: {folder / PAGE} and {folder / README} have them all")
 
@@ -88,9 +90,7 @@ def _report_runs(config: DictConfig, source: Path) -> None:
     folder = results_folder(config)
     if (folder / RECORDS).is_dir() or folder.resolve().parent.name == RECORDS:
         raise SptError(f"{folder} belongs to published results: set results_dir to a folder for the report of {source}")
-    for part in (TABLES, FIGURES):
-        if (folder / part).is_dir() and not (folder / PAGE).is_file():
-            raise SptError(f"{folder / part} is not of a report, which would replace it: set another results_dir")
+    refuse_to_replace(folder)
     grouped = group_runs(source)
     runs = runs_frame(grouped.results)
     frame = cells_frame(grouped.results, runs)
@@ -98,9 +98,10 @@ def _report_runs(config: DictConfig, source: Path) -> None:
     lines = not_run(frame.drop_duplicates(CELL), runs)
     lines += [f"{name} has settings and seed of another run, which counts in its place" for name in grouped.repeated]
     html = page(
-        Heading(f"Runs in {source}", shlex.join(["python", "-m", "spt.report", f"runs={source}"])),
+        f"Runs in {source}",
+        shlex.join(["python", "-m", "spt.report", f"runs={source}"]),
         *(grouped.titles, frame, runs, parts.prefixes, parts.sections, lines),
-        [verdict for verdict in parts.verdicts() if verdict.table is not None],
+        [verdict for verdict in parts.verdicts if verdict.table is not None],
     )
     files = _write_all(folder, {PAGE: html}, parts)
     show(frame)
@@ -109,9 +110,9 @@ def _report_runs(config: DictConfig, source: Path) -> None:
 
 def explain_cell(config: DictConfig, fingerprint: DataFingerprint) -> None:
     """Print where the numbers of the config's `cell` come from."""
-    folder = results_folder(config)
+    records = Records(results_folder(config) / RECORDS)
     chosen = select(cells(config), str(config.cell), config.profiles)
-    for result in collected(config, chosen, folder, fingerprint):
+    for result in collected(config, chosen, records, fingerprint):
         console.print(trace(result), soft_wrap=True, markup=False, highlight=False, end="")
 
 
@@ -142,8 +143,16 @@ def reported(folder: Path) -> dict[str, set[str]]:
     return {group: {row.get(group, "") for row in rows} for group in ("table", "profile")}
 
 
+def refuse_to_replace(folder: Path) -> None:
+    """Refuse to write a report to a folder with files of the same names that no report has written."""
+    for part in (TABLES, FIGURES, README):
+        if (folder / part).exists() and not (folder / PAGE).is_file():
+            raise SptError(f"{folder / part} is not of a report, which would replace it: set another results_dir")
+
+
 def refuse_to_leave_out(config: DictConfig, folder: Path) -> None:
-    """Refuse a report that has not all tables and profiles of the one in the folder."""
+    """Refuse a report that has not all tables and profiles of the one in the folder, or would replace other files."""
+    refuse_to_replace(folder)
     for group, names in reported(folder).items():
         if missing := sorted(names - set(config[f"{group}s"])):
             raise SptError(
@@ -153,10 +162,10 @@ def refuse_to_leave_out(config: DictConfig, folder: Path) -> None:
 
 
 def collected(
-    config: DictConfig, chosen: Iterable[Cell], folder: Path, fingerprint: DataFingerprint, is_whole: bool = False
+    config: DictConfig, chosen: Iterable[Cell], records: Records, fingerprint: DataFingerprint
 ) -> list[Result]:
-    """The cells with their records and, if they are the whole grid, with the records of no cell."""
-    records, composer = Records(folder / RECORDS), Composer()
+    """The cells with their records."""
+    composer = Composer()
     sources = LocalSources(config.folders, fingerprint, config.data_dir)
     results = collect(chosen, records, composer)
     if sources.data_dir is not None:
@@ -164,30 +173,33 @@ def collected(
             if result.done:
                 job = Job(result.cell, result.cell.seeds[0], None)
                 result.usual_data = sources.fingerprint_of(job, composer) or result.usual_data
-    if is_whole:
-        find_changed(results, records, composer)
     return results
 
 
 @dataclass
 class Parts:
-    """The parts of a report: what page and README tell of, by table, and the files of tables and figures by name."""
+    """The parts of a report: what page and README tell of, by table, and the files of tables and figures.
+
+    Attributes:
+        prefixes: the `prefix_frame` of all tables.
+        verdicts: what the tests of all tables answer.
+        sections: of the page of each table.
+        learned: the `prefix_tables` of each table that has any.
+        captions: of the figures, by name.
+        files: their contents by path, such as `tables/ner.md`.
+    """
 
     prefixes: DataFrame
-    tests: dict[str, DataFrame] = field(default_factory=dict)
-    trends: list[DataFrame] = field(default_factory=list)
+    verdicts: list[Verdict] = field(default_factory=list)
     sections: dict[str, list[Section]] = field(default_factory=dict)
     learned: dict[str, list[Table]] = field(default_factory=dict)
     captions: dict[str, str] = field(default_factory=dict)
-    tables: dict[str, bytes] = field(default_factory=dict)
-    figures: dict[str, bytes] = field(default_factory=dict)
-
-    def verdicts(self) -> list[Verdict]:
-        """What the tests of all tables answer."""
-        return verdicts([*self.tests.values(), *self.trends])
+    files: dict[str, bytes] = field(default_factory=dict)
 
 
-def write_files(config: DictConfig, every: DataFrame, runs: DataFrame, folder: Path) -> list[Path]:
+def write_files(
+    config: DictConfig, every: DataFrame, runs: DataFrame, folder: Path, unused: Sequence[str] = ()
+) -> list[Path]:
     """Write the tables, figures, page and README.
 
     Files of an earlier report that this one does not have are deleted; a file that would not change is not written.
@@ -197,73 +209,68 @@ def write_files(config: DictConfig, every: DataFrame, runs: DataFrame, folder: P
         every: the `cells_frame` of all tables.
         runs: their `runs_frame`.
         folder: where `tables/`, `figures/`, `index.html` and `README.md` are written.
+        unused: the `unused_runs`.
 
     Returns:
         The report's files.
     """
     titles = {str(name): str(table.title) for name, table in config.tables.items() if (every.table == name).any()}
     parts, profiles = _parts(config, titles, every, runs), list(config.profiles)
-    answers = parts.verdicts()
-    text = readme(titles, profiles, every, runs, answers, parts.captions, parts.learned, prefix_claims(parts.prefixes))
+    text = readme(
+        *(titles, profiles, every, runs, parts.verdicts, parts.captions, parts.learned),
+        *(prefix_claims(parts.prefixes), unused),
+    )
     html = page(
-        Heading("Selective Prefix Tuning: results", command(titles, profiles)),
+        "Selective Prefix Tuning: results",
+        command(titles, profiles),
         *(titles, every, runs, parts.prefixes, parts.sections),
         not_run(every.drop_duplicates(CELL), runs),
-        answers,
+        parts.verdicts,
     )
     return _write_all(folder, {PAGE: html, README: text}, parts)
 
 
 def _parts(config: DictConfig, titles: Mapping[str, str], every: DataFrame, runs: DataFrame) -> Parts:
     parts, names = Parts(prefix_frame(runs)), Names(config)
+    tests = []
     with ProcessPoolExecutor(PROCESSES) as pool:
         figures = drawings(titles, every, runs, names) | prefix_drawings(titles, every, parts.prefixes, names)
         pending = pool.map(partial(figure_files, kinds=("svg",)), figures, [each.draw for each in figures.values()])
         for name, title in titles.items():
             own, own_runs = every[every.table == name], runs[runs.table == name]
             own_prefixes = parts.prefixes[parts.prefixes.table == name]
-            parts.tests[name] = paired_tests(own, own_runs)
-            parts.trends.append(trends(own, own_runs))
-            parts.sections[name] = sections(own, own_runs, parts.tests[name])
+            own_tests = paired_tests(own, own_runs)
+            tests += [own_tests, trends(own, own_runs)]
+            parts.sections[name] = sections(own, own_runs, own_tests)
+            path = f"{TABLES}/{name}"
             if tables := prefix_tables(own, own_prefixes):
                 parts.learned[name] = tables
                 parts.sections[name].append(Section(HEADING, tables=tables))
-                parts.tables[f"{name}.prefixes.csv"] = prefix_csv(own_prefixes).encode()
+                parts.files[f"{path}.prefixes.csv"] = prefix_csv(own_prefixes).encode()
             prints = print_tables(title, own, names, Choice(marks=config.marks))
-            parts.tables[f"{name}.md"] = markdown(title, parts.sections[name]).encode()
-            latex_text = latex(name, title, prints, parts.sections[name], names, config.marks)
-            parts.tables[f"{name}.tex"] = latex_text.encode()
-            parts.tables[f"{name}.csv"] = csv_text(own).encode()
-        for files in pending:
-            parts.figures |= files
-    parts.captions = {f"{name}.svg": figures[name].caption for name in sorted(figures)}
+            parts.files[f"{path}.md"] = markdown(title, parts.sections[name]).encode()
+            parts.files[f"{path}.tex"] = latex(title, prints).encode()
+            parts.files[f"{path}.csv"] = csv_text(own).encode()
+        parts.files |= {f"{FIGURES}/{name}": svg for files in pending for name, svg in files.items()}
+    parts.verdicts = verdicts(tests)
+    parts.captions = {name: figures[name].caption for name in sorted(figures)}
     return parts
 
 
 def _write_all(folder: Path, texts: Mapping[str, str], parts: Parts) -> list[Path]:
-    files = {"": {name: text.encode() for name, text in texts.items()}, TABLES: parts.tables, FIGURES: parts.figures}
+    """Write the files of a report; of an earlier report's tables and figures, those that this one lacks are deleted."""
+    files = {name: text.encode() for name, text in texts.items()} | parts.files
     with written(folder, "or set results_dir"):
-        folder.mkdir(parents=True, exist_ok=True)
-        _write(folder, files[""])
         for part in (TABLES, FIGURES):
-            _replace_all(folder / part, files[part])
-    return [folder / part / name for part, own in files.items() for name in sorted(own)]
-
-
-def _replace_all(folder: Path, files: dict[str, bytes]) -> None:
-    """Write the files of a folder, and delete all others in it; a folder without files is deleted."""
-    folder.mkdir(exist_ok=True)
-    for path in folder.iterdir():
-        if path.is_file() and path.name not in files:
-            path.unlink(missing_ok=True)
-    _write(folder, files)
-    if not files:
-        folder.rmdir()
-
-
-def _write(folder: Path, files: dict[str, bytes]) -> None:
-    for name, content in files.items():
-        write_if_changed(folder / name, content)
+            for path in (folder / part).glob("*"):
+                if path.is_file() and f"{part}/{path.name}" not in files:
+                    path.unlink(missing_ok=True)
+            with suppress(OSError):  # it has files, or is not there
+                (folder / part).rmdir()
+        for name, content in files.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            write_if_changed(folder / name, content)
+    return [folder / name for name in files]
 
 
 def show(every: DataFrame) -> None:

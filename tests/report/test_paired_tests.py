@@ -166,5 +166,5 @@ def test_mcnemar_of_the_same_predictions_is_one():
 
 
 def test_holm():
-    assert holm([0.01, None, 0.04, 0.03]) == pytest.approx([0.03, None, 0.06, 0.06])
-    assert holm([0.9, 0.8]) == [1.0, 1.0] and holm([]) == [] and holm([None]) == [None]
+    assert holm([0.01, None, 0.04, 0.03]) == pytest.approx([0.03, math.nan, 0.06, 0.06], nan_ok=True)
+    assert holm([0.9, 0.8]) == [1.0, 1.0] and holm([]) == [] and math.isnan(*holm([None]))

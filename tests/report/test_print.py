@@ -242,7 +242,7 @@ def test_the_command_writes_figures_with_captions(here, tmp_path, command):
     assert r"$\lambda$" in text and r"\label{fig:sl_weight.rte" in text and not (tmp_path / "README.md").exists()
 
 
-NASTY = r"A_b & 50% #1 {x} ~ ^ \cmd $5 <|> α é ± − §"
+NASTY = r'A_b & 50% #1 {x} ~ ^ \cmd $5 <|> α é ± − § "q"'
 
 
 @pytest.mark.slow

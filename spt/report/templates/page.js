@@ -14,7 +14,7 @@
 
   // Numeric columns sort by the number that a cell begins with; a cell without one is below all others.
   function value(text) {
-    const match = /^[<[]?\s*([+−]?\d[\d,]*(\.\d+)?)/.exec(text.trim());
+    const match = /^[<[]?\s*([+−]?\d[\d,]*(\.\d+)?(e[-+]?\d+)?)/.exec(text.trim());
     return match ? Number(match[1].replaceAll(",", "").replace("−", "-")) : -Infinity;
   }
   Tablesort.extend("score", () => false, (a, b) => value(b) - value(a) || 0);
