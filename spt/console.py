@@ -2,6 +2,7 @@
 
 import io
 import logging
+import math
 import os
 import sys
 import time
@@ -254,7 +255,9 @@ def advancing(
     """A function to call after each of `total` steps, of which `done` are done; a bar in the terminal counts them."""
     columns = (BarColumn(20), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
     disable = not shown or not terminal.is_terminal or not distributed.is_main()
-    with Progress(*columns, console=terminal, disable=disable, transient=True) as progress:
+    with Progress(
+        *columns, console=terminal, disable=disable, transient=True, speed_estimate_period=math.inf
+    ) as progress:
         bar = progress.add_task(what, total=total, completed=done)
         yield lambda: progress.advance(bar)
 

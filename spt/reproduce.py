@@ -90,7 +90,7 @@ def run(plan: "Plan", costs: "Costs", runs_per_gpu: int) -> None:
             ended = {
                 key
                 for key, run in plan.records.finished.items()
-                if key not in before or run.record != before[key].record
+                if plan.is_here(run) and (key not in before or run.record != before[key].record)
             }
             plan.errors |= {key: message for key, message in messages.items() if key not in left | ended}
             if left and left == plan.pending().keys():

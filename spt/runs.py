@@ -19,8 +19,10 @@ def main(config: DictConfig) -> None:
     from spt.paths import local_path
     from spt.records.schema import read_records
 
+    if not isinstance(config.output_dir, str) or not config.output_dir:
+        raise SptError(f"output_dir must be a folder, not {config.output_dir!r}")
     if config.merge is not None:
-        copied, known = merge_runs(local_path(str(config.merge)), Path(str(config.output_dir)))
+        copied, known = merge_runs(local_path(str(config.merge)), Path(config.output_dir))
         console.print(f"{copied} runs copied to {config.output_dir}, {known} were there already", markup=False)
         return
     if config.format not in FORMATS:

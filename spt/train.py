@@ -32,7 +32,11 @@ def show_sweep(jobs: Sequence[JobReturn]) -> None:
     from spt.records.fingerprint import folder_of
     from spt.records.schema import RECORD, read_record
 
-    configs: list[Any] = [OmegaConf.to_container(job.cfg, resolve=True) for job in jobs if job.cfg is not None]
+    configs: list[Any] = [
+        OmegaConf.to_container(job.cfg, resolve=True)
+        for job in jobs
+        if job.cfg is not None and not isinstance(job.return_value, str)
+    ]
     paths = [path for config in configs if (path := folder_of(config) / RECORD).is_file()]
     if paths:
         show_means([read_record(path) for path in dict.fromkeys(paths)])

@@ -653,7 +653,7 @@ ENVIRONMENT = {
     "one process of two": (
         "WORLD_SIZE",
         "2",
-        "WORLD_SIZE=2 .* but RANK, MASTER_ADDR, MASTER_PORT is not set",
+        "WORLD_SIZE=2 .* but RANK, LOCAL_RANK, MASTER_ADDR, MASTER_PORT is not set",
     ),
     "another precision": ("ACCELERATE_MIXED_PRECISION", "bf16", "ACCELERATE_MIXED_PRECISION=bf16.*ask for, 'no'"),
 }

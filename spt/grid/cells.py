@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
-from spt.errors import SptError
+from spt.errors import SptError, nearest
 from spt.grid.table_schema import Part, Profile, Row, Table, checked
 from spt.recipes import recipe_setting, recipes
 
@@ -80,7 +81,7 @@ def cells(config: DictConfig) -> list[Cell]:
     """All cells of the tables and profiles in a config of `spt.reproduce` or `spt.report`.
 
     Raises:
-        SptError: if a table or a profile is incomplete or inconsistent.
+        SptError: if a table or a profile is incomplete or inconsistent, or names what there is not.
     """
     grid: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     for group in ("table", "profile"):
@@ -88,6 +89,7 @@ def cells(config: DictConfig) -> list[Cell]:
             raise SptError(f"no {group} is chosen: leave {group}= out, or name one of conf/{group}")
     profiles = {name: checked(Profile, name, content) for name, content in grid["profiles"].items()}
     tables = {name: checked(Table, name, content) for name, content in grid["tables"].items()}
+    _check_names(tables, profiles)
     every = [
         cell
         for (name, table), (profile_name, profile) in itertools.product(tables.items(), profiles.items())
@@ -97,6 +99,22 @@ def cells(config: DictConfig) -> list[Cell]:
     if not every:
         raise SptError(f"tables {', '.join(tables)} have no part for profile {', '.join(profiles)}")
     return every
+
+
+def _check_names(tables: dict[str, Table], profiles: dict[str, Profile]) -> None:
+    """Refuse a profile's settings for a task or method that there is not, and a row's recipe of no known method."""
+    loader = GlobalHydra.instance().config_loader()
+    for name, profile in profiles.items():
+        for group, named in (("task", profile.tasks), ("method", profile.learning_rates)):
+            known = loader.get_group_options(group)
+            for each in named:
+                if each not in known:
+                    raise SptError(f"profile {name}: unknown {group} {each!r}: {nearest(each, known)}")
+    known = sorted({recipe.partition("/")[0] for recipe in recipes()})
+    for name, table in tables.items():
+        for row in table.rows.values():
+            if row.recipe is not None and row.recipe not in known:
+                raise SptError(f"table {name}: there are no recipes of {row.recipe!r}: {nearest(row.recipe, known)}")
 
 
 def _cells(name: str, table: Table, profile_name: str, profile: Profile, part: Part) -> Iterator[Cell]:

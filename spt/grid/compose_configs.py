@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from spt.grid.cells import Job
+from spt.path_overrides import own_config_dir
 from spt.paths import CONF
 from spt.records.comparable_settings import identity
 
@@ -131,10 +132,11 @@ def _group_file(group: str, name: str) -> dict[str, Any]:
 
     Raises:
         LookupError: if it has a defaults list of its own, or a package other than its group's name or _global_.
-        OSError: if it cannot be read: Hydra may find it in another folder of its search path. A recipe is optional.
+        OSError: if it cannot be read: Hydra may find it in another folder of its search path. A recipe is optional,
+            and there is none where that is the only folder.
     """
     path = CONF / group / f"{name}.yaml"
-    if group == "recipe" and not path.exists():
+    if group == "recipe" and not path.exists() and not own_config_dir():
         return {}
     text = path.read_text(encoding="utf-8")
     content = _as_dict(OmegaConf.create(text))

@@ -75,14 +75,14 @@ def quietly(config: DictConfig) -> str | None:
         except Diverged:
             return None  # its record has the status
         except Exception as error:
-            if _written(run) != before:
-                return None
-            if before is not None:
+            now = _written(run)
+            if now is None:
+                try:
+                    run.write_failure(explain(error))
+                except OSError:
+                    return explain(error)
+            elif now == before:
                 return f"{explain(error)} (its earlier result is kept)"
-            try:
-                run.write_failure(explain(error))
-            except OSError:
-                return explain(error)
     return None
 
 

@@ -14,7 +14,6 @@ from spt.grid.local_data import DataFingerprint, LocalSources
 from spt.grid.match_records import RECORDS, Finished, Records, Result, collect
 from spt.grid.run_costs import epochs_of, training_examples
 from spt.path_overrides import assignment
-from spt.records.schema import RECORD
 
 
 class Plan:
@@ -109,10 +108,11 @@ class Plan:
         """
         settings = self.sources.settings(job.cell) | {"output_dir": str(self.output_dir)}
         folders = [assignment(name, folder) for name, folder in settings.items()]
-        is_in_the_way = key in self.stale and self._is_here(self.records.finished[key])
+        is_in_the_way = key in self.stale and self.is_here(self.records.finished[key])
         return [*job.overrides, *folders, *(["force=true"] if self.force or is_in_the_way else [])]
 
-    def _is_here(self, run: Finished) -> bool:
+    def is_here(self, run: Finished) -> bool:
+        """Whether a record lies in the output folder, and is not a published copy."""
         return run.folder.parent == self.output_dir
 
     def examples(self, job: Job) -> float | None:
@@ -147,7 +147,7 @@ class Plan:
         lines = []
         for key in sorted(self.tried & jobs.keys()):
             note = self.records.failures.get(key)
-            if note is not None and (not self._is_here(note) or (note.folder / RECORD).exists()):
+            if note is not None and not self.is_here(note):
                 note = None  # of an earlier attempt
             if key in self.records.finished and key not in self.errors and note is None:
                 continue

@@ -102,7 +102,7 @@ def claim(gpus: Sequence[str], runs_per_gpu: int = 1, folder: Path | None = None
     waiting = False
     while True:
         for number, gpu in product(range(runs_per_gpu), gpus):
-            file = (folder / f"{gpu}.{number}").open("w", encoding="utf-8")
+            file = (folder / f"{gpu}.{number}").open("a", encoding="utf-8")
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

@@ -25,7 +25,7 @@ from spt.training.process_group import from_all
 
 
 class InterruptedEpoch(BaseModel):
-    """What is known of an epoch that was interrupted: each process's sum of losses, their number, and so on."""
+    """The running training loss of each process, the last learning rate and the time of an interrupted epoch."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
 
@@ -44,8 +44,7 @@ class Checkpoint(BaseModel):
         tokenizer: its fingerprint.
         weights: the hash or the revision of the base model's weights.
         numerics: the version of the numerics.
-        step, max_steps: optimizer steps taken, and those of the whole training.
-        processes: how many processes train.
+        step: optimizer steps taken.
         within: None where the last epoch is complete.
         history: a row per complete epoch, as in history.jsonl.
         outcomes: of the dev examples, at the best and at the last epoch, by epoch number.
@@ -57,15 +56,13 @@ class Checkpoint(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="forbid", arbitrary_types_allowed=True)
 
-    format: Literal[4] = 4
+    format: Literal[5] = 5
     fingerprint: str
     data: dict[str, str]
     tokenizer: str
     weights: str | None
     numerics: int
     step: int
-    max_steps: int
-    processes: int
     within: InterruptedEpoch | None
     history: list[dict[str, Any]]
     outcomes: dict[str, list]
@@ -90,13 +87,6 @@ class Checkpoint(BaseModel):
                 f"trainer.optim or lr_scheduler_type has a state that no checkpoint can hold ({error}): choose another"
             ) from error
         save_file(self.tensors, path, metadata={"format": "pt", "spt": text})
-
-    def improper(self) -> list[str]:
-        """The names of weights that are not finite, and of random states that are missing."""
-        weights = _under("weight", self.tensors).items()
-        states = [f"random/{process}/torch" for process in range(self.processes)]
-        broken = [f"weight/{name}" for name, tensor in weights if not tensor.isfinite().all()]
-        return broken + [name for name in states if name not in self.tensors]
 
     @property
     def epoch_start(self) -> int:
@@ -156,8 +146,6 @@ def read_checkpoint(path: Path, fingerprint: str) -> Checkpoint:
             facts = parsed(file.metadata()["spt"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         checkpoint = Checkpoint.model_validate(facts | {"tensors": tensors})
-        if wrong := checkpoint.improper():
-            raise ValueError(f"it has no proper {', '.join(wrong)}")
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise SptError(f"{path} is damaged, or of another version of spt ({problems(error)})") from error
     if checkpoint.fingerprint != fingerprint:
@@ -213,9 +201,7 @@ def _restore_types(optimizer: Optimizer, state: Mapping[int, Mapping[str, Any]])
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     for index, entries in state.items():
         own = optimizer.state[parameters[index]]
-        for name, value in entries.items():
-            if isinstance(value, Tensor) and own[name].dtype != value.dtype:
-                own[name] = value.to(own[name].device)
+        own |= {name: value.to(own[name].device) for name, value in entries.items() if isinstance(value, Tensor)}
 
 
 def _under(heading: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

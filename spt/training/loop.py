@@ -261,12 +261,6 @@ class TrainingLoop:
         return InterruptedEpoch(loss_sums=sums, loss_count=self.loss_count, last_rate=self.last_rate, seconds=seconds)
 
     def _load(self, checkpoint: Checkpoint) -> None:
-        before, now = (checkpoint.max_steps, checkpoint.processes), (self.max_steps, self.processes)
-        if before != now:
-            raise SptError(
-                "the interrupted run was one of {} steps by {} processes, this is one of {} by {}: resume with as many "
-                "processes and devices as it had, or start anew with force=true".format(*before, *now)
-            )
         checkpoint.load_state(self.model, self.optimizer, self.scheduler, self.scaler)
         checkpoint.set_random_state(self.accelerator.process_index)
         self.step, self.epoch_start = checkpoint.step, checkpoint.epoch_start

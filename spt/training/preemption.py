@@ -1,7 +1,7 @@
 """Signals by which a scheduler preempts a job: the run writes a checkpoint, and the command exits with its own code.
 
-SIGTERM and SIGUSR1 preempt, and so does the signal upon which submitit requeues its job, which it then does. Ctrl-C
-writes a checkpoint, too; a second Ctrl-C exits at once.
+SIGTERM and SIGUSR1 preempt, SIGHUP (the terminal was closed) does, and so does the signal upon which submitit requeues
+its job, which it then does. Ctrl-C writes a checkpoint, too; a second Ctrl-C exits at once.
 """
 
 import os
@@ -15,7 +15,7 @@ from typing import Any
 
 EXIT_CODE = 75  # EX_TEMPFAIL of sysexits.h: the same command succeeds later
 INTERRUPTED = 130  # the shells' code for Ctrl-C: 128 and the signal's number
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 SUBMITIT_SIGNAL = signal.SIGUSR2
 
 
@@ -94,7 +94,7 @@ def ignore_signals_in_worker(worker: int) -> None:
     """
     run = parent_process()
     assert run is not None
-    for number in (signal.SIGUSR1, SUBMITIT_SIGNAL, signal.SIGINT):
+    for number in (signal.SIGUSR1, signal.SIGHUP, SUBMITIT_SIGNAL, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
     if not hasattr(signal, "sigwaitinfo"):  # macOS, where no scheduler sends signals to the workers
         return

@@ -35,7 +35,7 @@ def join(settings: TrainerSettings) -> Accelerator:
             or where float16 is asked for without an accelerator.
     """
     several = distributed.count() > 1
-    needed = ("RANK", "MASTER_ADDR", "MASTER_PORT")
+    needed = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
     if several and (missing := [name for name in needed if name not in os.environ]):
         raise SptError(
             f"WORLD_SIZE={distributed.count()} of the environment means several processes, but {', '.join(missing)} "

@@ -99,10 +99,9 @@ def _train(run: RunFolder, config: DictConfig, settings: TrainerSettings, group:
     accelerator = process_group.join(settings)
     origin()
     run.start()
-    checkpoint = _checkpoint_of(run)
     made = assemble(config, run.config, settings, accelerator)
     tracker = instantiate(config.logger) if distributed.is_main() else Tracker()
-    experiment = Experiment(run, made, tracker, checkpoint)
+    experiment = Experiment(run, made, tracker)
     show_start(describe_run(run, made.loop))
     tracker.start(run.config, run.folder, group, experiment.checkpoint is not None)
     try:
@@ -121,24 +120,10 @@ def _return_gpu_memory() -> None:
         torch.cuda.empty_cache()
 
 
-def _checkpoint_of(run: RunFolder) -> Checkpoint | None:
-    """The checkpoint that an interrupted run resumes from; None where the run starts anew."""
-    path = run.folder / CHECKPOINT
-    checkpoint = None
-    if distributed.is_main() and path.exists() and not run.config["force"]:
-        try:
-            checkpoint = read_checkpoint(path, run.fingerprint)
-        except SptError as error:
-            log.warning("%s: the run starts anew", error)
-    if from_main(checkpoint is not None) and not distributed.is_main():
-        return read_checkpoint(path, run.fingerprint)
-    return checkpoint
-
-
 class Experiment:
     """A training loop with what it leaves in the run's folder. It resumes where a checkpoint fits data and model."""
 
-    def __init__(self, run: RunFolder, made: Assembled, tracker: Tracker, checkpoint: Checkpoint | None = None) -> None:
+    def __init__(self, run: RunFolder, made: Assembled, tracker: Tracker) -> None:
         self.run, self.made, self.tracker = run, made, tracker
         self.loop = loop = made.loop
         self.task, self.splits, self.model = loop.task, loop.splits, loop.model
@@ -152,13 +137,20 @@ class Experiment:
         self.weights = self.revision or weights_hash(model["name_or_path"])
         self.tokenizer = tokenizer_fingerprint(loop.tokenizer)
         self.fingerprints = {name: data_fingerprint({name: split.examples}) for name, split in self.splits.items()}
-        self.checkpoint = checkpoint
-        if checkpoint is not None:
-            try:
-                self._check(checkpoint)
-            except SptError as error:
-                log.warning("%s: the run starts anew", error)
-                self.checkpoint = None
+        self.checkpoint = self._resumable()
+
+    def _resumable(self) -> Checkpoint | None:
+        """The checkpoint that the run resumes from; None where it starts anew."""
+        path = self.run.folder / CHECKPOINT
+        if not from_main(path.exists() and not self.run.config["force"]):
+            return None
+        try:
+            checkpoint = read_checkpoint(path, self.run.fingerprint)
+            self._check(checkpoint)
+        except SptError as error:
+            log.warning("%s: the run starts anew", error)
+            return None
+        return checkpoint
 
     @property
     def best(self) -> Epoch | None:
@@ -274,8 +266,6 @@ class Experiment:
             weights=self.weights,
             numerics=NUMERICS,
             step=loop.step,
-            max_steps=loop.max_steps,
-            processes=distributed.count(),
             within=within,
             history=[epoch.row for epoch in self.epochs],
             outcomes={str(epoch.epoch): epoch.dev.outcomes for epoch in kept},
@@ -320,11 +310,8 @@ class Experiment:
             raise SptError(f"the interrupted run had the numerics of version {checkpoint.numerics}, not {NUMERICS}")
         if not checkpoint.fits(self.model):
             raise SptError("the interrupted run trained other parameters")
-        try:
-            epochs = _epochs(checkpoint)
-            best = self._best_of(epochs)
-        except (AttributeError, KeyError, TypeError) as error:
-            raise SptError(f"the history of the interrupted run is damaged ({error!r})") from error
+        epochs = _epochs(checkpoint)
+        best = self._best_of(epochs)
         if best is not None and not self._holds_best(checkpoint, epochs):
             kept = read_adapter(self.run.adapter).training.epoch
             if kept != best.epoch:

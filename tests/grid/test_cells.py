@@ -197,6 +197,12 @@ def test_a_class_may_move_and_committed_records_stay_apart(composer):
         ),
         (["+tables.ner.serach=false"], "serach: Extra inputs are not permitted"),
         (["profiles.smoke.learning_rates.spt_sl=[0]"], "learning_rates.spt_sl.0: Input should be greater than 0"),
+        (
+            ["+profiles.smoke.tasks={demo_nre: []}"],
+            "profile smoke: unknown task 'demo_nre': .*'demo_ner'",
+        ),
+        (["+profiles.smoke.learning_rates.spt_ls=[0.01]"], "profile smoke: unknown method 'spt_ls': .*'spt_sl'"),
+        (["tables.ner.rows.spt.recipe=spt_ls"], "table ner: there are no recipes of 'spt_ls': .*'spt_sl'"),
         (["~tables.ner.profiles.smoke"], "tables ner have no part for profile smoke"),
     ],
 )

@@ -7,9 +7,13 @@ import sys
 import time
 
 import pytest
+from hydra import compose, initialize_config_dir
 
+from spt.grid import launch_runs
 from spt.grid.copy_records import publish
 from spt.grid.match_records import Finished
+from spt.paths import CONF
+from spt.records.run_folder import RunFolder
 from spt.records.schema import read_record
 from tests.conftest import REPO, run
 
@@ -132,6 +136,23 @@ def test_a_failed_cell_is_told_at_the_end_and_stops_nothing(made, tmp_path):
     done = reproduce(tmp_path, f"{ROWS}=[linear_probe]", "profiles.smoke.seeds=[11]", "force=true")
     assert done.returncode == 1 and "is in the way" in done.stderr and "its earlier result is kept" in done.stderr
     assert ("linear_probe", 0.01, 11) in records(tmp_path)
+
+
+def test_a_repeat_that_fails_once_its_earlier_result_is_gone_leaves_a_note(monkeypatch, tmp_path):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("train", ["task=demo_ner", "model=demo", f"output_dir={tmp_path}"])
+    run = RunFolder(config, [])
+    run.folder.mkdir()
+    (run.folder / "record.json").write_text("{}")
+
+    def fail(*_):
+        run.clear()
+        raise MemoryError
+
+    monkeypatch.setattr(launch_runs, "job_overrides", list)
+    monkeypatch.setattr(launch_runs, "run_experiment", fail)
+    assert launch_runs.quietly(config) is None
+    assert "memory" in json.loads((run.folder / "failure.json").read_text())["error"]
 
 
 @pytest.mark.slow

@@ -225,9 +225,9 @@ def test_a_preempted_run_resumes_within_the_epoch(case, preempted, start, straig
 @pytest.mark.slow
 def test_a_run_may_be_preempted_several_times(preempted, start, straight, tmp_path):
     expected = straight(*SPT_SL)
-    for _ in range(3):
-        code, _, err = preempted(*SPT_SL, time=3, number=signal.SIGUSR1)
-        assert code == 75 and "SIGUSR1" in err, err
+    for number in (signal.SIGUSR1, signal.SIGHUP, signal.SIGUSR1):
+        code, _, err = preempted(*SPT_SL, time=3, number=number)
+        assert code == 75 and number.name in err, err
     code, _, err = start(*SPT_SL)
     assert code == 0 and outcome(tmp_path / "runs") == expected and resumed(tmp_path / "runs") == 3
 
@@ -261,7 +261,7 @@ def test_only_the_run_ends_its_workers():
     worker = context.Process(target=work, daemon=True)
     worker.start()
     assert ready.wait(30)
-    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP, signal.SIGUSR2, signal.SIGINT):
         subprocess.run(["kill", f"-{number.value}", str(worker.pid)], check=True)
     worker.join(0.5)
     assert worker.is_alive()
@@ -400,12 +400,7 @@ def rewritten(folder: Path, **changes) -> None:
     save_file(load_file(path), path, metadata={"format": "pt", "spt": json.dumps(about)})
 
 
-def with_half_a_history(folder: Path) -> None:
-    rewritten(folder, history=[{"epoch": 1}])
-
-
 DAMAGE = {
-    with_half_a_history: "the history of the interrupted run is damaged",
     truncated: "checkpoint.safetensors is damaged",
     emptied: "checkpoint.safetensors is damaged",
     of_something_else: "checkpoint.safetensors is damaged",
@@ -425,36 +420,6 @@ def test_a_damaged_checkpoint_is_reported_and_the_run_starts_anew(damage, start,
     assert code == 0 and f"{DAMAGE[damage]}" in out, err
     assert out.count("the run starts anew") == 1 and "resumes" not in out and "epoch 1:" in out
     assert outcome(tmp_path / "runs") == expected and resumed(tmp_path / "runs") == 0
-
-
-@pytest.mark.slow
-def test_a_checkpoint_with_wrong_fields_is_damaged(start, interrupted, tmp_path):
-    folder = interrupted(*BEST_IS_FIRST, after=2)
-    path, fingerprint = folder / "checkpoint.safetensors", folder.name.rpartition(".")[2]
-    assert read_checkpoint(path, fingerprint).step > 0
-    whole = path.read_bytes()
-    for name, value in {"step": "eight", "history": {}, "resumed": None, "data": [], "outcomes": "x"}.items():
-        rewritten(folder, **{name: value})
-        with pytest.raises(SptError, match=f"is damaged, or of another version of spt .{name}"):
-            read_checkpoint(path, fingerprint)
-        path.write_bytes(whole)
-    rewritten(folder, optimizer=None, scheduler=3)
-    with pytest.raises(SptError, match="optimizer: .*scheduler: "):
-        read_checkpoint(path, fingerprint)
-
-
-def test_a_checkpoint_with_wrong_tensors_is_damaged(tmp_path):
-    facts = CHECKPOINT | {"optimizer": {}, "scheduler": {}, "scaler": None}
-    whole = {"weight/head": torch.ones(2), "random/0/torch": torch.get_rng_state()}
-    for name, tensors in {
-        "weight/head": whole | {"weight/head": torch.tensor([1.0, math.nan])},
-        "random/0/torch": {"weight/head": whole["weight/head"]},
-    }.items():
-        Checkpoint(**facts, tensors=tensors).save(tmp_path / "file")
-        with pytest.raises(SptError, match=f"is damaged, .* no proper {name}"):
-            read_checkpoint(tmp_path / "file", "abc")
-    Checkpoint(**facts, tensors=whole).save(tmp_path / "file")
-    assert read_checkpoint(tmp_path / "file", "abc").step == 3
 
 
 def test_another_runs_checkpoint_is_not_used(start, straight, interrupted, tmp_path):
@@ -494,13 +459,16 @@ def test_force_starts_anew(start, straight, interrupted, tmp_path):
     assert outcome(tmp_path / "runs") == straight(*SPT_SL) and resumed(tmp_path / "runs") == 0
 
 
-def test_another_number_of_steps_is_refused(start, interrupted, monkeypatch):
-    folder = interrupted(*SPT_SL, after=1)
-    with monkeypatch.context() as patch:
-        patch.setattr(TrainingLoop, "max_steps", property(lambda loop: 8, lambda loop, steps: None), raising=False)
-        code, _, err = start(*SPT_SL)
-    assert code == 1 and "was one of 16 steps by 1 processes, this is one of 8 by 1" in err and "force=true" in err
-    assert (folder / "checkpoint.safetensors").exists()
+def test_a_run_that_diverges_when_it_is_interrupted_resumes_and_says_so(start, interrupted, tmp_path):
+    path = interrupted(*SPT_SL, after=1) / "checkpoint.safetensors"
+    with safe_open(path, "pt") as file:
+        about = file.metadata()
+    tensors = load_file(path)
+    for name in (name for name in tensors if name.startswith("weight/")):
+        tensors[name].fill_(math.nan)
+    save_file(tensors, path, metadata=about)
+    code, out, err = start(*SPT_SL)
+    assert code == 1 and "resumes after epoch 1 " in out and "the training loss became nan" in err, out + err
 
 
 @pytest.mark.slow
@@ -587,7 +555,7 @@ def test_a_checkpoint_is_read_as_it_was_written(kind, tmp_path):
 
 CHECKPOINT = {
     "fingerprint": "abc", "data": {"train": "x"}, "tokenizer": "t", "weights": None, "numerics": 1, "step": 3,
-    "max_steps": 4, "processes": 1, "within": None, "history": [], "outcomes": {}, "resumed": 0, "seconds": 1.5,
+    "within": None, "history": [], "outcomes": {}, "resumed": 0, "seconds": 1.5,
     "peak_memory_bytes": 10,
 }  # fmt: skip
 
