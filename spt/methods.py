@@ -6,7 +6,7 @@ To add a method, write a function like these and a YAML whose `_target_` names i
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from torch import Tensor
 
@@ -54,10 +54,10 @@ def bitfit(model: TaskModel, name: str) -> Penalty | None:
 
 
 def lora(
-    model: TaskModel, name: str, r: int, lora_alpha: float, lora_dropout: float, target_modules: Iterable[str]
+    model: TaskModel, name: str, r: int, lora_alpha: float, lora_dropout: float, target_modules: list[str]
 ) -> Penalty | None:
     """Train low-rank products beside the named matrices, and the head (Hu et al., "LoRA", ICLR 2022), through PEFT."""
-    install_lora(model.encoder, LoraConfig(r, lora_alpha, lora_dropout, list(target_modules)))
+    install_lora(model.encoder, LoraConfig(r, lora_alpha, lora_dropout, target_modules))
     freeze(model)
     return None
 

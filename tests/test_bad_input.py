@@ -58,6 +58,7 @@ CONFIGS = {
     "a folder without a model": ([*PAIR, "model.name_or_path=spt/demo/ner"], "no config.json"),
     "an unknown dtype": ([*PAIR, "model.dtype=float33"], "model.dtype='float33'"),
     "an unknown pooling": ([*PAIR, "model.pooling=max"], "unknown pooling 'max'"),
+    "null for the attention": ([*PAIR, "model.attn_implementation=null"], "must be sdpa or eager, not None"),
     "another attention": ([*PAIR, "model.attn_implementation=flex_attention"], "'eager' or 'sdpa'"),
     "a prefix longer than the table": (
         [*PAIR, "method=prefix_tuning", "method.prefix_length=60"],
@@ -155,7 +156,10 @@ CONFIGS |= {
     "a weight of nan": ([*PAIR, "method=spt_sl", "method.sl_weight=nan"], "sl_weight must be"),
     "a weight in words": ([*PAIR, "method=spt_sl", "method.sl_weight=light"], "sl_weight must be"),
     "a rank of 0": ([*PAIR, "method=lora", "method.r=0"], "r must be|rank"),
-    "a LoRA dropout of 1": ([*PAIR, "method=lora", "method.dropout=1"], "dropout"),
+    "a LoRA dropout of 1": ([*PAIR, "method=lora", "method.lora_dropout=1"], "lora_dropout is a rate"),
+    "a word for LoRA's modules": (
+        [*PAIR, "method=lora", "method.target_modules=query"], "target_modules must be a list of names, not 'query'"
+    ),
     "an option too many": ([*PAIR, "+method.extra=1"], "extra.*belongs to another method"),
     "a length of 0": ([*PAIR, "task.max_length=0"], "max_length"),
     "a length in words": ([*PAIR, "task.max_length=long"], "max_length"),
@@ -171,6 +175,10 @@ CONFIGS |= {
     "an unknown search": ([*PAIR, "hparams_search=all"], "unknown hparams_search 'all'"),
     "null for output_dir": ([*PAIR, "output_dir=null"], "output_dir must be a path"),
     "an unknown entry of the model's configuration": ([*PAIR, "+model.config.no_such_setting=1"], "no_such_setting"),
+    "an unknown activation": ([*PAIR, "+model.config.hidden_act=nope"], "cannot load the model .*'nope'"),
+    "text for the number of layers": (
+        [*PAIR, "+model.config.num_hidden_layers='3'"], "model.config.num_hidden_layers='3': .*num_hidden_layers"
+    ),
     "a rate above 1 in a model's configuration": ([*PAIR, "+model.config.hidden_dropout_prob=2"], "dropout"),
     "a word for a list": ([*PAIR, "task.metrics=accuracy"], "task.metrics must be a valid list, as in .*=.accuracy."),
     "a word for a list of files": ([*PAIR, "task.files.train=train.jsonl"], "task.files.train must be a valid list"),

@@ -61,7 +61,7 @@ def test_methods_on_every_shape(method, task):
     config = composed(f"method={method}", f"task={task}")
     shape = instantiate(config.task, _convert_="all")
     model = spt.TaskModel(tiny_encoder(), shape.task_type, len(shape.classes))
-    penalty: Penalty | None = instantiate(config.method, model)
+    penalty: Penalty | None = instantiate(config.method, model, _convert_="all")
     assert (penalty is not None) == (method == "spt_sl")
     if penalty is not None:
         assert penalty(model).item() == pytest.approx(config.method.sl_weight * spt.selective_loss(model).item())

@@ -20,7 +20,7 @@ def longest_input(encoder: PreTrainedModel) -> int | None:
     positions: int | None = getattr(encoder.config, "max_position_embeddings", None)
     config = attached(encoder)
     shift = 0 if config is None else config.position_shift
-    return None if positions is None else positions - (first_position(encoder) or 0) - shift
+    return None if positions is None or positions < 1 else positions - (first_position(encoder) or 0) - shift
 
 
 def first_position(encoder: PreTrainedModel) -> int | None:

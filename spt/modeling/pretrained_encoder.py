@@ -84,6 +84,8 @@ def load_backbone(
     """
     if dtype not in DTYPES:
         raise SptError(f"unknown model.dtype={dtype!r}: {nearest(dtype, DTYPES)}")
+    if not isinstance(attn_implementation, str):
+        raise SptError(f"model.attn_implementation must be sdpa or eager, not {attn_implementation!r}")
     if "/" in attn_implementation:
         raise SptError(f"model.attn_implementation={attn_implementation!r} is code on the hub, which spt does not run")
     for name, changes in (("config", config), ("tokenizer", tokenizer)):
@@ -192,7 +194,10 @@ def _load_encoder(
     for name, value in changes.items():
         if name not in entries:
             raise SptError(f"model.config.{name}: {name_or_path!r} has no such entry: {nearest(name, entries)}")
-        setattr(config, name, value)
+        try:
+            setattr(config, name, value)
+        except Exception as error:
+            raise SptError(f"model.config.{name}={value!r}: {' '.join(str(error).split())}") from error
     try:
         encoder, info = AutoModel.from_pretrained(
             source,
@@ -228,7 +233,7 @@ def _can_be_built(config: PreTrainedConfig, attn_implementation: str) -> bool:
     try:
         with torch.device("meta"):
             AutoModel.from_config(config, attn_implementation=attn_implementation, trust_remote_code=False)
-    except (ValueError, ImportError):
+    except Exception:
         return False
     return True
 

@@ -27,8 +27,9 @@ def selective_loss(model: nn.Module) -> Tensor:
         for width in dict.fromkeys(matrix.shape[1] for matrix in matrices):
             vectors = torch.stack([matrix for matrix in matrices if matrix.shape[1] == width])
             vectors = vectors.to(torch.promote_types(vectors.dtype, torch.float32))  # 1e-8 underflows in float16
-            unit = unit_vectors(vectors)
-            sums.append(torch.matmul(unit, unit.transpose(1, 2)).abs().triu(diagonal=1).sum())
+            with torch.autocast(vectors.device.type, enabled=False):
+                unit = unit_vectors(vectors)
+                sums.append(torch.matmul(unit, unit.transpose(1, 2)).abs().triu(diagonal=1).sum())
     prefix_length = vectors.shape[1]
     return torch.stack(sums).sum() / max(len(layers) * prefix_length * (prefix_length - 1), 1)
 

@@ -148,6 +148,20 @@ def test_longest_input_is_what_the_position_table_leaves(family, positions):
         model(input_ids=torch.full((1, positions - 4), 7))
 
 
+def test_a_model_whose_positions_have_no_limit_takes_any_length():
+    encoder = tiny_encoder()
+    encoder.config.max_position_embeddings = -1  # XLNet's
+    assert longest_input(encoder) is None
+
+
+def test_the_selective_loss_is_not_rounded_under_autocast():
+    model = spt.TaskModel(tiny_encoder(), "sentence", 2)
+    spt.attach(model, spt.PrefixConfig(5))
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = spt.selective_loss(model)
+    assert loss.dtype == torch.float32 and loss == spt.selective_loss(model)
+
+
 def test_projection_computes_plain_prefixes():
     config = spt.PrefixConfig(prefix_length=5, alpha=None, projection=16, **QUIET)
     model = task_model(config=config)
