@@ -61,7 +61,7 @@ def command(
                 is_sweep = not {"-m", "--multirun"}.isdisjoint(words)
                 arguments = [verbatim(word, is_sweep) for word in words if word != "-v"]
                 # argparse takes options before or after all overrides, but not between them.
-                sys.argv[1:] = sorted(arguments, key=lambda argument: argument not in ("-m", "--multirun"))
+                sys.argv[1:] = sorted(arguments, key=lambda argument: "=" in argument and argument[0] != "-")
                 call = hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)
                 multirun.returns.clear()
                 call(as_job(main, config_name, verbose))()

@@ -35,18 +35,18 @@ def verbatim(argument: str, is_sweep: bool = False) -> str:
     Raises:
         SptError: if the argument is not UTF-8.
     """
-    key, _, value = argument.partition("=")
+    key, equals, value = argument.partition("=")
     name = key.lstrip("+")
     if argument.encode(errors="replace").decode() != argument:
         raise SptError(f"{name} is not UTF-8 (where the locale is not UTF-8, set PYTHONUTF8=1)")
+    if not equals or name not in TEXTS | INPUTS | OUTPUTS or (not value and name not in TEXTS):
+        return argument
     if name in TEXTS:
         return f"{key}={quoted(value)}"
-    if name not in INPUTS | OUTPUTS or not value:
-        return argument
     home = os.path.expanduser(value)
-    if os.path.exists(home):
-        return f"{key}={quoted(home if name in OUTPUTS else value)}"
     to_quote = f"{key}={quoted(home if name in OUTPUTS else value)}"
+    if os.path.exists(home):
+        return to_quote
     is_list = value[0] == "[" and value[-1] == "]"
     try:
         parsed = _parse(argument)

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import logging
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 from omegaconf import DictConfig
 
 from spt.command import command
-from spt.console import refuse_closed_output, write_data
+from spt.console import log, refuse_closed_output, write_data
 from spt.errors import SptError, UnusableRow, check_count
 from spt.files import output_file, parsed, written
 from spt.hydra_targets import load_options
@@ -24,8 +23,6 @@ from spt.paths import local_path
 if TYPE_CHECKING:
     from spt.adapters.predictor import Input, Predictor
     from spt.tasks.task import Task
-
-log = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
 
@@ -87,30 +84,36 @@ def checked_inputs(config: DictConfig, predictor: "Predictor", ids: deque[dict[s
 
     Rows of a file that cannot be examples of the task are left out, as in training, with a warning at the end.
     """
-    number, unusable = 0, []
+    count, unusable = 0, []
     for number, (where, item) in enumerate(inputs_of(config, predictor.task), start=1):
         try:
-            predictor.examples(item)
-            ids.extend(ids_of(number, item, predictor.task))
+            for row in predictor.task.flat_rows(item) if isinstance(item, dict) else [item]:
+                count += 1
+                try:
+                    predictor.examples(row)
+                except UnusableRow as error:
+                    if config.input in (None, "-"):
+                        raise
+                    unusable.append(f"{where}: {error}")
+                    continue
+                ids.append(id_of(number, row))
+                yield row
         except SptError as error:
-            if isinstance(error, UnusableRow) and config.input not in (None, "-"):
-                unusable.append(f"{where}: {error}")
-                continue
             raise SptError(f"{where}: {error}") from error
-        yield item
     if unusable:
-        share = f"{len(unusable)} of {number} inputs"
+        share = f"{len(unusable)} of {count} inputs"
         log.warning("%s cannot be used and are left out, the first in %s", share, unusable[0])
-    if number == 0:
+    if count == 0:
         raise SptError(f"{'standard input' if config.input == '-' else config.input} holds no input")
 
 
 def inputs_of(config: DictConfig, task: "Task") -> Iterator[tuple[str, "Input"]]:
     """The inputs and where each comes from: the text or pair, or the lines of standard input or of a file."""
-    from spt.tasks.conll_columns import read_words, shape_of
+    from spt.tasks.conll_columns import read_words
     from spt.tasks.text_lines import numbered, read_lines
+    from spt.tasks.token_classification import TokenTask
 
-    is_tagged = task.task_type == "token"
+    is_tagged = isinstance(task, TokenTask)
     if config.text is not None:
         yield "text", input_of_text(config, is_tagged)
         return
@@ -120,7 +123,10 @@ def inputs_of(config: DictConfig, task: "Task") -> Iterator[tuple[str, "Input"]]
         # A buffer of its own: at its end the interpreter locks that of sys.stdin, which a waiting thread would hold.
         file = open(sys.stdin.fileno(), encoding="utf-8-sig", newline="\n", closefd=False)  # noqa: SIM115
         lines = numbered(file, source)
-    elif path.suffix.lower() == ".txt" and (shape := shape_of(path) if is_tagged else "texts") != "columns":
+    elif (
+        path.suffix.lower() == ".txt"
+        and (shape := task.shape_of(path) if isinstance(task, TokenTask) else "texts") != "columns"
+    ):
         if is_tagged:
             log.info("%s: read as %s, one a line", path, shape)
         if shape == "words":
@@ -168,15 +174,15 @@ def input_of_line(line: str, where: str, is_tagged: bool, may_be_row: bool) -> "
     return line if len(texts) == 1 else (texts[0], texts[1])
 
 
-def ids_of(number: int, item: "Input", task: "Task") -> list[dict[str, Any]]:
-    """For each prediction of an input: the input's number, and the `id` and `idx` of its row."""
-    rows = task.flat_rows(item) if isinstance(item, dict) else [{}]
-    ids = [{"input": number} | {key: row[key] for key in ("id", "idx") if key in row} for row in rows]
+def id_of(number: int, item: "Input") -> dict[str, Any]:
+    """What names an input in its prediction: its number, and the `id` and `idx` of its row."""
+    row = item if isinstance(item, dict) else {}
+    names = {"input": number} | {key: row[key] for key in ("id", "idx") if key in row}
     try:
-        json.dumps(ids, allow_nan=False)
+        json.dumps(names, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise SptError(f"id and idx must be values that JSON has: {error}") from error
-    return ids
+    return names
 
 
 def as_they_come(inputs: Iterable[Item], most: int) -> Iterator[list[Item]]:

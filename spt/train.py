@@ -53,7 +53,7 @@ def main(config: DictConfig) -> float:
     refuse_unknown_recipe(config, overrides)
     refuse_search_without_multirun()
     if config.dry_run is True:
-        check_early(config)
+        check_settings(config)
         from spt.training.dry_run import dry_run
 
         dry_run(config)
@@ -102,7 +102,7 @@ def _run(config: DictConfig, overrides: Sequence[str] | None, group: str | None 
 
     if config.get("dry_run") is True:
         raise SptError("dry_run is for the command: spt.train returns the record of a run")
-    check_early(config)
+    check_settings(config)
     from spt.report.published_numbers import published
     from spt.training.run_experiment import run_experiment
 
@@ -114,30 +114,12 @@ def _run(config: DictConfig, overrides: Sequence[str] | None, group: str | None 
     return run_experiment(config, overrides, show, group)
 
 
-def check_early(config: DictConfig) -> None:
-    """Refuse wrong settings and files that do not exist before torch is imported, which takes seconds.
-
-    Raises:
-        SptError: with the message of the part that would meet the error later.
-    """
-    from spt import distributed
-    from spt.paths import data_folder, split_file
-    from spt.records.fingerprint import folder_of, with_processes
-    from spt.records.schema import RECORD
+def check_settings(config: DictConfig) -> None:
+    """Refuse wrong settings of the training before torch is imported, which takes seconds."""
     from spt.training.trainer_schema import checked_settings
 
-    content: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-    checked_settings(content["trainer"])
-    task = content["task"]
-    names = [content["output_dir"], *(content[group]["name"] for group in ("task", "model", "method"))]
-    run = with_processes(content, distributed.count())
-    if not all(isinstance(name, str) for name in names) or (folder_of(run) / RECORD).exists():
-        return
-    if str(task.get("_target_")).endswith(".custom_task"):
-        for split in ("train", "validation", *(["test"] if task.get("test") is not None else [])):
-            split_file(split, task.get(split))
-    elif isinstance(task.get("data_dir"), str) and isinstance(files := task.get("files"), dict) and files.get("train"):
-        data_folder(task["data_dir"], files["train"][0])
+    trainer: Any = OmegaConf.to_container(config.trainer, resolve=True, throw_on_missing=True)
+    checked_settings(trainer)
 
 
 def _composed(overrides: list[str]) -> DictConfig:

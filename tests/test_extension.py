@@ -88,7 +88,7 @@ def test_a_file_that_would_not_be_used_is_refused(name, text, message, mine, cal
     path = mine / "mine/conf" / name
     path.parent.mkdir(exist_ok=True)
     path.write_text(text.lstrip())
-    code, _, err = called("spt.train", "--config-dir", "mine/conf", "task=demo_pair", "model=demo", "method=spt")
+    code, _, err = called("spt.train", "task=demo_pair", "model=demo", "--config-dir", "mine/conf", "method=spt")
     assert code == 1 and message in err
 
 

@@ -78,6 +78,7 @@ def test_a_sweep_over_paths(tmp_path, monkeypatch):
     for name in ("a (1)", "b=2", "a,b"):
         Path(name).touch()
     assert verbatim("task.train=a,b.jsonl", is_sweep=True) == "task.train=a,b.jsonl"
+    assert verbatim("text") == "text" and verbatim("runs") == "runs"  # folders after an option
     assert verbatim("task.train=a (1),b=2", is_sweep=True) == "task.train='a (1)','b=2'"
     assert verbatim("run=[a (1),b=2]") == "run=['a (1)','b=2']"
     assert verbatim("task.train=a (1),c", is_sweep=True) == "task.train=a (1),c"  # Hydra's message says how to quote

@@ -5,10 +5,11 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import accumulate, islice
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
-from huggingface_hub.dataclasses import type_validator
+from pydantic import ConfigDict, ValidationError, validate_call
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -24,6 +25,7 @@ from spt.modeling.position_shift import longest_input
 from spt.modeling.prefix_parameters import Attachment
 from spt.modeling.pretrained_encoder import backbone_settings, load_backbone, load_tokenizer, tokenizer_fingerprint
 from spt.modeling.task_model import TaskModel
+from spt.records.schema import problems
 from spt.tasks.model_inputs import in_order
 from spt.tasks.task import Example, Split, Task
 from spt.tasks.text_classification import TextTask
@@ -40,25 +42,16 @@ AHEAD = 16  # batches that are read at a time where all inputs are there
 Input = str | tuple[str, str] | list[str] | Row
 
 
-class Lock:
-    """A reentrant lock. A copy of the object that holds it gets a new one."""
-
-    def __init__(self) -> None:
-        self._lock = threading.RLock()
-
-    def __enter__(self) -> None:
-        self._lock.acquire()
-
-    def __exit__(self, *error: object) -> None:
-        self._lock.release()
-
-    def __reduce__(self) -> tuple:
-        return Lock, ()
+_locks: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()  # beside what is locked, which may be copied
 
 
-def lock_of(encoder: PreTrainedModel) -> Lock:
-    """The lock of a backbone: held while an adapter is put on it, and while a batch is computed with it."""
-    return encoder.__dict__.setdefault("adapter_lock", Lock())
+def lock_of(shared: Any) -> threading.RLock:
+    """The lock of a backbone or a tokenizer.
+
+    That of a backbone is held while an adapter is put on it and while a batch is computed with it, that of a tokenizer
+    while it tokenizes, as it keeps its truncation between calls.
+    """
+    return _locks.setdefault(shared, threading.RLock())
 
 
 class AdapterModel(TaskModel):
@@ -107,7 +100,7 @@ class Predictor:
         self.adapter, self.task, self.tokenizer = adapter, task, tokenizer
         self.backbone_settings = backbone_settings
         self.truncated = 0
-        self._encoder, self._tokenizing = encoder, Lock()
+        self._encoder = encoder
         pooling: Any = adapter.description.head.get("pooling")
         with lock_of(encoder):
             if (active := encoder.__dict__.get("active_adapter")) is not None:
@@ -219,14 +212,14 @@ class Predictor:
             yield from examples
 
     def encode(self, examples: list[Example]) -> Split:
-        """The model inputs of examples: one thread at a time, as a tokenizer keeps its truncation between calls."""
-        with self._tokenizing:
+        """The model inputs of examples."""
+        with lock_of(self.tokenizer):
             return self.task.encode(examples, self.tokenizer, self.limit)
 
     def _predictions(self, examples: list[Example], batch_size: int) -> list[dict[str, Any]]:
         """What the task describes of each example, in order, computed in batches of inputs of similar length."""
         split = self.encode(examples)
-        with self._tokenizing:
+        with lock_of(self.tokenizer):
             self.truncated += split.truncated
         rows = split.inputs.to_list()
         order = list(range(len(rows)))
@@ -417,13 +410,10 @@ def _task_of(adapter: Adapter) -> Task:
 
 def _backbone_of(settings: dict[str, Any]) -> tuple[Any, PreTrainedTokenizerBase]:
     """`load_backbone` with settings from a file; SptError if one is unknown, missing or of another type."""
-    types = get_type_hints(load_backbone)
     try:
-        for key, value in settings.items():
-            type_validator(key, value, types.get(key, Any))
-        return load_backbone(**settings)
-    except TypeError as error:
-        raise SptError(f"model: {' '.join(str(error).split())}") from error
+        return validate_call(config=ConfigDict(strict=True))(load_backbone)(**settings)
+    except ValidationError as error:
+        raise SptError(f"model: {problems(error)}") from error
 
 
 def _shared_backbone(

@@ -203,7 +203,7 @@ def _check(config: dict[str, Any]) -> None:
         if not isinstance(value, str) or not value:
             raise SptError(f"{key} must be a path or a name, not {value!r}")
     for group in ("task", "model", "method"):
-        name = config[group]["name"]
+        name = config[group].get("name")
         if not isinstance(name, str) or not re.fullmatch(r"\w[\w.-]*", name):
             hint = "" if isinstance(name, str) else f" (a number as text: {group}.name='\"...\"')"
             raise SptError(

@@ -6,17 +6,30 @@ from itertools import chain, islice, pairwise
 from pathlib import Path
 from typing import Literal
 
+from pydantic import ConfigDict
+from typing_extensions import TypedDict
+
 from spt.errors import SptError
 from spt.tasks.entity_tags import BRACKETS, check_tag, from_brackets
 from spt.tasks.table_files import QUOTED
 from spt.tasks.text_lines import BLANKS, Rows, read_lines
+
+
+class Places(TypedDict):
+    """The columns of CoNLL files, counted from 0, negative ones from the end."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]
+
+    token: int
+    tag: int
+
 
 WANTED = "columns, token first and tag last"
 
 
 def read_conll(
     path: Path,
-    places: dict[str, int] | None = None,
+    places: Places | None = None,
     comments: bool | str | None = None,
     quoting: str | None = None,
     check: Callable[[str], object] = check_tag,
@@ -27,7 +40,7 @@ def read_conll(
 
     Args:
         path: the file.
-        places: the columns of "token" and "tag", counted from 0, negative ones from the end; None: first and last.
+        places: the columns of token and tag; None: first and last.
         comments: how lines that are skipped begin, true: with #; None: there are none.
         quoting: "csv": quotes around a field are not part of it, and those inside are doubled.
         check: called with each tag; raises an SptError that says what is wrong with it.
@@ -45,7 +58,10 @@ def read_conll(
         if _ends_sentence(line):
             if words:
                 tags = [fields[tag] for fields in words]
-                tags = from_brackets(tags) if any(each.startswith(("(", "*")) for each in tags) else tags
+                try:
+                    tags = from_brackets(tags) if any(each.startswith(("(", "*")) for each in tags) else tags
+                except SptError as error:
+                    raise SptError(f"{path}, line {start}: {error}") from error
                 yield f"{path}, line {start}", {"tokens": [fields[token] for fields in words], "tags": tags}
                 words = []
             continue

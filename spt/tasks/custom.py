@@ -9,6 +9,7 @@ from typing import Any
 from spt.errors import SptError, nearest
 from spt.paths import split_file
 from spt.tasks.class_names import found_classes, is_missing, label_name, one_name
+from spt.tasks.conll_columns import Places
 from spt.tasks.entity_tags import PREFIX, Scheme, check_tag, iob2_tags
 from spt.tasks.fields_and_templates import missing_field
 from spt.tasks.file_readers import OF_OBJECTS, read_rows, read_sentences
@@ -40,7 +41,7 @@ def custom_task(
     max_length: int | None = None,
     held_out: float = 0.0,
     train_examples: int | None = None,
-    columns: dict[str, int] | None = None,
+    columns: Places | None = None,
     comments: bool | str | None = None,
     scheme: Scheme | None = None,
     quoting: str | None = None,
@@ -107,14 +108,12 @@ def _token_task(
     train: Path,
     labels: list[str],
     shared: dict[str, Any],
-    columns: dict[str, int] | None,
+    columns: Places | None,
     comments: bool | str | None,
     scheme: Scheme | None,
 ) -> TokenTask:
     """A token task, whose `labels` are entity types, or all tags in their order, or none for the types in `train`."""
-    places = checked("columns", columns, dict[str, int] | None)
-    if places is not None and places.keys() != {"token", "tag"}:
-        raise SptError(f"task.columns must be the places of token and tag, as in {{token: 1, tag: 2}}, not {places}")
+    places = checked("columns", columns, Places | None)
     scheme = checked("scheme", scheme, Scheme | None)
     if (places or comments) and all(Path(name).suffix.lower() in OF_OBJECTS for name, *_ in shared["files"].values()):
         raise SptError("task.columns and task.comments are for CoNLL columns: for rows, see task.text and task.label")

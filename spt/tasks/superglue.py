@@ -113,6 +113,8 @@ class RecordTask(Task):
             return [row]
         whole, queries = _values(row, "row", "passage", "qas")
         passage, spans = _values(whole, "passage", "text", "entities")
+        if not isinstance(passage, str):
+            raise SptError(f"the text of a passage must be text, not {passage!r}")
         entities = []
         for span in _list(spans, "entities"):
             start, end = _values(span, "entity", "start", "end")

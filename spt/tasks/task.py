@@ -25,7 +25,7 @@ from transformers import DataCollatorWithPadding, PreTrainedTokenizerBase
 from spt.errors import SptError, UnusableRow, nearest
 from spt.modeling.task_model import TaskType
 from spt.paths import local_path
-from spt.tasks.class_names import class_index, is_missing, label_name, warn_of_names
+from spt.tasks.class_names import class_index, is_missing, label_name, number_of, warn_of_names
 from spt.tasks.fields_and_templates import RowFields
 from spt.tasks.file_readers import OF_OBJECTS, find_file, read_rows
 from spt.tasks.hub_datasets import Hub, hub_commit, read_hub
@@ -124,6 +124,8 @@ class Task(RowFields, ABC):
 
     def load(self) -> dict[str, list[Example]]:
         """The examples of each split: train, validation, and every other split that has public labels."""
+        if missing := [split for split in REQUIRED if split not in self.files]:
+            raise SptError(f"{self.name}: task.files names no {missing[0]} split")
         data = {split: self._read(split) for split in self.files}
         if self.held_out:
             data["train"], data[HELD_OUT] = self._hold_out(data["train"])
@@ -263,7 +265,8 @@ class Task(RowFields, ABC):
     def is_unlabelled(self, row: Row) -> bool:
         """Whether a row has no public label: no label at all, or the hub's -1."""
         label = self.value(row, "label") if self.has_field(row, "label") else None
-        return (is_missing(label) or str(label) == "-1") and label_name(label) not in self.labels
+        is_none = str(label) == "-1" and -1.0 not in map(number_of, self.labels)
+        return (is_missing(label) or is_none) and label_name(label) not in self.labels
 
     def example(self, row: Row) -> Example:
         """The example of a labelled row."""

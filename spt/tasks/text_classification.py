@@ -94,13 +94,14 @@ class RegressionTask(TextTask):
         label = self.value(row, "label")
         try:
             number = math.nan if isinstance(label, bool) else float(label)
-        except (TypeError, ValueError):
+        except (OverflowError, TypeError, ValueError):
             number = math.nan
         low, high = self.bounds or (-math.inf, math.inf)
         if not math.isfinite(number) or not low <= number <= high:
             allowed = "" if self.bounds is None else f" from {low} to {high}"
             raise SptError(f"label {label!r} is not a number{allowed}")
-        return number
+        single = np.float32(number)  # the hub has STS-B's 3.8 as the nearest number of this type
+        return float(str(single)) if float(single) == number else number
 
     def predictions(self, logits: np.ndarray, split: Split) -> list[float]:
         return logits[:, 0].tolist()

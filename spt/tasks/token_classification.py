@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from scipy.special import softmax
@@ -15,7 +15,7 @@ from transformers import DataCollatorForTokenClassification, PreTrainedTokenizer
 
 from spt.errors import SptError, nearest
 from spt.modeling.task_model import IGNORED
-from spt.tasks.conll_columns import shape_of
+from spt.tasks.conll_columns import Places, shape_of
 from spt.tasks.entity_tags import PREFIX, Scheme, check_tag, iob2_tags, spans_to_tags
 from spt.tasks.file_readers import OF_OBJECTS, find_file, read_sentences
 from spt.tasks.metrics import ENTITY_METRICS, Scores, entity_counts, entity_scores
@@ -38,7 +38,7 @@ class TokenTask(Task):
     spans: str | None = None  # for data without tags, the field with the {"start", "end", "type"} of each entity
     scheme: Scheme | None = None  # how tags are written; None: IOB1 or IOB2, as for "bio"
     tag_names: list[str] = field(default_factory=list)  # the tags that numbers stand for
-    places: dict[str, int] | None = None  # the columns of "token" and "tag" in CoNLL files; None: first and last
+    places: Places | None = None  # the columns of token and tag in CoNLL files; None: first and last
     comments: bool | str | None = None  # how lines of CoNLL files that are skipped begin, true: #; None: none are
 
     task_type = "token"
@@ -60,10 +60,14 @@ class TokenTask(Task):
     def _rows(self, split: str, required: bool) -> Rows:
         if not required and self.data_dir is not None:
             path = find_file(self.data_dir, self.files[split], required)
-            if path is not None and path.suffix.lower() not in OF_OBJECTS and shape_of(path) == "words":
+            if path is not None and path.suffix.lower() not in OF_OBJECTS and self.shape_of(path) == "words":
                 log.info("%s: a split without labels is left out: %s has words alone", self.name, path)
                 return iter(())
         return super()._rows(split, required)
+
+    def shape_of(self, path: Path) -> Literal["columns", "words", "texts"]:
+        """What the lines of a text file are: columns if settings say which, else what it looks like."""
+        return "columns" if self.places or self.comments else shape_of(path)
 
     def parsed_rows(self, path: Path) -> Rows:
         check = partial(check_tag, scheme=self.scheme, names=self.tag_names)

@@ -66,7 +66,12 @@ def test_columns_are_chosen_by_place(read):
         ("# id a\tdomain=en\na _ _ B-X\n", [], "line 1, last column: 'domain=en' .*task.comments=true"),
         ("a O\n# id a x\n", [], "line 2: expected 2 columns, .*task.comments=true"),
         ("a X-Y O\n", [PLACES.replace("2", "1")], "line 1, column 1: 'X-Y' is not a tag"),
-        ("a O\n", ["task.columns={token: 1}"], "the places of token and tag"),
+        ("a O\n", ["task.columns={token: 1}"], "task.columns.tag is missing"),
+        (
+            "a O\n\nb (PER*\nc (LOC)\n",
+            [],
+            r"train.txt, line 3: '.PER\* .LOC.': brackets of entities must open and close",
+        ),
         ("a O\n", ["task.columns=[0,1]"], "task.columns must be"),
         ("a O\n", ["task.scheme=iobes"], "task.scheme must be 'bio', 'bioes', 'bilou' or 'io', not 'iobes'"),
         ("Word,Tag\nanna,B-X\n", [], "line 1: expected 2 columns, token first and tag last, found CSV"),
@@ -179,3 +184,12 @@ def test_entity_types_that_look_alike_are_told(read, caplog):
 def test_the_shape_of_lines(text, shape, tmp_path):
     (tmp_path / "lines.txt").write_text(text)
     assert shape_of(tmp_path / "lines.txt") == shape
+
+
+def test_a_file_of_columns_is_what_the_settings_say(tmp_path):
+    """The last column of CoNLL-2012 is no tag, and a file with comments no list of texts."""
+    (tmp_path / "train.txt").write_text("a O\nb B-PERSON\n")
+    (tmp_path / "test.txt").write_text(CONLL2012)
+    files = (f"task.train={tmp_path}/train.txt", f"task.validation={tmp_path}/train.txt", "task.shape=token")
+    assert task(*files).shape_of(tmp_path / "test.txt") == "texts"
+    assert task(*files, "task.comments=true").shape_of(tmp_path / "test.txt") == "columns"

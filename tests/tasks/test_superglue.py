@@ -103,6 +103,8 @@ def test_record_files_and_hub_rows(tmp_path, caplog):
             task("record").example(hub | change)
     (query, _) = task("record").flat_rows(RECORD | {"qas": [{"query": "q", "answers": None}, RECORD["qas"][0]]})
     assert task("record").is_unlabelled(query)
+    with pytest.raises(SptError, match="the text of a passage must be text, not None"):
+        task("record").flat_rows(RECORD | {"passage": RECORD["passage"] | {"text": None}})
 
 
 @pytest.mark.parametrize(
@@ -187,13 +189,15 @@ def test_two_questions_with_the_same_idx_are_refused(tmp_path):
 
 def test_a_query_without_placeholder_is_left_out_of_a_prediction_and_counted(tmp_path, caplog):
     made, row = task("record"), {"passage": "Ann met Bea.", "entities": ["Ann", "Bea"]}
-    rows = [row | {"query": query} for query in ("@placeholder met", "nobody met", "she met @placeholder")]
+    rows = [row | {"query": query} for query in ("@placeholder met", "nobody met")]
+    spans = [{"start": 0, "end": 2}, {"start": 8, "end": 10}]
+    queries = [{"query": query, "answers": []} for query in ("she met", "@placeholder sat")]
+    rows.append({"passage": {"text": "Ann met Bea.", "entities": spans}, "qas": queries})
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(each) + "\n" for each in rows))
-    predictor = SimpleNamespace(
-        task=made, examples=lambda item: list(map(made.unlabelled_example, made.flat_rows(item)))
-    )
+    predictor = SimpleNamespace(task=made, examples=made.unlabelled_example)
     ids: deque[dict] = deque()
     config = OmegaConf.create({"text": None, "text_pair": None, "input": str(tmp_path / "rows.jsonl")})
-    assert [each["query"] for each in checked_inputs(config, predictor, ids)] == [rows[0]["query"], rows[2]["query"]]
+    used = list(checked_inputs(config, predictor, ids))
+    assert [each["query"] for each in used] == ["@placeholder met", "@placeholder sat"]
     assert [each["input"] for each in ids] == [1, 3]
-    assert "1 of 3 inputs cannot be used and are left out, the first in" in caplog.text and "line 2" in caplog.text
+    assert "2 of 4 inputs cannot be used and are left out, the first in" in caplog.text and "line 2" in caplog.text

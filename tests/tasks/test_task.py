@@ -191,6 +191,7 @@ def test_an_index_that_the_template_does_not_use_may_be_wrong(tmp_path):
         (["stsb", "task.metrics=[accuracy]"], "unknown metric 'accuracy' for stsb"),
         (["stsb", "+task.labels=[a,b]"], "stsb is a regression and has no classes"),
         (["stsb", "task.bounds=[5,0]"], "the lower first"),
+        (["conll04", "+task.places={token: 1}"], "task.places.tag is missing"),
         (["rte", "task.labels=[yes,yes]"], "each once"),
         (["conll04", "task.labels=[]"], "at least two classes"),
         (["conll04", "task.labels=[PER,B-PER]"], "types, without O, B- and I-, not 'B-PER': +task.tag_names has"),
@@ -341,8 +342,11 @@ def test_a_constant_regression_is_reported():
 
 @pytest.mark.parametrize(
     ("label", "number"),
-    [("4.750", 4.75), (0, 0.0), (5.0, 5.0), ("5.1", None), (True, None), ("nan", None), ("a", None)],
-)
+    [
+        ("4.750", 4.75), (0, 0.0), (5.0, 5.0), (float(np.float32(3.8)), 3.8), ("1.23456789", 1.23456789),
+        ("5.1", None), (True, None), ("nan", None), ("a", None), (10**400, None),
+    ],
+)  # fmt: skip
 def test_labels_of_a_regression(label, number):
     row = {"sentence1": "a", "sentence2": "b", "score": label}
     if number is None:
@@ -352,11 +356,18 @@ def test_labels_of_a_regression(label, number):
         assert task("stsb").example(row) == {"texts": ["a", "b"], "label": number}
 
 
+def test_a_task_needs_train_and_validation():
+    made = task("cb", "task.data_dir=/none")
+    del made.files["validation"]
+    with pytest.raises(SptError, match="cb: task.files names no validation split"):
+        made.load()
+
+
 @pytest.mark.parametrize(
     ("labels", "label", "index"),
     [
         ("[no,yes]", "1", 1), ("[no,yes]", 1, 1), ("[no,yes]", "yes", 1), ("['false','true']", True, 1),
-        ("['1','0']", "1", 0), ("['1','0']", 0, 1), ("['-1','1']", -1, 0), ("['9','10']", "0", None),
+        ("['1','0']", "1", 0), ("['1','0']", 0, 1), ("['-1','1']", -1, 0), ("['-1.0','1.0']", -1, 0), ("['9','10']", "0", None),
         ("['2.5','3.5']", "0", None), ("[no,yes]", "2", None),
         ("[no,yes]", -2, None), ("[no,yes]", "Yes", None), ("[no,yes]", 1.5, None), ("[no,yes]", 2.0, None),
         ("[no,yes]", 1.0, 1), ("[no,yes]", "0.0", 0), ("['1','0']", "0.0", 1), ("['0.0','1.0']", 1, 1),
