@@ -70,7 +70,7 @@ def test_columns_are_chosen_by_place(read):
         (
             "a O\n\nb (PER*\nc (LOC)\n",
             [],
-            r"train.txt, line 3: '.PER\* .LOC.': brackets of entities must open and close",
+            r"line 3: '.PER\* .LOC.': brackets of entities must open",
         ),
         ("a O\n", ["task.columns=[0,1]"], "task.columns must be"),
         ("a O\n", ["task.scheme=iobes"], "task.scheme must be 'bio', 'bioes', 'bilou' or 'io', not 'iobes'"),
