@@ -16,6 +16,8 @@ from spt.insight.terminal_tables import table_of_numbers
 from spt.records.bootstrap import CONFIDENCE
 from spt.records.comparable_settings import as_text, comparable, flat
 
+GROUPS = ("task", "model", "method")
+
 MEAN = "mean"  # in the column "layer": over layers
 
 
@@ -44,20 +46,22 @@ def comparison_frame(runs: Sequence[tuple[str, RunDescription, Insight]]) -> Dat
     for (name, about, insight), own, key in zip(runs, settings, keys, strict=True):
         assert about.training is not None
         place = {"run": name, "group": groups[key], "seed": about.training.seed}
-        place |= {group: own[f"{group}.name"] for group in ("task", "model", "method")}
+        place |= {group: own[f"{group}.name"] for group in GROUPS}
         place |= {setting: as_text(own[setting]) if setting in own else "" for setting in varying}
         rows += [place | {"measure": m, "layer": layer, "value": value} for m, layer, value in _values(about, insight)]
     return DataFrame(rows)
 
 
 def group_names(frame: DataFrame) -> dict[str, str]:
-    """What each group of a `comparison_frame` is called, by the name of its first run: method, settings, and seed."""
-    settings = frame.columns[_place(frame, "method") + 1 : _place(frame, "measure")]
-    firsts = frame.drop_duplicates("group").to_dict("records")
+    """What each group of a `comparison_frame` is called, by the name of its first run: what differs, and the seed."""
+    firsts = frame.drop_duplicates("group")
+    shown = [name for name in _settings_of(frame) if name == "method" or firsts[name].nunique() > 1]
     return {
-        str(run["run"]): ", ".join([str(run["method"]), *(f"{n.rpartition('.')[2]} {run[n]}" for n in settings)])
+        str(run["run"]): ", ".join(
+            str(run[name]) if name in GROUPS else f"{name.rpartition('.')[2]} {run[name]}" for name in shown
+        )
         + f" (seed {run['seed']})"
-        for run in firsts
+        for run in firsts.to_dict("records")
     }
 
 
@@ -93,7 +97,7 @@ def mean_and_interval(values: Series) -> str:
 
 def comparison_tables(frame: DataFrame) -> Iterator[Table]:
     """The groups of runs, with a row each: their settings, their means over layers, then the layers of each measure."""
-    settings = ["task", "model", "method", *frame.columns[_place(frame, "method") + 1 : _place(frame, "measure")]]
+    settings = _settings_of(frame)
     measures = list(dict.fromkeys(frame.measure))
     groups = dict(iter(frame.groupby("group")))
     texts = frame.groupby(["measure", "layer", "group"]).value.agg(mean_and_interval)
@@ -113,8 +117,10 @@ def comparison_tables(frame: DataFrame) -> Iterator[Table]:
         yield table
 
 
-def _place(frame: DataFrame, name: str) -> int:
-    return list(frame.columns).index(name)
+def _settings_of(frame: DataFrame) -> list[str]:
+    """The columns from "task" to the last setting."""
+    names = list(frame.columns)
+    return names[names.index("task") : names.index("measure")]
 
 
 def _table(title: str, *names: str) -> Table:

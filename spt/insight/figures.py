@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from functools import partial
 from math import ceil
+from typing import Any
 
 import numpy as np
 from matplotlib.cm import ScalarMappable
@@ -12,7 +13,6 @@ from matplotlib.figure import Figure
 from spt.figure_style import COLOURS
 from spt.insight.result import MATRICES, Array, Insight, Intervention, Interventions
 from spt.insight.summary_rows import intervention_name
-from spt.insight.training_curves import Epoch
 
 SEQUENTIAL, DIVERGING = "viridis", "RdBu_r"  # both are readable without red-green vision
 
@@ -30,7 +30,7 @@ NAMES = (
 Draw = Callable[[], Figure]
 
 
-def drawings(insight: Insight, epochs: list[Epoch]) -> dict[str, Draw]:
+def drawings(insight: Insight, epochs: list[dict[str, Any]]) -> dict[str, Draw]:
     """The figures of an insight, and of its run's training where there are epochs: a function that draws, by name.
 
     The names are some of `NAMES`, in their order.
@@ -163,11 +163,11 @@ def _compared_cosines(title: str, cosines: Mapping[str, np.ndarray]) -> Figure:
     return figure
 
 
-def _training(epochs: list[Epoch]) -> Figure:
+def _training(epochs: list[dict[str, Any]]) -> Figure:
     """Mean |cos| and effective rank of keys and values of each layer, from the initialisation (epoch 0) on."""
     figure, panels = _figure(5.6, 4.2, 2, 2, right=BAR)
-    numbers = [row.epoch for row in epochs]
-    layers = len(epochs[0].prefixes.effective_rank["key"])
+    numbers = [row["epoch"] for row in epochs]
+    layers = len(epochs[0]["prefixes"]["effective_rank"]["key"])
     scale = BoundaryNorm(np.arange(layers + 1) - 0.5, 256)
     colours = ScalarMappable(scale, SEQUENTIAL)
     by_layer = colours.to_rgba(np.arange(layers))
@@ -179,7 +179,7 @@ def _training(epochs: list[Epoch]) -> Figure:
         right.tick_params(labelleft=False)
         left.set_ylabel(label)
         for axes, kind in zip(axes_of_measure, MATRICES, strict=True):
-            curves = np.array([getattr(row.prefixes, name)[kind] for row in epochs])
+            curves = np.array([row["prefixes"][name][kind] for row in epochs])
             for layer, curve in enumerate(curves.T):
                 axes.plot(numbers, curve, color=by_layer[layer], linewidth=1.2, marker="o", markersize=2)
             axes.set_title(f"{kind} slots")

@@ -12,7 +12,7 @@ from markupsafe import Markup, escape
 from spt.insight.result import Insight
 from spt.insight.summary_rows import intervention_rows, layer_columns
 from spt.insight.text_attention import TextAttention
-from spt.insight.text_view import LEVELS, colours, head_cells, level, prediction_table, token_rows
+from spt.insight.text_view import LEVELS, colours, level, prediction_table, token_rows
 
 ENVIRONMENT = Environment(
     loader=FileSystemLoader(Path(__file__).parent / "templates"),
@@ -70,5 +70,5 @@ def text_page(attention: TextAttention) -> str:
         **{"layers": layers, "heads": heads, "slots": slots},
         **{"headline": headline, "columns": columns, "rows": rows},
         palette=[colours(at) for at in range(LEVELS + 1)],
-        **{"level": level, "token_rows": token_rows, "head_cells": head_cells},
+        **{"level": level, "token_rows": token_rows},
     )

@@ -130,6 +130,8 @@ def _numbered(batches: Iterable[tuple[dict[str, Tensor], Tensor]], task_type: st
         if gold is not None and index is not None:
             gold = gold.cpu()
             has_label = (gold != IGNORED) & (mask.bool() if task_type == "token" else True)
+            if ((gold[has_label] < 0) | (gold[has_label] >= len(index))).any():
+                raise SptError(f"labels must be from 0 to {len(index) - 1}, or {IGNORED} for none")
             numbers = torch.full(gold.shape, NO_LABEL)
             numbers[has_label] = units + torch.arange(int(has_label.sum()))
             unit = numbers.view(*gold.shape, *[1] * (len(shape) - gold.dim())).expand(shape)

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import matplotlib
@@ -15,7 +14,7 @@ SHOWN = 3  # slots of a token
 
 LEVELS = 20  # of the colour map, between 0 and 1
 
-MID_LUMINANCE = 0.179  # with which black and white have the same contrast, of 4.6
+DARK = 8  # the highest level on which white is easier to read than black
 
 
 @dataclass(frozen=True)
@@ -41,15 +40,6 @@ class TokenRow:
     text: float
     opened: tuple[SlotShare, ...]
     used: tuple[SlotShare, ...]
-
-
-@dataclass(frozen=True)
-class HeadCell:
-    """What a token does in one head: its mean gate, the prefix's share of attention, and the slot that gets most."""
-
-    gate: float | None
-    prefix: float
-    slot: int
 
 
 def token_rows(sequence: SequenceAttention, layers: Sequence[int]) -> list[TokenRow]:
@@ -80,23 +70,6 @@ def _most(
     )
 
 
-def head_cells(sequence: SequenceAttention, layer: int) -> list[list[HeadCell]]:
-    """For each token the cells of the heads of a layer."""
-    weights = sequence.slot_weights[layer]
-    gates = None if sequence.gate is None else sequence.gate[layer].mean(-1)
-    return [
-        [
-            HeadCell(
-                None if gates is None else float(gates[head, place]),
-                float(weights[head, place].sum()),
-                int(weights[head, place].argmax()),
-            )
-            for head in range(len(weights))
-        ]
-        for place in range(len(sequence.tokens))
-    ]
-
-
 def prediction_table(prediction: dict[str, Any]) -> tuple[str, list[str], list[list[str]]]:
     """A prediction of `Predictor.stream` in words, and a table of its probabilities: columns and rows."""
     if "entities" in prediction:
@@ -120,13 +93,9 @@ def _probability(share: float | None) -> str:
 
 def level(share: float) -> int:
     """The level of the colour of a number from 0 to 1."""
-    return round(min(max(share, 0.0), 1.0) * LEVELS)
+    return round(share * LEVELS)
 
 
-@cache
 def colours(at: int) -> tuple[str, str]:
     """Background and text colour of a level; their contrast is at least 4.5."""
-    red, green, blue, _ = matplotlib.colormaps["viridis"](at / LEVELS)
-    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in (red, green, blue)]
-    luminance = float(np.dot((0.2126, 0.7152, 0.0722), linear))
-    return to_hex((red, green, blue)), "#000000" if luminance > MID_LUMINANCE else "#ffffff"
+    return to_hex(matplotlib.colormaps["viridis"](at / LEVELS)), "#ffffff" if at <= DARK else "#000000"

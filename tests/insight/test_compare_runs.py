@@ -11,7 +11,7 @@ from scipy.stats import t
 import spt
 from spt.adapters.format import RunDescription
 from spt.errors import SptError
-from spt.insight.compare_runs import comparison_frame, comparison_tables, mean_and_interval
+from spt.insight.compare_runs import comparison_frame, comparison_tables, group_names, mean_and_interval
 from spt.insight.inspect_adapter import inspect
 from spt.insight.summary_rows import HEADINGS
 from tests.insight.test_measures import batches_of, model_of
@@ -65,6 +65,14 @@ def test_another_base_model_of_the_same_name_is_another_group(insights):
     runs = [("a", about(11), insights[0]), ("b", about(12, weights="other"), insights[0])]
     frame = comparison_frame(runs)
     assert {*frame.group} == {1, 2} and {*frame["model.other_weights"]} == {"", "other"}
+
+
+def test_groups_are_called_by_what_differs(frame, insights):
+    assert group_names(frame) == {"a": "spt, alpha 8 (seed 11)", "c": "spt, alpha  (seed 11)"}
+    other = about(11)
+    other.model |= {"name": "large", "name_or_path": "here/large"}
+    models = comparison_frame([("a", about(11), insights[0]), ("b", other, insights[0])])
+    assert group_names(models) == {"a": "tiny, spt (seed 11)", "b": "large, spt (seed 11)"}
 
 
 def test_the_values_are_those_of_the_insights(frame, insights):

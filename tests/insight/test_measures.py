@@ -263,3 +263,10 @@ def test_rows_of_padding_alone_and_no_mask_and_few_labels():
 def test_wrong_arguments(change, message):
     with pytest.raises(spt.SptError, match=message):
         change()
+
+
+@pytest.mark.parametrize("label", [-1, 3])
+def test_a_label_that_is_no_class_is_refused(label):
+    inputs = batch() | {"labels": torch.tensor([0, label, 2])}
+    with pytest.raises(spt.SptError, match="labels must be from 0 to 2, or -100 for none"):
+        inspect(model_of(), [inputs])

@@ -16,7 +16,7 @@ from spt.insight.inspect_adapter import inspect
 from spt.insight.pages import text_page
 from spt.insight.text_attention import SequenceAttention, TextAttention, text_attention
 from spt.insight.text_tables import text_tables
-from spt.insight.text_view import LEVELS, colours, head_cells, prediction_table, token_rows
+from spt.insight.text_view import LEVELS, colours, prediction_table, token_rows
 from spt.modeling.prefix_parameters import prefixes
 from spt.train import main as train_command
 from tests.insight.test_figures import parsed
@@ -89,7 +89,7 @@ def test_a_slot_that_gets_all_attention_is_the_strongest(runs):
     for row in token_rows(sequence, [1]):
         assert (row.used[0].layer, row.used[0].slot, row.opened[0].slot) == (1, 2, 2)
         assert row.gate == pytest.approx((1 + 3 * 0.5) / 4)
-    assert {cell.slot for cells in head_cells(sequence, 0) for cell in cells} == {2}
+    assert (sequence.slot_weights.argmax(-1) == 2).all()
 
 
 def test_each_choice_is_a_sequence_without_its_padding(runs):
@@ -162,8 +162,9 @@ def test_the_numbers_of_tokens_by_hand():
     assert [each.share for each in first.used] == pytest.approx([0.2, 0.1])
     assert [each.gate for each in first.used] == pytest.approx([0.75, 0.25])
     assert [each.slot for each in second.opened] == [1, 0] and [each.slot for each in second.used] == [0, 1]
-    cells = head_cells(made().sequences[0], 0)[1]
-    assert [(cell.gate, cell.prefix, cell.slot) for cell in cells] == [(0.25, 0.5, 0), (1.0, 0.5, 1)]
+    page = text_page(made())
+    assert "50 <small>s0</small></td>" in page and "50 <small>s1</small></td>" in page
+    assert ">25</td>" in page and ">100</td>" in page
 
 
 def test_the_page_escapes_text_and_has_the_numbers():
