@@ -56,8 +56,7 @@ def loader(
         batch_sampler=[batch or [0] for batch in batches],
         collate_fn=collate,
         num_workers=settings.dataloader_num_workers,
-        prefetch_factor=settings.dataloader_prefetch_factor,
-        pin_memory=settings.dataloader_pin_memory and torch.accelerator.is_available() and not settings.use_cpu,
+        pin_memory=torch.accelerator.is_available() and not settings.use_cpu,
         worker_init_fn=preemption.ignore_signals_in_worker,
         generator=torch.Generator(),
     )

@@ -74,7 +74,7 @@ class TrainingLoop:
         torch.set_float32_matmul_precision(settings.float32_products)  # also outside of `precision`: backward
         self.model = model.to(self.device)
         if settings.gradient_checkpointing:
-            model.gradient_checkpointing_enable(settings.gradient_checkpointing_kwargs)
+            model.gradient_checkpointing_enable()
         self.forward: nn.Module = accelerator.prepare_model(model) if self.processes > 1 else model
         if settings.compiles:
             torch.compiler.reset()  # compiled models of earlier runs of this process count towards a limit

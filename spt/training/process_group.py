@@ -42,7 +42,7 @@ def join(settings: TrainerSettings) -> Accelerator:
             "is not set: unset WORLD_SIZE, or start with torchrun"
         )
     timeout = timedelta(seconds=settings.ddp_timeout)
-    group = [InitProcessGroupKwargs(backend=settings.ddp_backend, timeout=timeout)] if several else []
+    group = [InitProcessGroupKwargs(timeout=timeout)] if several else []
     cpu = settings.use_cpu or not torch.accelerator.is_available()
     if settings.fp16 and cpu:
         raise SptError("trainer.fp16 needs an accelerator, which this run has not: trainer.bf16=true works without")

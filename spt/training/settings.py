@@ -16,7 +16,7 @@ from spt.training.trainer_schema import TrainerSettings, checked_settings
 # What evaluation depends on, and the one setting without a default.
 OF_EVALUATION = (
     *("learning_rate", "per_device_eval_batch_size", "bf16", "fp16", "tf32", "use_cpu"),
-    *("dataloader_num_workers", "dataloader_prefetch_factor", "dataloader_pin_memory"),
+    "dataloader_num_workers",
 )
 
 log = logging.getLogger(__name__)

@@ -76,12 +76,8 @@ class TrainerSettings(BaseModel):
     torch_compile_backend: Annotated[str | None, Field(description="the name of a backend")] = None
     torch_compile_mode: Literal[COMPILE_MODES] | None = None  # type: ignore[valid-type]
     gradient_checkpointing: bool = False
-    gradient_checkpointing_kwargs: Options = None
 
     dataloader_num_workers: CountOr0 = 0
-    dataloader_prefetch_factor: Count | None = None
-    dataloader_pin_memory: bool = True
-    ddp_backend: Literal["nccl", "gloo", "mpi"] | None = None
     ddp_timeout: Count = 1800  # seconds
 
     @property
@@ -126,12 +122,8 @@ def checked_settings(values: Mapping[str, Any]) -> TrainerSettings:
         for name in ("adam_beta1", "adam_beta2", "adam_epsilon"):
             if getattr(settings, name) != TrainerSettings.model_fields[name].default:
                 raise SptError(f"trainer.{name} has no effect on optim={settings.optim}: leave it out")
-    if settings.gradient_checkpointing_kwargs and not settings.gradient_checkpointing:
-        raise SptError("trainer.gradient_checkpointing_kwargs needs trainer.gradient_checkpointing=true")
     if settings.torch_compile_mode is not None and settings.torch_compile_backend not in (None, "inductor"):
         raise SptError(f"trainer.torch_compile_mode has no effect on the backend {settings.torch_compile_backend}")
-    if settings.dataloader_prefetch_factor and not settings.dataloader_num_workers:
-        raise SptError("trainer.dataloader_prefetch_factor needs trainer.dataloader_num_workers of at least 1")
     if settings.bf16 and settings.fp16:
         raise SptError("trainer.bf16 and trainer.fp16 are both true: choose one of them")
     return settings

@@ -74,7 +74,7 @@ def test_a_process_of_a_job_of_mpi_trains_a_run_of_its_own(monkeypatch):
     AcceleratorState._reset_state(reset_partial_state=True)
     for name, value in {"PMI_SIZE": "4", "PMI_RANK": "1", "LOCAL_RANK": "1"}.items():
         monkeypatch.setenv(name, value)
-    accelerator = join(TrainerSettings(learning_rate=0.1, use_cpu=True, ddp_backend="gloo"))
+    accelerator = join(TrainerSettings(learning_rate=0.1, use_cpu=True))
     assert accelerator.num_processes == 1 and os.environ["PMI_SIZE"] == "4" and "WORLD_SIZE" not in os.environ
 
 
