@@ -94,8 +94,7 @@ def test_a_record_s_target_is_not_called(tmp_path):
 @pytest.mark.parametrize("name", ["../../escaped", "/tmp/escaped", "a/b", "..", "", "a\nb"])
 def test_no_name_leads_out_of_the_output_folder(name, train, tmp_path):
     code, _, err = train(*DEMO, "task=demo_pair", f"++task.name={json.dumps(name)}")
-    assert code == 1 or name == ".."
-    assert all((tmp_path / "runs") in path.parents for path in tmp_path.rglob("*.yaml")), err
+    assert code == 1 and "task.name is part of a folder's name" in err and not list(tmp_path.iterdir())
 
 
 def test_a_pickle_in_the_place_of_a_checkpoint_is_not_read(train, tmp_path):

@@ -217,6 +217,7 @@ def test_entities_name_their_span_of_the_text(runs, command, tmp_path):
         assert text[entity["start"] : entity["end"]] == entity["text"] and entity["text"].strip() == entity["text"]
         assert 0 < entity["probability"] <= 1 and entity["type"] in predictor.task.labels
     (words,) = predictor.stream([["mr", "kalorba", "went", "to", "mirimso"]])
+    assert words["entities"]
     for entity in words["entities"]:
         assert entity["text"] == " ".join(["mr", "kalorba", "went", "to", "mirimso"][entity["start"] : entity["end"]])
     assert list(predictor.stream([{"text": text}])) == [predicted]

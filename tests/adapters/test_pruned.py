@@ -127,14 +127,17 @@ def test_the_command_and_what_takes_a_pruned_adapter(full, command, tmp_path):
 def test_a_pruned_adapter_is_pushed_without_paths(full, command, tmp_path, monkeypatch):
     shutil.copytree(full / "adapter", tmp_path / "copied/mine")
     command("prune", f"run={tmp_path}/copied/mine", "keep=3")
-    pushed = {}
+    pushed, created = {}, {}
 
     def create_commit(self, repository, operations, commit_message):
         pushed.update((each.path_in_repo, each.path_or_fileobj) for each in operations)
         return "done"
 
-    monkeypatch.setattr("spt.adapters.hub.HfApi.create_repo", lambda *_, **__: None)
+    monkeypatch.setattr("spt.adapters.hub.HfApi.create_repo", lambda *_, **options: created.update(options))
     monkeypatch.setattr("spt.adapters.hub.HfApi.create_commit", create_commit)
     push_adapter(tmp_path / "copied/pruned_3", "user/small")
+    assert created["private"] is False
+    push_adapter(tmp_path / "copied/pruned_3", "user/small", private=True)
+    assert created["private"] is True
     text = pushed["adapter.json"].decode() + pushed["README.md"].decode()
     assert "It was pruned" in text and "`mine`" in text and str(tmp_path) not in text
