@@ -78,7 +78,7 @@ def run(plan: "Plan", costs: "Costs", runs_per_gpu: int) -> None:
         while jobs := plan.pending():
             for job in jobs.values():
                 config = plan.config(job)
-                epochs = math.ceil(epochs_of(config, plan.sizes))
+                epochs = math.ceil(epochs_of(config, costs.sizes))
                 watch.add(Watched(job.name, folder_of(config), epochs, costs.of(config)))
             plan.tried |= jobs.keys()
             messages = launch({key: plan.command(key, job) for key, job in jobs.items()}, plan.output_dir, runs_per_gpu)
@@ -141,14 +141,13 @@ def show(plan: "Plan") -> None:
     from spt.terminal_table import plain_table, print_table
 
     table = plain_table()
-    for column in ("table", "model", "tasks", "done", "stale", "to\nrun", "examples\nto see"):
+    for column in ("table", "model", "tasks", "done", "stale", "to\nrun"):
         is_text = column in ("table", "model", "tasks")
         table.add_column(column, no_wrap=column != "tasks", justify="left" if is_text else "right")
     runs = plan.runs_frame()
     for (name, model), part in runs.groupby(["table", "model"], sort=False):
         counts = part[["done", "stale", "to_run"]].sum().astype(str)
-        seen = f"{part.examples.sum():,.0f}" + (f"\n+ {n} unknown" if (n := part.unknown.sum()) else "")
-        table.add_row(name, model, ", ".join(part.task.unique()), *counts, seen)
+        table.add_row(name, model, ", ".join(part.task.unique()), *counts)
     print_table(table)
     if runs.table.nunique() > 1:
         console.print("a run that several tables share counts in the first")

@@ -29,7 +29,7 @@ class Composer:
     """
 
     def __init__(self) -> None:
-        self._configs: dict[tuple[str, ...], dict[str, Any] | None] = {}
+        self._configs: dict[tuple[str, ...], tuple[dict[str, Any], bool]] = {}
         self._identities: dict[tuple[tuple[str, ...], int, float | None], str] = {}
         self._merged: dict[tuple[str, ...], dict[str, Any]] = {}
         self._base: dict[str, Any] | None = None
@@ -38,12 +38,12 @@ class Composer:
         """The resolved config of `spt.train` with the job's overrides."""
         overrides = job.cell.overrides
         if overrides not in self._configs:
-            self._configs[overrides] = self._compose(overrides)
-        config = self._configs[overrides]
-        if config is None:
-            return self._resolved(tuple(job.overrides))
+            config = self._compose(overrides)
+            self._configs[overrides] = config, "${" in json.dumps(config)
+        config, has_interpolations = self._configs[overrides]
         rate = config["trainer"]["learning_rate"] if job.learning_rate is None else job.learning_rate
-        return config | {"seed": job.seed, "trainer": config["trainer"] | {"learning_rate": rate}}
+        config = config | {"seed": job.seed, "trainer": config["trainer"] | {"learning_rate": rate}}
+        return OmegaConf.to_container(OmegaConf.create(config), resolve=True) if has_interpolations else config  # type: ignore[return-value]
 
     def identity(self, job: Job) -> str:
         """The identity of the job's config."""
@@ -52,19 +52,12 @@ class Composer:
             self._identities[key] = identity(self.config(job))
         return self._identities[key]
 
-    def _compose(self, overrides: tuple[str, ...]) -> dict[str, Any] | None:
-        """The config with these overrides; None if it has interpolations, which may name seed or learning rate."""
+    def _compose(self, overrides: tuple[str, ...]) -> dict[str, Any]:
+        """The config with these overrides, with its interpolations, which may name seed or learning rate."""
         try:
             return self._changed([_parse(override) for override in overrides])
         except (LookupError, OSError, TypeError, OmegaConfBaseException):
-            config = _as_dict(compose("train", list(overrides)))  # also for Hydra's message where an override is wrong
-            return None if "${" in json.dumps(config) else config
-
-    def _resolved(self, overrides: tuple[str, ...]) -> dict[str, Any]:
-        if (config := self._configs.get(overrides)) is None:
-            config = OmegaConf.to_container(compose("train", list(overrides)), resolve=True)  # type: ignore[assignment]
-            self._configs[overrides] = config
-        return config  # type: ignore[return-value]
+            return _as_dict(compose("train", list(overrides)))  # also for Hydra's message where an override is wrong
 
     def _changed(self, overrides: list[Override]) -> dict[str, Any]:
         """The config that Hydra would compose.

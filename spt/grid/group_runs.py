@@ -9,36 +9,19 @@ from typing import Any
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import ValidationError
 from yaml import YAMLError
 
-from spt.errors import SptError, is_number
+from spt.errors import SptError, is_number, is_whole
 from spt.grid.cells import Cell
 from spt.grid.match_records import Finished, Result, mark_usual_data
 from spt.grid.setting_names import numbers_first, short_names
 from spt.records.comparable_settings import as_text, flat
 from spt.records.fingerprint import settings, with_processes
-from spt.records.schema import CONFIG, FAILURE, HISTORY, LOG, RECORD, Strict, read_record
+from spt.records.schema import CONFIG, FAILURE, HISTORY, LOG, RECORD, read_record
 
 TABLE = "runs"  # of the cells that are no point of a sweep
 
 Place = tuple[str, str, str]  # task, model, method
-
-
-class Named(Strict):
-    """A config group with a name."""
-
-    name: str
-
-
-class RunConfig(Strict):
-    """The config of a run, as far as it is read here."""
-
-    task: Named
-    model: Named
-    method: Named
-    trainer: dict[str, Any]
-    seed: int
 
 
 @dataclass
@@ -195,8 +178,10 @@ def _config(path: Path) -> dict[str, Any]:
     """
     try:
         config: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
-        RunConfig.model_validate(config)
-    except (OSError, YAMLError, OmegaConfBaseException, ValidationError) as error:
+        names = [config[group]["name"] for group in ("task", "model", "method")]
+        if not is_whole(config["seed"]) or not all(isinstance(name, str) for name in names):
+            raise TypeError("not the config of a run")
+    except (OSError, YAMLError, OmegaConfBaseException, KeyError, TypeError) as error:
         raise SptError(f"{path} is not the config of a run: it is damaged; delete its folder") from error
     return config
 

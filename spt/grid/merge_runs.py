@@ -8,8 +8,6 @@ from spt.files import temporary_folder, written
 from spt.records.folder_lock import LOCK
 from spt.records.schema import RECORD, read_record
 
-NAMED = 5  # as many runs as a message has room for
-
 
 def merge_runs(source: Path, target: Path) -> tuple[int, int]:
     """Copy the finished runs of `source` to `target`, each with all of its files.
@@ -27,16 +25,15 @@ def merge_runs(source: Path, target: Path) -> tuple[int, int]:
     for folder in folders:
         read_record(folder / RECORD)
     known = [folder for folder in folders if (target / folder.name).exists()]
-    begun = [folder.name for folder in known if not (target / folder.name / RECORD).is_file()]
-    if begun:
-        raise SptError(f"{target / begun[0]} is a run without a record: finish or delete it first; nothing was copied")
-    other = [folder.name for folder in known if not _same(folder / RECORD, target / folder.name / RECORD)]
-    if other:
-        names = ", ".join(other[:NAMED]) + (f" and {len(other) - NAMED} more" if len(other) > NAMED else "")
-        raise SptError(
-            f"{target} has other results of {names}: a run has one result in a folder, so move one of the two away; "
-            "nothing was copied"
-        )
+    for folder in known:
+        there = target / folder.name / RECORD
+        if not there.is_file():
+            raise SptError(f"{there.parent} is a run without a record: finish or delete it first; nothing was copied")
+        if there.read_bytes() != (folder / RECORD).read_bytes():
+            raise SptError(
+                f"{target} has other results of {folder.name}: a run has one result in a folder, so move one of the "
+                "two away; nothing was copied"
+            )
     for folder in (each for each in folders if each not in known):
         with written(target / folder.name, "or set output_dir"):
             target.mkdir(parents=True, exist_ok=True)
@@ -44,7 +41,3 @@ def merge_runs(source: Path, target: Path) -> tuple[int, int]:
                 shutil.copytree(folder, temporary / folder.name, ignore=shutil.ignore_patterns(LOCK))
                 (temporary / folder.name).replace(target / folder.name)
     return len(folders) - len(known), len(known)
-
-
-def _same(one: Path, other: Path) -> bool:
-    return one.read_bytes() == other.read_bytes()

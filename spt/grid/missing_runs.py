@@ -12,7 +12,6 @@ from spt.grid.compose_configs import Composer
 from spt.grid.copy_records import publish, withdraw
 from spt.grid.local_data import DataFingerprint, LocalSources
 from spt.grid.match_records import RECORDS, Finished, Records, Result, collect
-from spt.grid.run_costs import epochs_of, training_examples
 from spt.path_overrides import assignment
 
 
@@ -32,7 +31,7 @@ class Plan:
     """
 
     def __init__(self, config: DictConfig, fingerprint: DataFingerprint):
-        self.force, self.sizes = config.force, config.costs
+        self.force = config.force
         self.output_dir, self.published = Path(config.output_dir), Path(config.results_dir) / RECORDS
         self.sources = LocalSources(config.folders, fingerprint, config.data_dir, config.model_dir)
         self.cells = cells(config)
@@ -82,7 +81,6 @@ class Plan:
         """A row per run, with the columns `table`, `model` and `task` and its counts as numbers.
 
         `done`, `stale` (finished with other data) and `to_run` are 0 or 1, all 0 where an earlier row has the same run.
-        `examples` are the training examples that a run to do will see (0 if unknown); `unknown` is 1 if they are.
         """
         rows, counted = [], set[str]()
         for result in self.results:
@@ -90,11 +88,9 @@ class Plan:
                 key = self.composer.identity(job)
                 is_first, is_done = key not in counted, self._is_done(key)
                 counted.add(key)
-                examples = self.examples(job) if is_first and not is_done else 0
                 names = {"table": result.cell.table, "model": result.cell.model, "task": result.cell.task}
                 counts = {"done": is_done, "stale": key in self.stale, "to_run": not is_done}
-                seen = {"examples": examples or 0, "unknown": examples is None}
-                rows.append(names | {name: is_first and value for name, value in counts.items()} | seen)
+                rows.append(names | {name: is_first and value for name, value in counts.items()})
         return DataFrame(rows)
 
     def config(self, job: Job) -> dict[str, Any]:
@@ -114,12 +110,6 @@ class Plan:
     def is_here(self, run: Finished) -> bool:
         """Whether a record lies in the output folder, and is not a published copy."""
         return run.folder.parent == self.output_dir
-
-    def examples(self, job: Job) -> float | None:
-        """The number of training examples that a run sees over all epochs; None if its task's size is not known."""
-        config = self.composer.config(job)
-        size = training_examples(config["task"], self.sizes)
-        return None if size is None else size * epochs_of(config, self.sizes)
 
     def publish(self) -> None:
         """Copy the records of the cells' finished runs, and the notes of their failed ones, to results_dir.

@@ -2,7 +2,6 @@
 
 import statistics
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 from omegaconf import DictConfig
@@ -89,21 +88,13 @@ def _examples(task: dict[str, Any], sizes: DictConfig) -> Any:
     return own if {"train", "validation"} <= own.keys() else sizes.examples.get(task["name"])
 
 
-@dataclass(frozen=True)
-class Encoder:
-    """The sizes of an encoder."""
+def forward_flops(layers: int, hidden: int, intermediate: int, tokens: float, columns: float) -> float:
+    """Floating point operations of an encoder's forward pass over `tokens`, each of which attends to `columns`.
 
-    layers: int
-    hidden: int
-    intermediate: int
-
-    def forward_flops(self, tokens: float, columns: float) -> float:
-        """Floating point operations of a forward pass over `tokens`, each of which attends to `columns`.
-
-        A token passes 4 H² + 2 H I weights a layer, two operations each; scores and weighted sums take 4 H a column.
-        """
-        weights = 4 * self.hidden**2 + 2 * self.hidden * self.intermediate
-        return tokens * self.layers * (2 * weights + 4 * self.hidden * columns)
+    A token passes 4 H² + 2 H I weights a layer, two operations each; scores and weighted sums take 4 H a column.
+    """
+    weights = 4 * hidden**2 + 2 * hidden * intermediate
+    return tokens * layers * (2 * weights + 4 * hidden * columns)
 
 
 def run_flops(config: dict[str, Any], sizes: DictConfig) -> float | None:
@@ -124,4 +115,5 @@ def run_flops(config: dict[str, Any], sizes: DictConfig) -> float | None:
         return None
     inputs = epochs_of(config, sizes) * passes * sizes.inputs.get(task, 1)  # of an example: its choices
     columns = tokens + config["method"].get("prefix_length", 0)
-    return Encoder(*encoder).forward_flops(inputs * tokens, columns)
+    layers, hidden, intermediate = encoder
+    return forward_flops(layers, hidden, intermediate, inputs * tokens, columns)

@@ -40,7 +40,7 @@ def insight_page(insight: Insight, figures: Mapping[str, bytes]) -> str:
         insight=insight,
         columns=layer_columns(insight),
         most_information=math.log(insight.prefix_length),
-        interventions=[] if insight.interventions is None else intervention_rows(insight),
+        interventions=[] if insight.interventions is None else intervention_rows(insight.interventions),
         figures=figures,
         inline=lambda name, title: inline_svg(figures[name].decode(), name, title),
     )

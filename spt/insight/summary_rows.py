@@ -1,7 +1,7 @@
 """The rows of the two short tables of an insight, of the layers and of the interventions, for terminal and page."""
 
 from spt.console import percent
-from spt.insight.result import Insight, Intervention
+from spt.insight.result import Insight, Intervention, Interventions
 
 HEADINGS = {  # of the measures by layer, in this order; a line break may be a space
     "mean_abs_cosine_keys": "|cos|\nkeys",
@@ -34,10 +34,8 @@ def layer_columns(insight: Insight) -> dict[str, list[float]]:
     return {HEADINGS[name]: [*by_layer[name][0], by_layer[name][0].mean()] for name in OF_ONE_RUN if name in by_layer}
 
 
-def intervention_rows(insight: Insight) -> list[tuple[str, str, str, str]]:
+def intervention_rows(interventions: Interventions) -> list[tuple[str, str, str, str]]:
     """Name, score in percent, difference to the full adapter in points, and its interval, the full adapter first."""
-    interventions = insight.interventions
-    assert interventions is not None
     changed = [
         (intervention_name(change), percent(change.score), _points(change.difference), _interval(change))
         for change in interventions.changes

@@ -9,32 +9,18 @@ from spt.insight.summary_rows import intervention_rows, layer_columns
 
 
 def tables(insight: Insight) -> Iterator[Table]:
-    """The table of the layers and, if there are any, the one of the interventions."""
-    yield layer_table(insight)
-    if insight.interventions is not None:
-        yield intervention_table(insight)
-
-
-def layer_table(insight: Insight) -> Table:
-    """A row for each layer, with means over heads, and one with means over layers."""
+    """The layers, with means over heads, and if there are any the interventions: scores in percent, and differences."""
     columns = layer_columns(insight)
     table = table_of_numbers("layer", *columns)
     for layer, row in enumerate(zip(*columns.values(), strict=True)):
         name = str(layer) if layer < insight.layers else "mean"
         table.add_row(name, *(f"{value:.3f}" for value in row), end_section=layer == insight.layers - 1)
-    return table
-
-
-def intervention_table(insight: Insight) -> Table:
-    """The score with each intervention, in percent, and its difference to the full adapter, in points."""
-    interventions = insight.interventions
-    assert interventions is not None
-    table = table_of_numbers(
-        "intervention", interventions.metric, f"{interventions.compared} −\nfull adapter", "95 %\ninterval"
-    )
-    for place, row in enumerate(intervention_rows(insight)):
-        table.add_row(*row, end_section=place == 0)
-    return table
+    yield table
+    if (made := insight.interventions) is not None:
+        table = table_of_numbers("intervention", made.metric, f"{made.compared} −\nfull adapter", "95 %\ninterval")
+        for place, cells in enumerate(intervention_rows(made)):
+            table.add_row(*cells, end_section=place == 0)
+        yield table
 
 
 def table_of_numbers(first: str, *others: str) -> Table:

@@ -8,9 +8,9 @@ from transformers import BertConfig
 
 from spt.grid.cells import cells
 from spt.grid.compose_configs import Composer
-from spt.grid.gpu_speed import measured_tflops
+from spt.grid.gpu_speed import achieved_tflops
 from spt.grid.match_records import Finished
-from spt.grid.run_costs import Costs, Encoder, epochs_of, run_flops
+from spt.grid.run_costs import Costs, epochs_of, forward_flops, run_flops
 from spt.paths import CONF
 from spt.reproduce import _cost
 
@@ -27,7 +27,7 @@ def test_the_flops_of_a_layer_are_those_of_its_matrices():
     hidden, inner, tokens = 8, 32, 5
     weights = 4 * hidden * hidden + 2 * hidden * inner
     scores_and_sums = 2 * tokens * tokens * hidden * 2
-    assert Encoder(3, hidden, inner).forward_flops(tokens, tokens) == 3 * (2 * tokens * weights + scores_and_sums)
+    assert forward_flops(3, hidden, inner, tokens, tokens) == 3 * (2 * tokens * weights + scores_and_sums)
 
 
 def test_a_run_takes_more_with_more_epochs_examples_slots_and_a_trained_backbone(planned):
@@ -89,7 +89,7 @@ def test_times_are_of_the_machines_that_ran_it(planned):
 
 def test_the_speed_of_a_device_is_measured():
     tiny = BertConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64)
-    assert measured_tflops(torch.device("cpu"), tiny) > 0
+    assert achieved_tflops("cpu", tiny) > 0
     planned, real = (OmegaConf.create({"tflops": None, "dry_run": dry_run}) for dry_run in (True, False))
     assert ("GPU-hours" in _cost(1e15, planned)) == torch.cuda.is_available() != ("tflops=<" in _cost(1e15, planned))
     assert "tflops=<" in _cost(1e15, real)

@@ -175,7 +175,7 @@ def test_the_page_has_the_numbers_and_loads_nothing():
     assert "<b>task</b>" not in page and "a <b>task</b> & more" in found.text
     for values in layer_columns(insight).values():
         assert all(f"{value:.3f}" in found.text for value in values)
-    for row in intervention_rows(insight):
+    for row in intervention_rows(insight.interventions):
         assert all(cell in found.text for cell in row)
     assert "-1.23" in found.text and "-2.23 to +0.77" in found.text
 

@@ -18,7 +18,7 @@ from spt.train import main as train_command
 from tests.conftest import REPO
 
 FIXTURE = REPO / "tests" / "fixtures" / "numerics.json"
-METHODS = ("fine_tuning", "linear_probe", "bitfit", "lora", "prefix_tuning", "p_tuning_v2", "spt", "spt_sl")
+METHODS = ("fine_tuning", "linear_probe", "bitfit", "lora", "prefix_tuning", "spt", "spt_sl")
 SHAPES = ("pair", "choice", "ner", "regression")
 SETTINGS = (
     *("model=demo", "model.dtype=float64", "recipe=none", "trainer.num_train_epochs=2", "trainer.learning_rate=1e-3"),
