@@ -266,6 +266,15 @@ def test_a_command_exists(command, page, tmp_path):
         assert command.startswith(OTHER_PROGRAMS), f"{page} has a command that is not checked: {command}"
 
 
+def test_quickstart_composes(tmp_path):
+    recipe = (REPO / "Makefile").read_text().partition("\nquickstart: setup\n")[2].partition("\n\n")[0]
+    commands = [shlex.split(line) for line in recipe.replace("\\\n", " ").splitlines()]
+    assert len(commands) == 2 and all(words[:2] == ["$(RUN)", "-m"] for words in commands)
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        for _, _, module, *arguments in commands:
+            compose_command(module, arguments, tmp_path)
+
+
 @pytest.mark.parametrize("block", parameters([each for each in BLOCKS if each.info == "demo"], slow=("docs/",)))
 def test_a_demo_block_runs(block, workplace, trained):
     write_files(block.page, workplace)

@@ -138,8 +138,8 @@ def test_files_with_odd_names_are_trained_on_swept_recorded_and_evaluated(called
         Path(name).write_text("text,label\nthe old apple,a\nthe child,b\n", encoding="utf-8")
     files = (f"task.train={names[0]}", f"task.validation={names[1]}", f"task.test={names[2]}", "output_dir=o (1)")
     settings = ("task=custom", "model=demo", "task.text=[text]", "trainer.max_steps=1", *files)
-    code, _, err = called("spt.train", "--multirun", *settings, "seed=1,2")
-    assert code == 0, err
+    code, out, err = called("spt.train", "--multirun", *settings, "seed=1,2")
+    assert code == 0 and "±" in out.splitlines()[-2] + out.splitlines()[-1], out + err
     for record in records(Path("o (1)")):
         program, flag, module, *arguments = shlex.split(record["command"])
         assert (program, flag, module) == ("python", "-m", "spt.train") and set(files) < set(arguments)
@@ -293,8 +293,8 @@ def test_a_traceback_is_shown_when_asked_for(tmp_path):
 
 @pytest.mark.parametrize("batches", [(), ("hydra.sweeper.max_batch_size=1",)], ids=["at once", "one at a time"])
 def test_one_failing_run_of_a_sweep_does_not_stop_the_others(batches, train, tmp_path):
-    code, _, err = train("--multirun", "task=demo_choice", *ONE_STEP, "method.prefix_length=0,4", *batches)
-    assert code == 1 and "prefix_length must be" in err and "method.prefix_length=0" in err
+    code, out, err = train("--multirun", "task=demo_choice", *ONE_STEP, "method.prefix_length=0,4", *batches)
+    assert code == 1 and "prefix_length must be" in err and "method.prefix_length=0" in err and "best dev" in out
     (record,) = records(tmp_path / "runs")
     assert record["config"]["method"]["prefix_length"] == 4
 

@@ -444,6 +444,8 @@ def test_adapters_share_a_backbone(runs):
         assert list(together[key].stream(inputs[key[0]])) == alone[key], key
         with pytest.raises(spt.SptError):
             list(together[key].stream([3]))
+    with together[chosen[0]].active() as model:
+        assert spt.attached(model) == together[chosen[0]].adapter.description.prefix and model is first.model
     backbone = first.model.encoder  # whoever reads it gets the adapter of that predictor on
     together[chosen[1]].activate()
     together[chosen[1]].deactivate()

@@ -11,7 +11,7 @@ import torch
 
 import spt
 from spt.adapters.format import read_adapter
-from spt.adapters.hub import push_adapter
+from spt.adapters.hub import fetch, push_adapter
 from spt.adapters.pruned import save_pruned
 from spt.insight.inspect_adapter import inspect
 from spt.insight.interventions import slot_order, without_slots
@@ -141,3 +141,15 @@ def test_a_pruned_adapter_is_pushed_without_paths(full, command, tmp_path, monke
     assert created["private"] is True
     text = pushed["adapter.json"].decode() + pushed["README.md"].decode()
     assert "It was pruned" in text and "`mine`" in text and str(tmp_path) not in text
+
+
+def test_an_adapter_on_the_hub_may_be_named_with_its_revision(full, monkeypatch):
+    asked = []
+
+    def snapshot_download(repository, revision, allow_patterns):
+        asked.append((repository, revision))
+        return full / "adapter"
+
+    monkeypatch.setattr("spt.adapters.hub.snapshot_download", snapshot_download)
+    assert fetch("user/small@v1.0") == fetch("user/small") == full / "adapter"
+    assert asked == [("user/small", "v1.0"), ("user/small", None)]

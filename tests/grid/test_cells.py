@@ -1,6 +1,7 @@
 """The shipped tables and profiles mean runs that exist, and records find the cells they belong to."""
 
 import itertools
+from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
@@ -10,6 +11,7 @@ from omegaconf import OmegaConf
 from spt.errors import SptError
 from spt.grid.cells import Cell, Job, cells
 from spt.grid.compose_configs import Composer
+from spt.grid.local_data import LocalSources
 from spt.grid.match_records import Finished, Records, Result, choose
 from spt.paths import CONF
 from spt.records.comparable_settings import identity
@@ -171,6 +173,25 @@ def test_identity_is_what_was_run_not_where(composer):
     assert identity(config) == identity(cached)
     other = config | {"model": config["model"] | {"name_or_path": "my/own-encoder"}}
     assert identity(config) != identity(other)
+
+
+def test_a_run_of_several_processes_is_no_cells(composer):
+    (cell,) = [c for c in grid("profile=cpu", "table=glue") if c.row == "spt"]
+    config = composer.config(Job(cell, 11, 0.01))
+    one, two = (Finished({"config": config, "processes": count}, Path()).identity for count in (1, 2))
+    assert one == composer.identity(Job(cell, 11, 0.01)) != two
+
+
+def test_local_copies_are_where_the_folders_say(composer, tmp_path):
+    config = compose("reproduce", ["profile=cpu", "table=[glue,ner]"])
+    (cell,) = [c for c in cells(config) if (c.task, c.row) == ("stsb", "spt")]
+    sources = LocalSources(config.folders, lambda task: task["data_dir"], str(tmp_path), str(tmp_path))
+    settings = {"task.data_dir": f"{tmp_path}/glue/STS-B", "model.name_or_path": f"{tmp_path}/minilm"}
+    assert sources.settings(cell) == settings
+    run = sources.config(Job(cell, 11, 0.01), composer)
+    assert (run["task"]["data_dir"], run["model"]["name_or_path"]) == tuple(settings.values())
+    assert sources.fingerprint_of(Job(cell, 11, 0.01), composer) == f"{tmp_path}/glue/STS-B"
+    assert composer.config(Job(cell, 11, 0.01))["task"]["data_dir"] is None
 
 
 def test_a_class_may_move_and_committed_records_stay_apart(composer):
