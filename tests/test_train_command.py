@@ -333,17 +333,6 @@ def test_a_run_of_a_sweep_waits_for_the_same_run_of_another_process(train, tmp_p
     assert code == 0 and path.exists() and message in caplog.text, err
 
 
-def test_help_and_cfg_load_no_torch():
-    for arguments in (["--cfg", "job"], ["--help"]):
-        code = (
-            f"import sys, runpy; sys.argv = ['spt.train', *{arguments}]\n"
-            "try: runpy.run_module('spt.train', run_name='__main__')\n"
-            "finally: assert 'torch' not in sys.modules and 'transformers' not in sys.modules"
-        )
-        done = run("-c", code)
-        assert done.returncode == 0 and "prefix_length" in done.stdout, done.stderr
-
-
 @pytest.mark.parametrize("name", ["evaluate", "predict", "push", "report", "reproduce", "runs", "train"])
 def test_help_shows_groups_and_settings(name):
     text = usage(name)
