@@ -87,6 +87,13 @@ def train(called, tmp_path):
     return call
 
 
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Write figures without drawing them, which takes most of the time of a command."""
+    drawn = "spt.insight.result_files.figure_files"
+    monkeypatch.setattr(drawn, lambda name, draw, kinds: {f"{name}.{kind}": b"<svg></svg>" for kind in kinds})
+
+
 def run(*command: str, timeout: float | None = None, **kwargs) -> subprocess.CompletedProcess:
     """Run Python in a process in the repository. After `timeout` it and its children print tracebacks and end."""
     if command[0] == "-m" and command[1].startswith("spt.") and not kwargs and timeout is None:

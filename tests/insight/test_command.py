@@ -66,13 +66,6 @@ def test_a_run(runs, command):
     assert f"{found.prefix_mass.overall.values:.3f}" in page and f"{changes.changes[0].score * 100:.2f}" in page
 
 
-@pytest.fixture
-def undrawn(monkeypatch):
-    """Write figures without drawing them, which takes most of the time of a command."""
-    drawn = "spt.insight.result_files.figure_files"
-    monkeypatch.setattr(drawn, lambda name, draw, kinds: {f"{name}.{kind}": b"<svg></svg>" for kind in kinds})
-
-
 def test_prefixes_without_a_gate_and_the_places_of_results(runs, command, undrawn, tmp_path):
     shutil.copytree(runs["p_tuning_v2"] / "adapter", tmp_path / "copied/adapter_of_mine")
     for arguments, place in (

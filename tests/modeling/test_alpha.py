@@ -80,7 +80,7 @@ def test_others_are_refused(alpha, message):
     assert attached(encoder) is None
 
 
-def test_they_are_a_setting_of_a_run(train, called, tmp_path):
+def test_they_are_a_setting_of_a_run(train, called, undrawn, tmp_path):
     code, _, err = train("task=demo_pair", "method=spt_sl", "method.alpha=[2,4,8]", "trainer.max_steps=1", *DEMO)
     (run,) = tmp_path.glob("runs/demo_pair.*")
     assert code == 0 and attached(spt.load(run).model).alpha == [2, 4, 8], err
