@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import wraps
+from itertools import islice
 from pathlib import Path
 from traceback import format_exc
 from types import MappingProxyType
@@ -29,6 +30,12 @@ from spt.sweeps import multirun
 from spt.training.preemption import INTERRUPTED, Preempted
 
 FULL_ERROR = "HYDRA_FULL_ERROR"  # with this variable set, Hydra raises errors instead of printing them
+
+# Hydra's options whose value is the next word.
+WITH_VALUE = {
+    *("--cfg", "-c", "--package", "-p", "--info", "-i", "--experimental-rerun"),
+    *("--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd"),
+}
 
 QUIET = "TRANSFORMERS_VERBOSITY"  # read when transformers is imported, which commands do late
 
@@ -60,8 +67,7 @@ def command(
                     return
                 is_sweep = not {"-m", "--multirun"}.isdisjoint(words)
                 arguments = [verbatim(word, is_sweep) for word in words if word != "-v"]
-                # argparse takes options before or after all overrides, but not between them.
-                sys.argv[1:] = sorted(arguments, key=lambda argument: "=" in argument and argument[0] != "-")
+                sys.argv[1:] = options_last(arguments)
                 call = hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)
                 multirun.returns.clear()
                 call(as_job(main, config_name, verbose))()
@@ -72,6 +78,17 @@ def command(
         return run
 
     return decorate
+
+
+def options_last(arguments: Sequence[str]) -> list[str]:
+    """The arguments with all overrides first: argparse takes options before or after them, but not between them."""
+    overrides, options = list[str](), list[str]()
+    words = iter(arguments)
+    for word in words:
+        (options if word.startswith("-") else overrides).append(word)
+        if word in WITH_VALUE:
+            options += islice(words, 1)
+    return overrides + options
 
 
 def as_job(main: Callable[[DictConfig], Any], config_name: str, verbose: bool) -> Callable[[DictConfig], Any]:

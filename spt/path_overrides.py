@@ -87,7 +87,7 @@ def job_overrides() -> list[str]:
 
 def own_config_dir() -> list[str]:
     """The option that names the command's own config folder, seen from the current folder; empty if it has none."""
-    return [word for folder in _own_folders() for word in ("--config-dir", folder.as_posix())]
+    return [word for folder in own_folders() for word in ("--config-dir", folder.as_posix())]
 
 
 def refuse_unused_files() -> None:
@@ -96,7 +96,7 @@ def refuse_unused_files() -> None:
     Raises:
         SptError: if `conf` has a file of this name, which goes before; or if a table is another than its file's name.
     """
-    for folder in _own_folders():
+    for folder in own_folders():
         for used in CONF.glob("*/**/*.yaml"):
             name = used.relative_to(CONF)
             path = folder / name
@@ -109,7 +109,8 @@ def refuse_unused_files() -> None:
                 raise SptError(f"{path}: its first line must be '# @package tables.{path.stem}', with the file's name")
 
 
-def _own_folders() -> list[Path]:
+def own_folders() -> list[Path]:
+    """The command's own config folders, seen from the current folder."""
     sources = HydraConfig.get().runtime.config_sources if HydraConfig.initialized() else []
     return [Path(os.path.relpath(source.path)) for source in sources if source.provider == "command-line"]
 

@@ -32,14 +32,17 @@ def show_sweep(jobs: Sequence[JobReturn]) -> None:
     from spt.records.fingerprint import folder_of
     from spt.records.schema import RECORD, read_record
 
-    configs: list[Any] = [
-        OmegaConf.to_container(job.cfg, resolve=True)
-        for job in jobs
-        if job.cfg is not None and not isinstance(job.return_value, str)
-    ]
-    paths = [path for config in configs if (path := folder_of(config) / RECORD).is_file()]
-    if paths:
-        show_means([read_record(path) for path in dict.fromkeys(paths)])
+    records = {}
+    for job in jobs:
+        config: Any = OmegaConf.to_container(job.cfg, resolve=True) if job.cfg is not None else None
+        if config is None or not (path := folder_of(config) / RECORD).is_file():
+            continue
+        record = read_record(path)
+        # A run that failed may have an earlier record; one that diverged has its own.
+        if not isinstance(job.return_value, str) or record["status"] == "diverged":
+            records[path] = record
+    if records:
+        show_means(list(records.values()))
 
 
 @command("train", after_sweep=show_sweep)

@@ -12,6 +12,7 @@ import pytest
 
 import spt
 from spt import __main__ as console_command
+from spt.command import options_last
 from tests.conftest import REPO, run
 
 
@@ -160,3 +161,16 @@ def test_the_wheel_works_in_an_empty_folder(installed, tmp_path):
     trained = "import spt; print(spt.train(task='demo_pair', model='demo', seed=1, **{'trainer.max_steps': 1})['seed'])"
     assert call(sys.executable, "-c", trained).endswith("1\n")
     assert files() == before
+
+
+@pytest.mark.parametrize(
+    ("typed", "read"),
+    [
+        ("task=a --config-dir b=c d=1 -m", "task=a d=1 --config-dir b=c -m"),
+        ("--cfg job task=a", "task=a --cfg job"),
+        ("task=a ~b --info", "task=a ~b --info"),
+        ("-m --config-dir=b task=a,c", "task=a,c -m --config-dir=b"),
+    ],
+)
+def test_options_stand_after_all_overrides(typed, read):
+    assert options_last(typed.split()) == read.split()

@@ -12,11 +12,14 @@ from threading import Event, Thread
 import pytest
 import torch
 import yaml
+from hydra.core.utils import JobReturn, JobStatus
+from omegaconf import OmegaConf
 from safetensors.torch import load_file
 
 from spt.command_help import usage
 from spt.paths import CONF
 from spt.records.folder_lock import locked
+from spt.train import show_sweep
 from tests import families
 from tests.conftest import DEMO, REPO, run
 
@@ -297,6 +300,21 @@ def test_one_failing_run_of_a_sweep_does_not_stop_the_others(batches, train, tmp
     assert code == 1 and "prefix_length must be" in err and "method.prefix_length=0" in err and "best dev" in out
     (record,) = records(tmp_path / "runs")
     assert record["config"]["method"]["prefix_length"] == 4
+
+
+def test_the_means_of_a_sweep_have_its_diverged_runs_and_no_earlier_result_of_a_failed_one(train, capsys, tmp_path):
+    jobs = []
+    for seed, status, returned in ((1, "finished", 0.5), (2, "diverged", "loss"), (3, "finished", "no memory")):
+        code, _, err = train("task=demo_choice", *ONE_STEP, f"seed={seed}")
+        assert code == 0, err
+        (path,) = (p for p in (tmp_path / "runs").glob("*/record.json") if json.loads(p.read_text())["seed"] == seed)
+        record = json.loads(path.read_text()) | {"status": status, "warnings": ["why"] * (status == "diverged")}
+        path.write_text(json.dumps(record))
+        config = OmegaConf.create(record["config"])
+        jobs.append(JobReturn(cfg=config, status=JobStatus.COMPLETED, _return_value=returned))
+    capsys.readouterr()
+    show_sweep(jobs)
+    assert "2‡" in capsys.readouterr().out
 
 
 def test_a_sweep_over_lengths_and_weights(train, tmp_path):

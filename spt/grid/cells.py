@@ -114,7 +114,9 @@ def _check_names(tables: dict[str, Table], profiles: dict[str, Profile]) -> None
     for name, table in tables.items():
         for row in table.rows.values():
             if row.recipe is not None and row.recipe not in known:
-                raise SptError(f"table {name}: there are no recipes of {row.recipe!r}: {nearest(row.recipe, known)}")
+                raise SptError(
+                    f"table {name}: conf/recipe has no recipes of {row.recipe!r}: {nearest(row.recipe, known)}"
+                )
 
 
 def _cells(name: str, table: Table, profile_name: str, profile: Profile, part: Part) -> Iterator[Cell]:

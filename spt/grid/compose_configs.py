@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from spt.grid.cells import Job
-from spt.path_overrides import own_config_dir
+from spt.path_overrides import own_folders
 from spt.paths import CONF
 from spt.records.comparable_settings import identity
 
@@ -125,11 +125,10 @@ def _group_file(group: str, name: str) -> dict[str, Any]:
 
     Raises:
         LookupError: if it has a defaults list of its own, or a package other than its group's name or _global_.
-        OSError: if it cannot be read: Hydra may find it in another folder of its search path. A recipe is optional,
-            and there is none where that is the only folder.
+        OSError: if it cannot be read: Hydra may find it in another folder of its search path. A recipe is optional.
     """
     path = CONF / group / f"{name}.yaml"
-    if group == "recipe" and not path.exists() and not own_config_dir():
+    if group == "recipe" and not any((folder / group / f"{name}.yaml").exists() for folder in (CONF, *own_folders())):
         return {}
     text = path.read_text(encoding="utf-8")
     content = _as_dict(OmegaConf.create(text))

@@ -58,7 +58,7 @@ def group_names(frame: DataFrame) -> dict[str, str]:
     shown = [name for name in _settings_of(frame) if name == "method" or firsts[name].nunique() > 1]
     return {
         str(run["run"]): ", ".join(
-            str(run[name]) if name in GROUPS else f"{name.rpartition('.')[2]} {run[name]}" for name in shown
+            str(run[name]) if name in GROUPS else f"{name.rpartition('.')[2]} {run[name] or 'none'}" for name in shown
         )
         + f" (seed {run['seed']})"
         for run in firsts.to_dict("records")

@@ -47,9 +47,9 @@ def runs_frame(results: Iterable[Result]) -> DataFrame:
     """A row per run of each cell, finished or not. A run that several cells share has a row in each.
 
     Columns, beside those that name the cell: `seed`; `learning_rate` (NaN: the config's own); `role` ("seed": a run of
-    the cell, "trial": it only tried a learning rate); `trial`
-    (its place among the candidate learning rates, NaN if it tried none); `status` ("finished", "diverged", "failed",
-    "unfinished", "not run"); `error` of a failed run, or how far an unfinished one is.
+    the cell, "trial": it only tried a learning rate); `trial` (its place among the candidate learning rates, NaN if it
+    tried none); `status` ("finished", "diverged", "failed", "unfinished", "not run"); `error` of a failed run, or how
+    far an unfinished one is.
     The other columns are of finished and diverged runs: `score_<quantity>`, the marks of `SIGNS`, costs, `hardware` and
     `commit` in words, and `run` itself, for its history and outcomes.
     """

@@ -47,6 +47,8 @@ from spt.terminal_table import plain_table, print_table
 
 TABLES, FIGURES, README = "tables", "figures", "README.md"
 
+GENERATOR = '<meta name="generator" content="python -m spt.report">'  # in the page of every report
+
 DEFAULT_RESULTS = "results"  # results_dir in conf/report.yaml
 
 REPORT = "report"  # the folder of the report of one's own runs, beside them
@@ -143,16 +145,19 @@ def reported(folder: Path) -> dict[str, set[str]]:
     return {group: {row.get(group, "") for row in rows} for group in ("table", "profile")}
 
 
-def refuse_to_replace(folder: Path) -> None:
-    """Refuse to write a report to a folder with files of the same names that no report has written."""
-    for part in (TABLES, FIGURES, README):
-        if (folder / part).exists() and not (folder / PAGE).is_file():
-            raise SptError(f"{folder / part} is not of a report, which would replace it: set another results_dir")
+def refuse_to_replace(folder: Path, *names: str) -> None:
+    """Refuse to write a report to a folder with files or folders of these names that no report has written."""
+    page = folder / PAGE
+    if page.is_file() and GENERATOR in page.read_text(encoding="utf-8", errors="replace"):
+        return
+    for name in (PAGE, TABLES, FIGURES, *names):
+        if (folder / name).exists():
+            raise SptError(f"{folder / name} is not of a report, which would replace it: set another results_dir")
 
 
 def refuse_to_leave_out(config: DictConfig, folder: Path) -> None:
     """Refuse a report that has not all tables and profiles of the one in the folder, or would replace other files."""
-    refuse_to_replace(folder)
+    refuse_to_replace(folder, README)
     for group, names in reported(folder).items():
         if missing := sorted(names - set(config[f"{group}s"])):
             raise SptError(

@@ -87,18 +87,26 @@ def read_conll(
         words.append(fields)
 
 
-def shape_of(path: Path) -> Literal["columns", "words", "texts"]:
+def shape_of(
+    path: Path, places: Places | None = None, comments: bool | str | None = None
+) -> Literal["columns", "words", "texts"]:
     """What the lines of a file without a header are: tagged words, a word each without a tag, or a text each.
 
     Lines with a tab, or of one width of at least 2 with blank lines between them, are columns, whatever their last is.
+
+    Args:
+        path: the file.
+        places, comments: as for `read_conll`.
     """
-    head = [line for _, line in islice(read_lines(path), 500)]
+    mark = "#" if comments is True else comments
+    head = [line for _, line in islice(read_lines(path), 500) if not mark or not line.startswith(mark)]
     rows = [_fields(line) for line in head if not _ends_sentence(line)]
     widths = {len(row) for row in rows}
     if widths <= {1}:
         return "words"
     is_table = len(widths) == 1 and not all(line.strip(BLANKS) for line in "".join(head).rstrip().split("\n"))
-    tagged = sum(_is_tag(row[-1]) for row in rows)
+    tag = places["tag"] if places else -1
+    tagged = sum(-len(row) <= tag < len(row) and _is_tag(row[tag]) for row in rows)
     is_columns = is_table or 2 * tagged > len(rows) or any("\t" in line for line in head)
     return "columns" if is_columns else "texts"
 

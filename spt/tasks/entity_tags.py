@@ -109,11 +109,12 @@ def spans_to_tags(length: int, spans: Any) -> list[str]:
         raise SptError(f"entities must be a list of spans, not {spans!r}")
     for span in spans:
         try:
-            start, end, kind = span["start"], span["end"], str(span["type"])
-        except (KeyError, TypeError) as error:
+            first, last, kind = float(span["start"]), float(span["end"]), str(span["type"])
+        except (KeyError, TypeError, ValueError) as error:
             raise SptError(f"{span!r} is not a span: expected start, end and type") from error
-        if not is_whole(start) or not is_whole(end):
-            raise SptError(f"start and end of a span are numbers of words, not {start!r} and {end!r}")
+        if not first.is_integer() or not last.is_integer():
+            raise SptError(f"start and end of a span must be whole numbers of words, not {first} and {last}")
+        start, end = int(first), int(last)
         if not 0 <= start < end <= length:
             raise SptError(f"span {start}-{end} lies outside a sentence of {length} words")
         if any(tag != "O" for tag in tags[start:end]):

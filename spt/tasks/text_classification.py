@@ -100,8 +100,9 @@ class RegressionTask(TextTask):
         if not math.isfinite(number) or not low <= number <= high:
             allowed = "" if self.bounds is None else f" from {low} to {high}"
             raise SptError(f"label {label!r} is not a number{allowed}")
-        single = np.float32(number)  # the hub has STS-B's 3.8 as the nearest number of this type
-        return float(str(single)) if float(single) == number else number
+        with np.errstate(over="ignore"):
+            single = np.float32(number)  # the hub has STS-B's 3.8 as the nearest number of this type
+        return float(str(single)) if float(single) == number and not number.is_integer() else number
 
     def predictions(self, logits: np.ndarray, split: Split) -> list[float]:
         return logits[:, 0].tolist()

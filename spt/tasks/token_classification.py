@@ -66,8 +66,8 @@ class TokenTask(Task):
         return super()._rows(split, required)
 
     def shape_of(self, path: Path) -> Literal["columns", "words", "texts"]:
-        """What the lines of a text file are: columns if settings say which, else what it looks like."""
-        return "columns" if self.places or self.comments else shape_of(path)
+        """What the lines of a text file are: see `spt.tasks.conll_columns.shape_of`."""
+        return shape_of(path, self.places, self.comments)
 
     def parsed_rows(self, path: Path) -> Rows:
         check = partial(check_tag, scheme=self.scheme, names=self.tag_names)

@@ -39,7 +39,7 @@ from spt.training.checkpoint import Checkpoint, InterruptedEpoch, read_checkpoin
 from spt.training.epoch import Epoch
 from spt.training.loggers import Tracker
 from spt.training.loop import Diverged
-from spt.training.process_group import from_main
+from spt.training.process_group import from_all, from_main
 from spt.training.run_summary import describe_run
 from spt.training.settings import precision, trainer_settings
 from spt.training.trainer_schema import TrainerSettings
@@ -140,17 +140,18 @@ class Experiment:
         self.checkpoint = self._resumable()
 
     def _resumable(self) -> Checkpoint | None:
-        """The checkpoint that the run resumes from; None where it starts anew."""
+        """The checkpoint that all processes can resume from; None where the run starts anew."""
         path = self.run.folder / CHECKPOINT
         if not from_main(path.exists() and not self.run.config["force"]):
             return None
+        usable = None
         try:
             checkpoint = read_checkpoint(path, self.run.fingerprint)
             self._check(checkpoint)
+            usable = checkpoint
         except SptError as error:
             log.warning("%s: the run starts anew", error)
-            return None
-        return checkpoint
+        return usable if all(from_all(usable is not None)) else None
 
     @property
     def best(self) -> Epoch | None:

@@ -223,7 +223,7 @@ def test_a_class_may_move_and_committed_records_stay_apart(composer):
             "profile smoke: unknown task 'demo_nre': .*'demo_ner'",
         ),
         (["+profiles.smoke.learning_rates.spt_ls=[0.01]"], "profile smoke: unknown method 'spt_ls': .*'spt_sl'"),
-        (["tables.ner.rows.spt.recipe=spt_ls"], "table ner: there are no recipes of 'spt_ls': .*'spt_sl'"),
+        (["tables.ner.rows.spt.recipe=spt_ls"], "table ner: conf/recipe has no recipes of 'spt_ls': .*'spt_sl'"),
         (["~tables.ner.profiles.smoke"], "tables ner have no part for profile smoke"),
     ],
 )

@@ -68,7 +68,7 @@ def test_another_base_model_of_the_same_name_is_another_group(insights):
 
 
 def test_groups_are_called_by_what_differs(frame, insights):
-    assert group_names(frame) == {"a": "spt, alpha 8 (seed 11)", "c": "spt, alpha  (seed 11)"}
+    assert group_names(frame) == {"a": "spt, alpha 8 (seed 11)", "c": "spt, alpha none (seed 11)"}
     other = about(11)
     other.model |= {"name": "large", "name_or_path": "here/large"}
     models = comparison_frame([("a", about(11), insights[0]), ("b", other, insights[0])])

@@ -165,6 +165,7 @@ def test_a_table_of_own_runs_is_printed(runs, command):
         (["runs={tmp}/results/records"], "belongs to published results: set results_dir"),
         (["runs={tmp}/my runs", "results_dir={tmp}/results"], "belongs to published results: set results_dir"),
         (["runs={tmp}/my runs", "results_dir={tmp}/paper"], "figures is not of a report, which would replace it"),
+        (["runs={tmp}/my runs", "results_dir={tmp}/site"], "index.html is not of a report, which would replace it"),
         (["results_dir={tmp}/notes"], "README.md is not of a report, which would replace it: set another results_dir"),
         (["runs={tmp}/damaged"], "config.yaml is not the config of a run: it is damaged; delete its folder"),
     ],
@@ -175,6 +176,8 @@ def test_what_cannot_be_reported_is_refused(arguments, message, runs, command, t
     shutil.copytree(runs.run("spt", 11, 0.5), tmp_path / "results" / "records" / "run")
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "README.md").write_text("mine")
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "index.html").write_text("<title>mine</title>")
     broken = Folder(tmp_path / "damaged").unfinished("spt", "")
     (broken / "config.yaml").write_text("task: {}\n")
     code, _ = command(*(argument.format(tmp=tmp_path) for argument in arguments))

@@ -186,10 +186,15 @@ def test_the_shape_of_lines(text, shape, tmp_path):
     assert shape_of(tmp_path / "lines.txt") == shape
 
 
-def test_a_file_of_columns_is_what_the_settings_say(tmp_path):
-    """The last column of CoNLL-2012 is no tag, and a file with comments no list of texts."""
-    (tmp_path / "train.txt").write_text("a O\nb B-PERSON\n")
-    (tmp_path / "test.txt").write_text(CONLL2012)
-    files = (f"task.train={tmp_path}/train.txt", f"task.validation={tmp_path}/train.txt", "task.shape=token")
-    assert task(*files).shape_of(tmp_path / "test.txt") == "texts"
-    assert task(*files, "task.comments=true").shape_of(tmp_path / "test.txt") == "columns"
+@pytest.mark.parametrize(
+    ("text", "without", "shape"),
+    [
+        (CONLL2012, "texts", "columns"),  # whose last column is no tag
+        ("# a comment\nAnn\nsaw\n\nRome\n", "texts", "words"),
+        ("# a comment\nAnn saw Rome.\nBea sat.\n", "texts", "texts"),
+    ],
+)
+def test_the_settings_help_to_tell_columns_from_texts(text, without, shape, tmp_path):
+    (tmp_path / "test.txt").write_text(text)
+    assert shape_of(tmp_path / "test.txt") == without
+    assert shape_of(tmp_path / "test.txt", {"token": 3, "tag": 10}, comments=True) == shape

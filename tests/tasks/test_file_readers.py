@@ -121,7 +121,7 @@ def test_spans_become_tags():
             spans_to_tags(5, [wrong])
     with pytest.raises(SptError, match="is not a span: expected start, end and type"):
         spans_to_tags(5, [{"start": 1, "type": "Loc"}])
-    with pytest.raises(SptError, match="start and end of a span are numbers of words, not 0.9 and 2"):
+    with pytest.raises(SptError, match="start and end of a span must be whole numbers of words, not 0.9 and 2.0"):
         spans_to_tags(5, [{"start": 0.9, "end": 2, "type": "Loc"}])
     with pytest.raises(SptError, match="overlaps"):
         spans_to_tags(5, [*spans, {"start": 2, "end": 4, "type": "Org"}])
