@@ -478,7 +478,8 @@ def test_no_table_is_an_empty_frame(demo, tmp_path):
 
 def test_profiles_of_the_same_cells_are_told_apart(demo, tmp_path):
     made = Made(demo, tmp_path, "table=superglue", "profile=[paper,published]")
-    made.cells = {f"{cell.profile}/{cell.name}": cell for cell in cells(made.config)}
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        made.cells = {f"{cell.profile}/{cell.name}": cell for cell in cells(made.config)}
     for profile, right in (("paper", 60), ("published", 70)):
         for row in ("prefix_tuning", "spt_sl"):
             cell = f"{profile}/superglue/copa/bert-large-cased/{row}"
