@@ -34,8 +34,11 @@ def show_sweep(jobs: Sequence[JobReturn]) -> None:
 
     records = {}
     for job in jobs:
-        config: Any = OmegaConf.to_container(job.cfg, resolve=True) if job.cfg is not None else None
-        if config is None or not (path := folder_of(config) / RECORD).is_file():
+        if job.cfg is None:
+            continue
+        config: Any = OmegaConf.to_container(job.cfg, resolve=True)
+        path = folder_of(config) / RECORD
+        if not path.is_file():
             continue
         record = read_record(path)
         # A run that failed may have an earlier record; one that diverged has its own.

@@ -81,7 +81,7 @@ def cells(config: DictConfig) -> list[Cell]:
     """All cells of the tables and profiles in a config of `spt.reproduce` or `spt.report`.
 
     Raises:
-        SptError: if a table or a profile is incomplete or inconsistent, or names what there is not.
+        SptError: if a table or a profile is incomplete or inconsistent, or names an unknown task, method or recipe.
     """
     grid: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     for group in ("table", "profile"):
