@@ -103,8 +103,8 @@ def as_job(main: Callable[[DictConfig], Any], config_name: str, verbose: bool) -
         try:
             refuse_ignored(config, config_name, job_overrides())
             refuse_unused_files()
-            if sweep_name() is not None and distributed.count() > 1:
-                raise SptError("several processes do one run, not a sweep: start its runs one by one")
+            if distributed.count() > 1 and (config_name != "train" or sweep_name() is not None):
+                raise SptError("several processes do one run of spt.train: start this command without torchrun")
             with tolerant_output():  # a job in a process of its own
                 return main(config)
         except BrokenPipeError:  # the reader of the predictions, such as `head`, has closed them
@@ -181,5 +181,5 @@ def refuse_unknown_recipe(config: DictConfig, overrides: Sequence[str]) -> None:
     """
     for override in overrides:
         key, _, name = override.partition("=")
-        if key == "recipe" and name != "none" and config.recipe is None:
+        if key == "recipe" and name not in ("none", "null") and config.recipe is None:
             raise SptError(f"unknown recipe {name!r}: {nearest(name, recipes())}")

@@ -16,6 +16,8 @@ from spt.errors import SptError, nearest
 
 PLUGINS = {"hydra/launcher": "pip install hydra-ray-launcher", "hydra/sweeper": "pip install hydra-optuna-sweeper"}
 
+INSTALL = "install the package, in a version that pyproject.toml allows"
+
 QUOTE = """(a value with spaces, commas, brackets, quotes or = needs quotes of its own: 'key="a (1), b"')"""
 
 # What to do about errors of packages that are not imported here, as `--help` needs none of them.
@@ -26,6 +28,10 @@ REMEDIES = {
     ),
     "torch.AcceleratorError": "the GPU failed: CUDA_LAUNCH_BLOCKING=1 shows where, nvidia-smi whether it is in order",
     "torch.distributed.DistError": "the processes of the run lost each other: see what the others print",
+    "submitit.core.utils.UncompletedJobError": (
+        "the job reached its time limit too often: the same command resumes the run; hydra.launcher.timeout_min and "
+        "max_num_timeout give it more time"
+    ),
     "httpx.HTTPError": "no answer from the network: HF_HUB_OFFLINE=1 uses earlier downloads",
     "httpx2.HTTPError": "no answer from the network: HF_HUB_OFFLINE=1 uses earlier downloads",
 }
@@ -37,7 +43,7 @@ def explain(error: BaseException) -> str:
         case SptError():
             return str(error)
         case InstantiationException(__cause__=TypeError() as cause) if _raised_by_hydra(cause):
-            return f"{cause}: an option, or a recipe, that belongs to another method or task"
+            return f"{cause}: its YAML lacks the setting, or the option or recipe belongs to another method or task"
         case InstantiationException(__cause__=BaseException() as cause):
             return explain(cause)
         case MissingConfigException(missing_cfg_file=str()):
@@ -51,7 +57,7 @@ def explain(error: BaseException) -> str:
         case YAMLError():
             return f"a file is not valid YAML: {_one_line(error)}"
         case ImportError():
-            return f"{_one_line(error)}: install the package, or correct the _target_ that names it"
+            return f"{_one_line(error)}: {INSTALL}, or correct the _target_ that names it"
         case ConnectionError() | TimeoutError():
             return f"{REMEDIES['httpx.HTTPError']} ({_one_line(error)})"
         case OSError(strerror=str() as reason):
@@ -60,8 +66,8 @@ def explain(error: BaseException) -> str:
             return _one_line(error)
         case BrokenExecutor():
             return f"a worker process died, perhaps out of memory: run fewer at a time ({_one_line(error)})"
-        case RuntimeError() if _raised_by(error) == "torch.utils.data.dataloader":
-            return f"a process that reads data died: set trainer.dataloader_num_workers=0 ({_one_line(error)})"
+        case RuntimeError() if _raised_by(error).startswith("torch.utils.data."):
+            return f"a process that reads data died: resume with trainer.dataloader_num_workers=0 ({_one_line(error)})"
     # torch's allocator on CPUs raises a plain RuntimeError.
     if isinstance(error, MemoryError) or "DefaultCPUAllocator" in str(error):
         return f"{REMEDIES['torch.OutOfMemoryError']} ({_one_line(error)})"

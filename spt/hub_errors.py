@@ -21,6 +21,7 @@ from huggingface_hub.utils import httpx
 
 from spt.errors import SptError, cannot_write
 
+XET = "If a proxy blocks the hub's storage of large files, HF_HUB_DISABLE_XET=1 downloads without it"
 LOG_IN = "log in with `hf auth login`"
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 
@@ -90,7 +91,7 @@ def hub_cause(error: BaseException, repository: str, settings: str, *, is_upload
     if httpx.TimeoutException in types or TimeoutError in types:
         return "The hub did not answer in time: try again, with more seconds in HF_HUB_DOWNLOAD_TIMEOUT"
     if types.keys() & {httpx.HTTPError, ConnectionError, LocalEntryNotFoundError}:
-        return f"{constants.ENDPOINT} cannot be reached: check the network{cached}"
+        return f"{constants.ENDPOINT} cannot be reached: check the network{cached}. {XET}"
     return None
 
 

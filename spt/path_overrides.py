@@ -10,7 +10,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, QuotedString
 from hydra.errors import HydraException
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from spt.errors import SptError
 from spt.paths import CONF
@@ -94,7 +94,8 @@ def refuse_unused_files() -> None:
     """Refuse a file of the command's own config folder that Hydra would not use, or not under its name.
 
     Raises:
-        SptError: if `conf` has a file of this name, which goes before; or if a table is another than its file's name.
+        SptError: if `conf` has a file of this name, which goes before; if a table is another than its file's name; or
+            if a recipe does not say which it is.
     """
     for folder in own_folders():
         for used in CONF.glob("*/**/*.yaml"):
@@ -107,6 +108,10 @@ def refuse_unused_files() -> None:
         for path in (folder / "table").glob("*.yaml"):
             if f"@package tables.{path.stem}" not in path.read_text(encoding="utf-8"):
                 raise SptError(f"{path}: its first line must be '# @package tables.{path.stem}', with the file's name")
+        for path in (folder / "recipe").glob("*/*/*.yaml"):
+            block = OmegaConf.select(OmegaConf.load(path), "recipe")
+            if not isinstance(block, DictConfig) or not {"name", "source", "note"} <= block.keys():
+                raise SptError(f"{path} needs its name and source: recipe: {{name: ..., source: ..., note: null}}")
 
 
 def own_folders() -> list[Path]:

@@ -109,12 +109,13 @@ def _run(config: DictConfig, overrides: Sequence[str] | None, group: str | None 
     if config.get("dry_run") is True:
         raise SptError("dry_run is for the command: spt.train returns the record of a run")
     check_settings(config)
+    from spt.records.comparable_settings import other_weights
     from spt.report.published_numbers import published
     from spt.training.run_experiment import run_experiment
 
-    references = published(*(config[name].name for name in ("task", "model", "method")))
-
     def show(record: dict[str, Any], note: str | None) -> None:
+        names = (config[name].name for name in ("task", "model", "method"))
+        references = published(*names) if other_weights(config.model) is None else []
         show_result(record, references, note)
 
     return run_experiment(config, overrides, show, group)

@@ -148,7 +148,8 @@ def test_only_settings_that_can_change_a_result_change_the_fingerprint():
     def of(*overrides):
         return fingerprint(OmegaConf.to_container(composed(*overrides), resolve=True))
 
-    assert of() == of("output_dir=elsewhere", "force=true", "logger=wandb")
+    assert of() == of("output_dir=elsewhere", "force=true", "logger=wandb", "trainer.dataloader_num_workers=2")
+    assert of() == of("+trainer.ddp_timeout=60")
     assert len({of(), of("seed=12"), of("method.alpha=4"), of("task.max_length=64"), of("method=spt_sl")}) == 5
 
 

@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 from safetensors.torch import load_file
 
 from spt.command_help import usage
-from spt.paths import CONF
+from spt.paths import CONF, local_path
 from spt.records.folder_lock import locked
 from spt.train import show_sweep
 from tests import families
@@ -177,14 +177,21 @@ def test_a_run_whose_record_was_deleted_starts_again(train, tmp_path):
 
 
 RTE_CELL = (
-    "task=rte", "method=spt_sl", "model=bert-base-cased", "model.name_or_path=pkg://spt/demo/encoder",
+    "task=rte", "method=spt_sl", "model=bert-base-cased",
     "task.data_dir=pkg://spt/demo/pair", "task.labels=[yes,no]", "task.max_length=64", "trainer.max_steps=1",
 )  # fmt: skip
 
 
-def test_a_published_cell_shows_its_recipe_and_its_score(train, tmp_path):
-    """The recipe and the published score of rte on bert-base-cased; the encoder and the data are the demo's."""
-    code, out, err = train(*RTE_CELL)
+@pytest.fixture
+def bert(tmp_path):
+    """The setting of an encoder called bert-base-cased: the demo's."""
+    (tmp_path / "bert-base-cased").symlink_to(local_path("pkg://spt/demo/encoder"))
+    return f"model.name_or_path={tmp_path}/bert-base-cased"
+
+
+def test_a_published_cell_shows_its_recipe_and_its_score(train, bert, tmp_path):
+    """The recipe and the published score of rte on bert-base-cased; the data are the demo's."""
+    code, out, err = train(*RTE_CELL, bert)
     assert code == 0, err
     assert "spt_sl/rte/bert-base-cased, authors-release@a7b9e97 (released run took 7800 steps" in out
     assert "published: validation 74.37 (max over epochs)" in out and "rte train has 200 examples" in out
@@ -275,9 +282,14 @@ def test_a_failed_repeat_removes_the_old_result(train, tmp_path, monkeypatch):
     assert json.loads(path.read_text())["status"] == "diverged" and not (path.parent / "adapter").exists()
 
 
-def test_a_recipe_that_is_left_out_is_not_reported_missing(train):
-    _, out, _ = train(*RTE_CELL, "recipe=none", "method.prefix_length=4")
+def test_a_recipe_that_is_left_out_is_not_reported_missing(train, bert):
+    _, out, _ = train(*RTE_CELL, bert, "recipe=none", "method.prefix_length=4")
     assert "recipe     left out" in out and "published: validation 74.37" in out
+
+
+def test_no_published_score_stands_beside_other_weights(train):
+    _, out, _ = train(*RTE_CELL, "model.name_or_path=pkg://spt/demo/encoder")
+    assert "recipe     spt_sl/rte/bert-base-cased" in out and "published: none" in out
 
 
 def test_a_folder_that_cannot_be_written_is_named_at_the_start(train, tmp_path):

@@ -33,7 +33,7 @@ from spt.modeling.lora import (
 )
 from spt.modeling.prefix_parameters import Prefix, PrefixConfig, attached, encoder_of, is_prefix
 from spt.modeling.task_model import TaskModel, is_head
-from spt.records.schema import Count, Strict, problems
+from spt.records.schema import ADAPTER, Count, Strict, problems
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -128,9 +128,15 @@ class Adapter:
         return self.description.about
 
     @property
+    def is_of_run(self) -> bool:
+        """Whether a run trained the adapter, and not a program that called `save_adapter`."""
+        task = self.about.get("task")
+        return isinstance(task, dict) and "_target_" in task
+
+    @property
     def run(self) -> RunDescription:
         """The run that trained the adapter; SptError if no run did, or its description is damaged."""
-        if not {"task", "model"} <= self.about.keys():
+        if not self.is_of_run:
             raise SptError(
                 f"{self.folder} does not say which task and base model it is for, as adapters of runs do: build the "
                 "model yourself and use spt.load_adapter"
@@ -219,7 +225,9 @@ def load_adapter(model: Model, folder: str | Path) -> Model:
     """Load a saved adapter into `model`, in place of the prefixes or LoRA that it has.
 
     `model` has the base model and the head that the adapter was trained with. After an adapter that replaced backbone
-    weights (fine-tuning), only adapters that replace the same ones can be loaded.
+    weights (fine-tuning), only adapters that replace the same ones can be loaded. `folder` is that of an adapter or of
+    a run. Prefixes of the same settings get the saved values; otherwise the parameters are new, and unknown to an
+    optimizer that was made before.
 
     Returns:
         `model`.
@@ -256,10 +264,11 @@ def install_adapter(model: Model, adapter: Adapter) -> Model:
         if previous_lora is not None:
             restore_lora(encoder, previous_lora)
         raise SptError(f"{folder} does not fit this model: {error}") from error
-    detach(model)
     encoder.requires_grad_(False)
-    if description.prefix is not None:
-        install_prefixes(encoder, description.prefix)
+    if attached(encoder) != description.prefix:
+        detach(model)
+        if description.prefix is not None:
+            install_prefixes(encoder, description.prefix)
     parameters, kept = dict(model.named_parameters()), {*frozen_random_pooler(model).values()}
     for name, tensor in adapter.weights.items():
         parameters[name].data.copy_(tensor)
@@ -269,8 +278,10 @@ def install_adapter(model: Model, adapter: Adapter) -> Model:
 
 
 def read_adapter(folder: str | Path) -> Adapter:
-    """Read the adapter in `folder`; SptError if there is none, or it is damaged or of another format."""
+    """Read the adapter in a folder or in that of a run; SptError if there is none, or it is damaged or too old."""
     folder = Path(folder)
+    if (folder / ADAPTER / DESCRIPTION).is_file():
+        folder /= ADAPTER
     for file in (DESCRIPTION, WEIGHTS):
         if not (folder / file).is_file():
             raise SptError(f"{folder} is not an adapter: it has no {file}")

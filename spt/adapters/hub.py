@@ -62,7 +62,7 @@ def push_adapter(source: str | Path, repository: str, private: bool = False) -> 
     if not REPOSITORY.fullmatch(repository) or "@" in repository:
         raise SptError(f"{repository!r} is not the name of a repository: user/name")
     files: dict[str, Path | bytes] = {WEIGHTS: adapter.folder / WEIGHTS}
-    if "task" in adapter.about:
+    if adapter.is_of_run:
         try:
             adapter = _without_paths(adapter)
             files[CARD] = str(card_of(adapter, repository)).encode()

@@ -1,14 +1,15 @@
 """A trained adapter, ready to predict: `spt.load("adapter")("a text")`."""
 
 import threading
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from itertools import accumulate, islice
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
+from pandas import DataFrame
 from pydantic import ConfigDict, ValidationError, validate_call
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -39,7 +40,7 @@ TASKS: dict[str, type[Task]] = {
 
 AHEAD = 16  # batches that are read at a time where all inputs are there
 
-Input = str | tuple[str, str] | list[str] | Row
+Input = str | tuple[str, str] | list[str] | Row | Mapping[str, Any]
 
 
 _locks: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()  # beside what is locked, which may be copied
@@ -64,6 +65,10 @@ class AdapterModel(TaskModel):
             return super().__call__(*args, **kwargs)
         with self.predictor.active():
             return super().__call__(*args, **kwargs)
+
+    def _apply(self, *args: Any, **kwargs: Any) -> Any:  # .to, .cuda, .half, ...
+        with nullcontext() if self.predictor is None else self.predictor.active():
+            return super()._apply(*args, **kwargs)
 
 
 class Predictor:
@@ -126,8 +131,7 @@ class Predictor:
 
     def to(self, device: str | torch.device) -> "Predictor":
         """Move the model, and with it the backbone that others share, to a device; returns the predictor."""
-        with self.active() as model:
-            model.to(device)
+        self.model.to(device)
         return self
 
     def __call__(
@@ -138,7 +142,7 @@ class Predictor:
         A list, or any other iterable (a column of pandas or of `datasets`), is one of inputs: the words of a sentence
         are [["Ann", "lives"]].
         """
-        if not isinstance(inputs, str | tuple | dict) and isinstance(inputs, Iterable):
+        if not isinstance(inputs, str | tuple | Mapping) and isinstance(inputs, Iterable):
             return list(self.stream(inputs, batch_size, ahead=AHEAD, top_k=top_k))
         predictions = list(self.stream([inputs], top_k=top_k))
         if len(predictions) != 1:
@@ -152,7 +156,7 @@ class Predictor:
 
         Args:
             inputs: texts; pairs of texts; lists of words; or rows with the fields of the task's data.
-            batch_size: examples per batch, padded to the longest of them.
+            batch_size: model inputs per batch, padded to the longest of them (of ReCoRD one for each entity).
             ahead: how many batches of inputs are read at a time. Their examples are sorted by length, so that a batch
                 has little padding: much faster for texts of different lengths.
             top_k: the number of classes to give the probabilities of, the highest first; None: all, in the order of
@@ -168,10 +172,12 @@ class Predictor:
         Raises:
             SptError: an input does not fit the task, or `top_k` is of a task without classes.
         """
-        if isinstance(inputs, str):
+        if isinstance(inputs, str | Mapping):
             raise SptError(
-                "inputs is one text: give a list of inputs, as in stream([text]), or call the predictor with it"
+                "inputs is one input: give a list of inputs, as in stream([text]), or call the predictor with it"
             )
+        if isinstance(inputs, DataFrame):
+            raise SptError("inputs is a table, whose iteration gives names of columns: give df.to_dict('records')")
         check_count("batch_size", batch_size)
         if top_k is not None:
             check_count("top_k", top_k)
@@ -195,6 +201,8 @@ class Predictor:
 
     def examples(self, item: Input) -> list[Example]:
         """The task's examples for an input: one, or several for a row that nests them. SptError if it does not fit."""
+        if isinstance(item, Mapping):  # also the rows of `datasets`
+            item = dict(item)
         check_unicode(item.values() if isinstance(item, dict) else item if isinstance(item, list | tuple) else [item])
         if isinstance(self.task, TokenTask) and not isinstance(item, list):
             text = item.get("text") if isinstance(item, dict) and not self.task.has_field(item, "tokens") else item
@@ -248,7 +256,9 @@ class Predictor:
         if is_tagged and isinstance(item, list):
             return {self.task.column("tokens"): item}
         if not isinstance(item, str | tuple):
-            raise SptError(f"{item!r} is not an input: give a text, a pair of texts, a list of words, or a row")
+            raise SptError(
+                f"{item!r} is not an input: give a text, a pair of texts as a tuple, a list of words, or a row"
+            )
         texts = (item,) if isinstance(item, str) else item
         fields = self.task.plain_fields() if isinstance(self.task, TextTask) else None
         if fields is None:
@@ -281,9 +291,9 @@ class Predictor:
                 restore_lora(encoder, self._lora)
             self._swap()
             encoder.__dict__["changed_by_adapter"] = self.adapter.backbone_weights
+            encoder.__dict__["active_adapter"] = self
             if self.model.classifier.weight.device != encoder.device:  # another predictor was moved
                 self.model.to(encoder.device)
-            encoder.__dict__["active_adapter"] = self
 
     def deactivate(self) -> None:
         """Restore the backbone to the base model, if this predictor's adapter is on it."""

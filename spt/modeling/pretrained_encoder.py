@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,6 +37,7 @@ log = logging.getLogger(__name__)
 
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
+COMMIT = re.compile("[0-9a-f]{40}")
 HEAD_SETTINGS = ("name", "pooling", "missing_pooler")  # of conf/model, for others than `load_backbone`
 
 # Texts that tokenizers treat differently: case, accents (one character, or two), width, ligatures, spaces and control
@@ -147,12 +149,19 @@ def backbone_settings(model: dict[str, Any]) -> dict[str, Any]:
     known = signature(load_backbone).parameters.keys() - {"split_into_words"}
     if unknown := sorted(settings.keys() - known):
         raise SptError(f"unknown option model.{unknown[0]}: {nearest(unknown[0], {*known, *HEAD_SETTINGS})}")
-    path = CONF / "model" / f"{model.get('name')}.yaml"
-    shipped: Any = OmegaConf.load(path) if path.is_file() else {}
-    is_another = settings.get("name_or_path") != shipped.get("name_or_path")
-    if is_another and settings.get("revision") == shipped.get("revision"):
-        settings.pop("revision", None)
+    for name, path, revision in _pinned_revisions():
+        # A commit is of one repository; a branch of the same name may be in another.
+        is_pinned = COMMIT.fullmatch(revision) or name == model.get("name")
+        if is_pinned and settings.get("revision") == revision and settings.get("name_or_path") != path:
+            del settings["revision"]
     return settings
+
+
+@cache
+def _pinned_revisions() -> list[tuple[str, str, str]]:
+    """The models of `conf/model` that pin a revision: name, repository, revision."""
+    files: list[Any] = [OmegaConf.load(path) for path in (CONF / "model").glob("*.yaml")]
+    return [(file.name, file.name_or_path, file.revision) for file in files if "revision" in file]
 
 
 def load_tokenizer(

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path, PurePath
 from typing import Any
@@ -29,10 +30,10 @@ def comparable(config: dict[str, Any]) -> dict[str, Any]:
     kept = settings(config)
     for group, locations in LOCATIONS.items():
         kept[group] = {key: value for key, value in kept[group].items() if key not in locations}
-    return normalised(kept | {"model": kept["model"] | {"other_weights": _other_weights(config["model"])}})
+    return normalised(kept | {"model": kept["model"] | {"other_weights": other_weights(config["model"])}})
 
 
-def _other_weights(model: dict[str, Any]) -> str | None:
+def other_weights(model: Mapping[str, Any]) -> str | None:
     """The name of the folder or repository of a model's weights; None if it is that of conf/model, or the model's."""
     name = _last_name(model["name_or_path"])
     path = CONF / "model" / f"{model['name']}.yaml"

@@ -5,6 +5,7 @@ ends with the process, and touches the file every few seconds. Other machines go
 on a file system without `flock`.
 """
 
+import errno
 import fcntl
 import json
 import logging
@@ -59,8 +60,9 @@ def locked(folder: Path, wait: bool = False) -> Iterator[None]:
 def await_one(folders: Iterable[Path]) -> None:
     """Wait until at least one of the folders is not locked by a living process."""
     paths = [folder / LOCK for folder in folders]
-    while all(map(_living_owner, paths)):
-        time.sleep(0.5)
+    while all(owners := [_living_owner(path) for path in paths]):
+        # a look at another machine's lock writes to the disk
+        time.sleep(0.5 if all(owner is not None and owner.is_running for owner in owners) else HEARTBEAT)
 
 
 @dataclass(frozen=True)
@@ -123,13 +125,15 @@ def _send_heartbeats(descriptor: int, stop: Event) -> None:
 def _living_owner(path: Path) -> _Owner | None:
     """The living process that has the lock; None if there is none. The lock file of a dead one is removed."""
     try:
-        with path.open("rb") as file:
+        # NFS locks only what is open for writing.
+        with path.open("r+b" if os.access(path, os.W_OK) else "rb") as file:
             if (owner := _read_owner(file, path.parent)) is not None:
                 return owner
             if os.path.samestat(os.fstat(file.fileno()), path.stat()):
                 path.unlink()
-    except FileNotFoundError:
-        pass
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ESTALE):  # ESTALE: removed by another machine (NFS)
+            raise
     return None
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from spt import __version__
+from spt import __version__, distributed
 from spt.numerics_version import NUMERICS
 from spt.paths import CHECKOUT
 
@@ -38,15 +38,16 @@ def origin() -> dict[str, Any]:
 
 @cache
 def hardware(use_cpu: bool = False) -> dict[str, Any]:
-    """The machine: system, processor, cores, threads and the accelerator, unless the CPU is used in its place."""
-    cuda = torch.cuda.is_available() and not use_cpu
+    """The machine: system, processor, cores, threads and the accelerators that a run uses, none on the CPU."""
+    accelerator = None if use_cpu else torch.accelerator.current_accelerator(check_available=True)
+    name = torch.cuda.get_device_name() if accelerator == torch.device("cuda") else accelerator and str(accelerator)
     return {
         "system": f"{platform.system()} {platform.machine()}",
         "processor": _processor(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
-        "accelerator": torch.cuda.get_device_name() if cuda else None,
-        "accelerators": torch.cuda.device_count() if cuda else 0,
+        "accelerator": name,
+        "accelerators": 0 if accelerator is None else distributed.count(),
     }
 
 

@@ -69,7 +69,7 @@ def _run_with_submitit(launcher: Any, number: int, job: Sequence[str]) -> JobRet
     except (FailedJobError, UncompletedJobError) as error:
         words = " ".join([line.strip() for line in str(error).splitlines() if line.strip()][:2])
         return _failed(
-            job, f"the process died (out of memory, or of time?) or was not started, see its log files: {words}"
+            job, f"the process died (out of memory or time?) or never started; its log files say more: {words}"
         )
 
 
@@ -89,6 +89,11 @@ def check(config: DictConfig) -> None:
             check_count(f"hydra.sweeper.{name}", count)
     if launcher.get("n_jobs") == 0:
         raise SptError("hydra.launcher.n_jobs must be at least 1, or -1 for all cores, not 0")
+    if launcher.get("tasks_per_node", 1) * launcher.get("nodes", 1) > 1:
+        raise SptError(
+            "each job of a sweep is one process: leave out hydra.launcher.tasks_per_node and nodes (torchrun trains a "
+            "run on several GPUs)"
+        )
     if launcher._target_.endswith(".SlurmLauncher") and shutil.which("srun") is None:
         raise SptError(
             "hydra/launcher=slurm: no srun on this machine: run the command where Slurm is installed, or choose "

@@ -26,6 +26,8 @@ METRICS = {
     "token": ["f1"],
 }
 
+NEGATIVE_AND_POSITIVE = ({"0", "1"}, {"false", "true"}, {"no", "yes"})  # whose alphabetical order is that of f1
+
 
 def custom_task(
     name: str,
@@ -101,6 +103,11 @@ def custom_task(
     if inferred:
         rows = read_rows(files["train"], quoting=quoting)
         labels = _found_in(rows, label, files["train"], lambda value: [] if is_missing(value) else [one_name(value)])
+        if "f1" in shared["metrics"] and len(labels) == 2 and {*map(str.lower, labels)} not in NEGATIVE_AND_POSITIVE:
+            raise SptError(
+                f"f1 is that of the second class, and a training file gives no order: set task.labels=[{labels[0]},"
+                f"{labels[1]}], or the other way round"
+            )
     return SentenceTask(labels=labels, labels_found=inferred, **shared)
 
 

@@ -30,7 +30,7 @@ def read_tsv(
 
     Args:
         path: the file.
-        header: the names of the columns; None: the first line has them.
+        header: the names of the columns of a file whose first line has none of them; None: the first line has them.
         leave_out_short: skip and count rows with too few fields, instead of refusing the file.
         quoting: "csv": quotes are those of RFC 4180.
     """
@@ -79,8 +79,8 @@ def _table(
     lines: Lines, separator: str, hint: str, header: list[str] | None = None, leave_out_short: bool = False
 ) -> Rows:
     short: list[str] = []
-    for where, fields in lines:
-        if header is None:
+    for number, (where, fields) in enumerate(lines):
+        if header is None or (number == 0 and not {*header}.isdisjoint(fields)):
             header = fields
             _check_header(where, header, separator)
         elif len(fields) == len(header):

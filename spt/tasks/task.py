@@ -190,6 +190,7 @@ class Task(RowFields, ABC):
         examples: list[Example] = []
         unlabelled: list[tuple[str, Row]] = []
         unusable: list[str] = []
+        empty: list[str] = []
         groups: dict[str, tuple[Any, str]] = {}
         names, first_rows = Counter[str](), dict[str, str]()
         for where, nested in rows:
@@ -204,6 +205,8 @@ class Task(RowFields, ABC):
                         continue
                     try:
                         examples.append(self.example(row))
+                        if not self.shared_text(examples[-1]).strip():
+                            empty.append(where)
                     except UnusableRow as error:
                         unusable.append(f"{where}: {error}")
                         continue
@@ -215,6 +218,10 @@ class Task(RowFields, ABC):
         if unusable:
             share = f"{len(unusable)} of {len(examples) + len(unusable)} examples"
             log.warning("%s: %s cannot be used and are left out, the first in %s", self.name, share, unusable[0])
+        if empty:
+            log.warning(
+                "%s: %d of %d examples have no text, the first in %s", self.name, len(empty), len(examples), empty[0]
+            )
         if unlabelled:
             (where, row), name = unlabelled[0], self.target
             has_column = self.has_field(row, name)
@@ -266,7 +273,8 @@ class Task(RowFields, ABC):
         """Whether a row has no public label: no label at all, or the hub's -1."""
         label = self.value(row, "label") if self.has_field(row, "label") else None
         is_none = str(label) == "-1" and -1.0 not in map(number_of, self.labels)
-        return (is_missing(label) or is_none) and label_name(label) not in self.labels
+        is_named = isinstance(label, str | int) and label_name(label) in self.labels
+        return (is_missing(label) or is_none) and not is_named
 
     def example(self, row: Row) -> Example:
         """The example of a labelled row."""

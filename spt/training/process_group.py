@@ -31,8 +31,8 @@ def join(settings: TrainerSettings) -> Accelerator:
     Mixed precision is not left to accelerate, whose state would keep the first run's for all runs of a sweep.
 
     Raises:
-        SptError: where the environment names several processes but not how to reach them, or asks for sharded models;
-            or where float16 is asked for without an accelerator.
+        SptError: where the environment names several processes but not how to reach them, or asks for sharded models
+            or, against the settings, for the CPU; or where float16 is asked for without an accelerator.
     """
     several = distributed.count() > 1
     needed = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
@@ -51,7 +51,9 @@ def join(settings: TrainerSettings) -> Accelerator:
     # A program that trains from Python may have its own state, which accelerate does not let change.
     precision = None if is_initialized() else "no"
     with nullcontext() if several else _without_ranks():
-        accelerator = Accelerator(cpu=cpu, mixed_precision=precision, kwargs_handlers=[*group])
+        accelerator = Accelerator(cpu=cpu, mixed_precision=precision, dynamo_backend="no", kwargs_handlers=[*group])
+    if not cpu and accelerator.device.type == "cpu":
+        raise SptError("accelerate is set up for the CPU (ACCELERATE_USE_CPU): unset it, or set trainer.use_cpu=true")
     if several:
         atexit.register(leave)
         if (kind := accelerator.distributed_type) in SHARDED:

@@ -5,6 +5,7 @@ from typing import Any
 from spt import distributed
 from spt.modeling.freeze_parameters import backbone_size, missing_pooler, parameter_groups
 from spt.recipes import recipes
+from spt.records.provenance import hardware
 from spt.records.run_folder import RunFolder
 from spt.tasks.model_inputs import Split
 from spt.training.loop import TrainingLoop
@@ -37,6 +38,7 @@ def describe_run(run: RunFolder, loop: TrainingLoop) -> dict[str, str]:
             f"{trainer['gradient_accumulation_steps']}{processes}, learning rate {trainer['learning_rate']} "
             f"({trainer['lr_scheduler_type']}), seed {config['seed']}"
         ),
+        "device": hardware(loop.device.type == "cpu")["accelerator"] or loop.device.type,
         "trainable": ", ".join(f"{name} {count:,}" for name, count in groups.items())
         + f": {trainable:,} of {whole:,} ({trainable / whole:.3%})",
         "folder": str(run.folder),

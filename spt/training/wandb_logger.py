@@ -16,6 +16,7 @@ except ImportError:
 log = logging.getLogger(__name__)
 
 RUN_ID = "wandb/run_id.txt"  # in the run folder: a run that resumes continues the same W&B run
+FINISH_TIMEOUT = 600.0  # seconds for the upload at the end; the rest stays on disk, for `wandb sync`
 HEADLINES = ("status", "best_epoch", "epochs", "collapsed", "trainable_parameters", "wall_seconds", "peak_memory_bytes")
 
 
@@ -83,7 +84,9 @@ class WandbLogger(Tracker):
             name=folder.name,
             dir=str(place),
             reinit="finish_previous",
-            settings=wandb.Settings(init_timeout=self.timeout, silent=True, console="off"),
+            settings=wandb.Settings(
+                init_timeout=self.timeout, finish_timeout=FINISH_TIMEOUT, silent=True, console="off"
+            ),
         )
 
     @_never_fatal

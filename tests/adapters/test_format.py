@@ -8,6 +8,7 @@ from hydra.utils import instantiate
 from safetensors.torch import load_file, save_file
 
 import spt
+from spt.adapters.format import read_adapter
 from tests.conftest import batch, tiny_encoder
 from tests.test_configs import composed
 
@@ -195,6 +196,25 @@ def test_what_an_adapter_says_of_itself(tmp_path):
     with pytest.raises(spt.SptError, match="about cannot be written as JSON: .*float32"):
         spt.save_adapter(model(), tmp_path / "odd", about={"f1": torch.ones(1).numpy()[0]})
     assert list((tmp_path / "odd").iterdir()) == []
+
+
+def test_an_adapter_of_ones_own_loop_may_name_its_task(tmp_path):
+    spt.save_adapter(model(), tmp_path, about={"task": "sentiment", "model": "bert", "dev": 0.91})
+    assert not read_adapter(tmp_path).is_of_run
+    with pytest.raises(spt.SptError, match="does not say which task and base model it is for"):
+        spt.load(tmp_path)
+
+
+def test_prefixes_of_the_same_settings_keep_their_parameters(tmp_path):
+    saved, trained = (model(config=CONFIGS["spt"], seed=seed) for seed in (1, 2))
+    for parameter in saved.parameters():
+        parameter.data += 0.1 * torch.randn_like(parameter) * parameter.requires_grad
+    spt.save_adapter(saved, tmp_path / "adapter")
+    before = [parameter for parameter in trained.parameters() if parameter.requires_grad]
+    spt.load_adapter(trained, tmp_path)  # as the folder of a run
+    after = [parameter for parameter in trained.parameters() if parameter.requires_grad]
+    assert len(before) == len(after) and all(old is new for old, new in zip(before, after, strict=True))
+    torch.testing.assert_close(trained(**batch()).logits, saved(**batch()).logits)
 
 
 def test_lora_on_a_backbone_in_bfloat16_trains_in_float32(tmp_path):

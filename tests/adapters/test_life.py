@@ -15,8 +15,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from datasets import Dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pandas import DataFrame
 from safetensors.torch import load_file, save_file
 
 import spt
@@ -607,6 +609,26 @@ def test_a_missing_option_is_named(command):
 def test_predict_refuses_a_single_string(runs):
     with pytest.raises(spt.SptError, match="give a list of inputs"):
         next(spt.load(runs["demo_pair", "spt"]).stream("a text"))
+
+
+def test_rows_of_datasets_and_tables(runs):
+    predictor = spt.load(runs["demo_pair", "spt"])
+    rows = [dict(zip(("premise", "hypothesis"), pair, strict=True)) for pair in (PAIR, PAIR[::-1])]
+    labels = [predictor(row)["label"] for row in rows]
+    assert Dataset.from_list(rows).map(lambda row: {"label": predictor(row)["label"]})["label"] == labels
+    with pytest.raises(spt.SptError, match="inputs is a table.*to_dict"):
+        predictor(DataFrame(rows))
+    with pytest.raises(spt.SptError, match="give a list of inputs"):
+        next(predictor.stream(rows[0]))
+
+
+def test_a_predictors_model_moves_with_its_own_adapter(runs):
+    pair = spt.load(runs["demo_pair", "spt"])
+    ner = spt.load(runs["demo_ner", "lora"], share=pair)
+    ner("mr kalorba")  # its adapter is the active one
+    pair.model.double()
+    with pair.active() as model:
+        assert {tensor.dtype for tensor in model.parameters()} == {torch.float64}
 
 
 def test_the_commands_show_their_config_without_torch():

@@ -82,6 +82,26 @@ def test_changed_files_of_an_own_task_make_its_runs_stale(project, called):
     assert code == 0 and "nothing to run" in out, err
 
 
+RECIPE = """# @package _global_
+recipe: {name: spt_sl/demo_ner/demo, source: mine, note: null}
+method: {prefix_length: 3}
+"""
+
+
+def test_a_recipe_of_ones_own_is_that_of_every_row_that_names_it(project, called):
+    rows = "{spt_sl: {method: spt_sl}, spt: {method: spt, recipe: spt_sl}}"
+    table = TABLE.format(name="mine").replace("{linear_probe: {method: linear_probe}}", rows)
+    Path("conf/table/mine.yaml").write_text(table.replace("demo_ner", "wnut17"))
+    recipe = Path("conf/recipe/spt_sl/wnut17/demo.yaml")
+    recipe.parent.mkdir(parents=True)
+    recipe.write_text(RECIPE)
+    code, out, err = called("spt.report.__main__", *QUICK, "table=mine", "cell=mine/wnut17/demo/spt")
+    assert code == 0 and "recipe=spt_sl/wnut17/demo" in out, err
+    recipe.write_text(RECIPE.replace("source: mine, ", ""))
+    code, _, err = called("spt.reproduce", *QUICK, "table=mine", "dry_run=true")
+    assert code == 1 and "needs its name and source" in err
+
+
 @pytest.mark.parametrize(
     ("arguments", "folder"),
     [

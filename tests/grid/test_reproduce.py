@@ -201,7 +201,7 @@ def test_on_a_cluster_a_dead_job_stops_nothing(tmp_path):
     assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
     assert "2 runs failed, the others are done" in done.stderr
     assert "demo_ner demo broken, seed 11: alpha must be a finite number above 0" in done.stderr
-    assert "demo_ner demo dead, seed 11: the process died (out of memory, or of time?)" in done.stderr
+    assert "demo_ner demo dead, seed 11: the process died (out of memory or time?)" in done.stderr
     assert records(tmp_path).keys() == {("linear_probe", 0.01, 11)}
     submitted, ended = (
         sorted(path.stat().st_mtime_ns for path in tmp_path.glob(f"sweeps/*/.submitit/*/*_{name}.pkl"))

@@ -192,6 +192,9 @@ def test_models_without_safetensors_on_main_are_pinned_to_their_pull_request():
     assert backbone_settings(model)["revision"] == pinned["deberta-base"]
     for other in ("models/deberta-base", "org/deberta"):
         assert "revision" not in backbone_settings(model | {"name_or_path": other})
+        assert "revision" not in backbone_settings(model | {"name_or_path": other, "name": "mine"})
+    branch = {"name": "mine", "name_or_path": "org/electra", "revision": pinned["electra-large"]}
+    assert backbone_settings(branch)["revision"] == pinned["electra-large"]
     assert backbone_settings(model | {"name_or_path": "org/deberta", "revision": "v2"})["revision"] == "v2"
     assert backbone_settings({"name": "roberta-large"}) == {}  # of a damaged adapter
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 
 import pytest
 from datasets import ClassLabel, Dataset, Features, List, Value
@@ -133,6 +134,31 @@ def test_labels_are_found_in_the_training_file_in_numeric_order(files):
     made = task("task.text=[review]", "task.label=stars", *files(booleans, ".jsonl"))
     assert made.labels == ["false", "true"] and [e["label"] for e in made.read("train")] == [1, 0]
     assert task(*files(SENTENCES, ".txt")).labels == ["LOC", "PER"]
+
+
+def test_null_is_no_class_called_none(files):
+    rows = [{"review": "a", "stars": star} for star in ("None", "for", None)]
+    with pytest.raises(SptError, match="line 3: field 'stars' holds no label"):
+        task("task.text=[review]", "task.label=stars", *files(rows, ".jsonl")).read("train")
+
+
+def test_examples_without_text_are_told(files, caplog):
+    rows = [{"review": text, "stars": star} for text, star in (("a", "1"), (" ", "2"), ("", "2"))]
+    assert len(task("task.text=[review]", "task.label=stars", *files(rows)).read("train")) == 3
+    assert re.search(r"2 of 3 examples have no text, the first in .*train.csv, line 3", caplog.text)
+
+
+@pytest.mark.parametrize(("labels", "is_clear"), [(("hate", "none"), False), (("1", "0"), True), (("Yes", "No"), True)])
+def test_f1_needs_to_know_which_of_two_classes_is_meant(labels, is_clear, files):
+    rows = [{"review": "a", "stars": label} for label in labels]
+    settings = ("task.text=[review]", "task.label=stars", "task.metrics=[f1]", *files(rows))
+    if is_clear:
+        assert task(*settings).labels == sorted(labels)
+    else:
+        with pytest.raises(Exception) as error:
+            task(*settings)
+        assert "set task.labels=[hate,none], or the other way round" in explain(error.value)
+    assert task(*settings, "task.labels=[none,hate]" if not is_clear else "task.max_length=8").metrics == ["f1"]
 
 
 def test_a_label_that_is_not_in_the_training_file_is_refused(files):

@@ -85,7 +85,7 @@ FILES = {
     ],
     "wic": [jsonl(*({"word": "apple", "sentence1": A, "sentence2": B, "label": label} for label in (True, False)))],
     "wsc": [jsonl(WSC | {"label": True}, WSC | {"label": False})],
-    "cola": [tsv(f"gj04|1||{A}", f"gj04|0|*|{B}")],
+    "cola": [tsv(f"gj04|1||{A}", f"gj04|0|*|{B}") | {"test.tsv": "index\tsentence\n0\ta\n"}],
     "sst2": [tsv("sentence|label", f"{A} |1", f"{B} |0")],
     "mrpc": [
         tsv("Quality|#1 ID|#2 ID|#1 String|#2 String", f"1|7|8|{A}|{B}", f"0|7|8|{B}|{A}", bom="\ufeff"),

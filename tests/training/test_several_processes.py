@@ -172,11 +172,13 @@ def test_two_preempted_processes_resume(order, data, tmp_path):
     assert outcome(tmp_path / "stopped") == outcome(tmp_path / "straight") and resumed(tmp_path / "stopped") == 1
 
 
-def test_a_sweep_is_not_for_several_processes(train, monkeypatch):
+def test_a_sweep_is_not_for_several_processes(train, called, monkeypatch, tmp_path):
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", "0")
     code, _, err = train("--multirun", "task=demo_pair", *DEMO, "seed=1,2")
-    assert code == 1 and err.count("several processes do one run, not a sweep") == 1
+    assert code == 1 and err.count("several processes do one run of spt.train") == 1
+    code, _, err = called("spt.reproduce", "profile=smoke", f"output_dir={tmp_path}")
+    assert code == 1 and err.count("several processes do one run of spt.train") == 1
 
 
 @pytest.mark.parametrize(("rows", "batch", "count"), [(10, 2, 2), (9, 2, 2), (7, 1, 3), (2, 4, 3), (12, 3, 4)])
