@@ -153,7 +153,9 @@ def _how(shown: DataFrame, blocks: Sequence[tuple[str, Sequence[Row]]], usual: i
     if any(score.is_best for score in scores):
         sentences.append(f"Bold: the highest mean of our runs{' with a model' if len(blocks) > 1 else ''}.")
     if any(score.is_tied for score in scores):
-        sentences.append("Underlined: the 95 % interval of the difference from it, paired over seeds, includes 0.")
+        sentences.append(
+            "Underlined: the 95 % interval of the difference from it, over seeds alone and uncorrected, includes 0."
+        )
     sources = dict.fromkeys(row["source"] for rows in shown.references for row in rows[:1])
     if sources and choice.published:
         sentences.append(f"Published: {listed(sources)}.")

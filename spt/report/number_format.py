@@ -43,6 +43,11 @@ def number(value: float, digits: int = 2, sign: bool = False) -> str:
     return text.replace("-", "−")
 
 
+def at_most_100(points: float) -> str:
+    """A difference of scores in percent, "> 100" where no two scores are so far apart, and "n/a" if it is NaN."""
+    return NOT_APPLICABLE if pd.isna(points) else "> 100" if points > 100 else number(points)
+
+
 def mean_and_std(mean: float, std: float, digits: int = 2, sign: bool = False) -> str:
     """A mean ± its standard deviation, which is left out if it is NaN."""
     return number(mean, digits, sign) + ("" if pd.isna(std) else f" ± {number(std, digits)}")

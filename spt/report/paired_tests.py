@@ -1,4 +1,4 @@
-"""Paired tests between rows of a table: over seeds, over examples, and McNemar's, with Holm's correction."""
+"""Paired tests between rows of a table: over seeds and over examples, with Holm's correction."""
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -11,10 +11,11 @@ import numpy as np
 import pandas as pd
 from pandas import DataFrame, Series
 from scipy.optimize import brentq
-from scipy.stats import binomtest, nct, norm, t, ttest_rel
+from scipy.stats import nct, norm, t, ttest_rel
 
 from spt.grid.match_records import Finished
-from spt.records.bootstrap import CONFIDENCE, EQUAL, RESAMPLES, ExampleTest, contrast_test, kind_of
+from spt.records.bootstrap import CONFIDENCE, EQUAL, RESAMPLES, ExampleTest, contrast_test
+from spt.report.number_format import BASELINES
 from spt.report.runs_frame import CELL, each_row, hardware
 from spt.report.seed_means import unselected
 
@@ -26,7 +27,7 @@ ALSO_COMPARED = (("spt", "fine_tuning"), ("spt_sl", "fine_tuning"), ("spt_sl", "
 PLACE = ("profile", "table", "model", "task", "metric", "setting", "value")  # columns of both frames
 
 COLUMNS = (
-    *(*PLACE, "first", "second", "second_value", "label", "quantity", "are_done", "seeds", "examples", "mcnemar"),
+    *(*PLACE, "first", "second", "second_value", "label", "quantity", "are_done", "seeds", "examples"),
     *("untested", "marks", "other_machine", "other_settings", "at_chance", "sl_weights", "folders"),
 )
 
@@ -78,11 +79,10 @@ def paired_tests(cells: DataFrame, runs: DataFrame) -> DataFrame:
     `value`, `second_value` (what is swept, and its values), `label` (what is subtracted from what), `quantity`,
     `are_done` (whether both cells have all their runs), `seeds` (a `SeedTest`, in points), `examples` (an
     `ExampleTest`, or None for the reason `untested`: "other data", or "not tested" among more than `MOST_COMPARISONS`),
-    `mcnemar` (its p per seed, empty unless outcomes are right or wrong), `marks` (of both cells), `other_machine`
-    (whether the two runs of any seed were made on different machines), `other_settings` (those outside the method in
-    which the two runs of any seed differ, but for what is swept), `at_chance` (whether neither mean is above the score
-    of the majority class), `sl_weights` (the λs of the first cell's runs), `folders` (of the runs compared), and what
-    `corrected` adds.
+    `marks` (of both cells), `other_machine` (whether the two runs of any seed were made on different machines),
+    `other_settings` (those outside the method in which the two runs of any seed differ, but for what is swept),
+    `at_chance` (whether neither mean is above the scores of the majority class and of random classes), `sl_weights`
+    (the λs of the first cell's runs), `folders` (of the runs compared), and what `corrected` adds.
 
     Args:
         cells: the `cells_frame` of one table.
@@ -108,7 +108,7 @@ def _tested(contrasts: Iterable[Contrast], cells: DataFrame, runs: DataFrame) ->
     own = runs.loc[(runs.role == "seed") & runs.run.notna(), [*CELL, "seed", "run"]]
     by_seed = {(row.profile, row.cell, row.seed): row.run for row in each_row(own)}
     done: dict[tuple[str, str], dict[str, Any]] = {}
-    for row in each_row(cells.loc[cells.n > 0, [*CELL, "quantity", "scores", "majority"]]):
+    for row in each_row(cells.loc[cells.n > 0, [*CELL, "quantity", "scores", *BASELINES]]):
         done.setdefault((row.profile, row.cell), {})[row.quantity] = row
     rows, compared = [], []
     for contrast in contrasts:
@@ -130,7 +130,7 @@ def _tested(contrasts: Iterable[Contrast], cells: DataFrame, runs: DataFrame) ->
                     "marks": "".join(cell.marks for cell in contrast.cells),
                     "other_machine": any(own != machines[0] for own in machines),
                     "other_settings": _other_settings(runs_of) - {contrast.cells[0].setting},
-                    "at_chance": max(fmean(own.values()) for own in scores) <= of_each[0][quantity].majority,
+                    "at_chance": max(fmean(own.values()) for own in scores) <= _chance(of_each[0][quantity]),
                     "sl_weights": tuple(dict.fromkeys(_sl_weight(run) for run in runs_of[0])),
                     "folders": tuple(run.folder.name for own in runs_of for run in own),
                 }
@@ -139,6 +139,11 @@ def _tested(contrasts: Iterable[Contrast], cells: DataFrame, runs: DataFrame) ->
     for row, (runs_of, weights) in zip(rows, compared, strict=True):
         row |= _tests_over_examples(runs_of, weights, row["quantity"]) if are_tested else _untested("not tested")
     return corrected(DataFrame(rows, columns=COLUMNS))
+
+
+def _chance(cell: Any) -> float:
+    """The best score without a model; NaN if none is known."""
+    return float(np.fmax.reduce([getattr(cell, name) for name in BASELINES]))
 
 
 def _sl_weight(run: Finished) -> float:
@@ -240,13 +245,11 @@ def _tests_over_examples(runs: Sequence[Sequence[Any]], weights: Sequence[float]
     if len({run.record["data"]["fingerprint"] for own in runs for run in own}) > 1:
         return _untested("other data")
     sides = [[run.outcomes[quantity] for run in own] for own in runs]
-    pairs = zip(*sides, strict=True) if len(sides) == 2 else ()
-    p = [mcnemar(a, b) for a, b in pairs if kind_of(a) == kind_of(b) == "accuracy"]
-    return {"examples": contrast_test(sides, weights), "untested": "", "mcnemar": p}
+    return {"examples": contrast_test(sides, weights), "untested": ""}
 
 
 def _untested(reason: str) -> dict[str, Any]:
-    return {"examples": None, "untested": reason, "mcnemar": []}
+    return {"examples": None, "untested": reason}
 
 
 def seed_test(first: Mapping[int, float], second: Mapping[int, float]) -> SeedTest:
@@ -261,14 +264,6 @@ def seed_test(first: Mapping[int, float], second: Mapping[int, float]) -> SeedTe
     p = float(ttest_rel(a, b).pvalue) if has_test else None
     std = float((a - b).std(ddof=1)) if len(seeds) > 1 else None
     return SeedTest(len(seeds), float((a - b).mean()), std, p, identical=False)
-
-
-def mcnemar(first: Sequence[int], second: Sequence[int]) -> float:
-    """The p-value of McNemar's exact test on the examples that only one of two runs got right."""
-    only_first = sum(a > b for a, b in zip(first, second, strict=True))
-    only_second = sum(a < b for a, b in zip(first, second, strict=True))
-    n = only_first + only_second
-    return float(binomtest(only_first, n, 0.5).pvalue) if n else 1.0
 
 
 def holm(ps: Sequence[float | None]) -> list[float]:

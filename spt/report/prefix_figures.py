@@ -20,7 +20,7 @@ from spt.report.figure_layout import (
 )
 from spt.report.figures import MOST_ROWS, Rows, place_and_file, rows_of
 from spt.report.number_format import METRICS, SPLITS
-from spt.report.prefix_frame import COSINE, SIMILARITY, over_seeds
+from spt.report.prefix_frame import ABLATION, COSINE, SIMILARITY, over_seeds
 from spt.report.prefix_tables import MATRICES, scored
 from spt.report.runs_frame import GROUP
 from spt.report.seed_means import FEWEST_POINTS
@@ -46,6 +46,8 @@ def prefix_drawings(
         for (task, model, profile), group in scored(cells[cells.table == table]).groupby(GROUP):
             own = similarity[similarity.profile.isin(group.profile) & similarity.cell.isin(group.cell)]
             setting, shown = group.setting.iloc[0], group[group.cell.isin(own.cell)]
+            if profile and table != ABLATION and not setting.startswith("method."):
+                continue
             if (shown.value if setting else shown.row).nunique() < FEWEST_POINTS or shown.row.nunique() > MOST_ROWS:
                 continue
             place, name = place_and_file(names, table, task, model, profile)

@@ -30,17 +30,14 @@ def prefix_frame(runs: DataFrame) -> DataFrame:
     """A row per run, measure, matrix and layer, with the columns `COLUMNS`.
 
     `measure` is a key of `SIMILARITY` or `ON_DATA`, `matrix` "key" or "value", empty for `ON_DATA`, and `number` a mean
-    over heads. Similarity is that of the best epoch, and is there for the ablation, for sweeps over a setting of the
-    method and for runs of no profile, those of a folder; measures on data for every run that was inspected on dev.
+    over heads. Similarity is that of the best epoch; measures on data are those of runs that were inspected on dev.
 
     Args:
         runs: the `runs_frame` of all tables.
     """
     rows: list[dict[str, Any]] = []
     for run in each_row(runs[(runs.role == "seed") & runs.run.notna()]):
-        measures = list(_on_data(run.run))
-        if not run.profile or run.table == ABLATION or run.setting.startswith("method."):
-            measures = [*_similarity(run.run), *measures]
+        measures = [*_similarity(run.run), *_on_data(run.run)]
         place = {name: getattr(run, name) for name in (*PLACE, "seed")} | {"run": run.folder}
         rows += [
             place | {"measure": measure, "matrix": matrix, "layer": layer, "number": number}

@@ -11,6 +11,7 @@ from spt.report.runs_frame import CELL, GROUP, each_row
 from spt.report.seed_means import unselected
 from spt.report.table_model import Column, Table, columns
 
+SIMILARITY_OF_SLOTS = "Similarity of slots"
 HEADING = "What the prefixes learned"
 MATRICES = {"key": "keys", "value": "values"}
 
@@ -48,7 +49,7 @@ def _similarity(cells: DataFrame, prefixes: DataFrame) -> Table:
     heads = columns("model", "task", "row", *swept[:1], "of", "score")
     for measure in SIMILARITY.values():
         heads += columns(*MATRICES.values(), group=measure)
-    return Table("Similarity of slots", heads, rows, notes("similarity"))
+    return Table(SIMILARITY_OF_SLOTS, heads, rows, notes("similarity"))
 
 
 def _on_data(cells: DataFrame, prefixes: DataFrame) -> Table:

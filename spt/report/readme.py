@@ -44,7 +44,7 @@ def readme(
         cells, runs: the `cells_frame` and `runs_frame` of all tables.
         answers: the `verdicts` of all tables.
         figures: the captions of the figures, by name.
-        learned: the `prefix_tables` of each table that has any.
+        learned: of each table, those of its `prefix_tables` that are shown.
         claims: the `prefix_claims`.
         unused: the `unused_runs`.
     """

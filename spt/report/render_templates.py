@@ -9,7 +9,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from spt.console import percent
 from spt.numerics_version import NUMERICS
 from spt.records.bootstrap import RESAMPLES
-from spt.report.number_format import METRICS, listed, number
+from spt.report.number_format import METRICS, at_most_100, listed, number
 from spt.report.paired_tests import ALSO_COMPARED, MOST_COMPARISONS, POWER, REFERENCE
 from spt.report.runs_frame import MEANING, SIGNS
 
@@ -20,7 +20,7 @@ ENVIRONMENT = Environment(
     lstrip_blocks=True,
     autoescape=False,  # Markdown and plain text
 )
-ENVIRONMENT.filters |= {"number": number, "listed": listed, "percent": percent}
+ENVIRONMENT.filters |= {"number": number, "at_most_100": at_most_100, "listed": listed, "percent": percent}
 ENVIRONMENT.globals |= {
     "also_compared": ALSO_COMPARED,
     "meaning": MEANING,

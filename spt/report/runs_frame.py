@@ -26,7 +26,7 @@ GROUP = ["task", "model", "shown_profile"]  # the cells of a table that a figure
 SIGNS = {"collapsed": "†", "diverged": "‡", "dirty": "§", "outdated": "¶", "other_data": "‖"}
 
 MEANING = {
-    "collapsed": "collapsed: they predict the same class for every dev example",
+    "collapsed": "collapsed: at the best dev epoch they predict one class for every example",
     "diverged": "diverged: the dev scores are of the epochs before, and a later split has none",
     "dirty": "were made with uncommitted changes in the working tree",
     "outdated": f"were made with another version of the numerics than {NUMERICS}, the present one",

@@ -15,6 +15,7 @@ from spt.report.number_format import (
     NOT_APPLICABLE,
     QUANTITIES,
     also_published,
+    at_most_100,
     conditions,
     extents,
     listed,
@@ -204,15 +205,13 @@ def paired_tests_table(tests: DataFrame) -> Table:
             mean, low, high = (number(100 * x, sign=True) for x in (examples.difference, examples.low, examples.high))
             metric = METRICS[test.metric if examples.kind == "mean" else examples.kind]
             row += [f"{mean} [{low}, {high}] {metric}", p_value(examples.p), p_value(test.examples_p)]
-        detectable = NOT_APPLICABLE if pd.isna(test.detectable) else number(test.detectable)
         caveats = ["".join(dict.fromkeys(test.marks)), "machine" * test.other_machine, *sorted(test.other_settings)]
         caveats.append("chance" * test.at_chance)
-        row += [", ".join(map(p_value, test.mcnemar)) or NOT_APPLICABLE, detectable]
-        rows.append([*row, listed(filter(None, caveats)) or NONE])
+        rows.append([*row, at_most_100(test.detectable), listed(filter(None, caveats)) or NONE])
     heads = [
         *columns("model", "task", "difference", "of"),
         *columns("n", "mean", "p", "p (Holm)", group="over seeds"),
-        *columns("95% interval", "p", "p (Holm)", "McNemar p", group="over examples"),
+        *columns("95% interval", "p", "p (Holm)", group="over examples"),
         *columns("detectable", "caveats"),
     ]
     counts = sorted({test.n for test in tests.seeds})

@@ -62,6 +62,12 @@ QUESTIONS = (
         lambda tests: _are_between(tests, ["spt", "spt_sl"], "fine_tuning"),
     ),
     Question(
+        "Is P-tuning v2 better than the same prefixes without a gate?",
+        "ungated − prefix_tuning: SPT's positions and dropout of keys instead of shifted positions and dropout of keys "
+        f"and values, {ENOUGH}",
+        lambda tests: _are_between(tests, ["ungated"], "prefix_tuning"),
+    ),
+    Question(
         "Does the gate help, everything else equal?",
         "spt − ungated: the same prefixes, positions and key dropout, with the gate and its score dropout and without, "
         f"{ENOUGH}",
@@ -79,8 +85,9 @@ QUESTIONS = (
     ),
     Question(
         "Does the prefix length matter?",
-        "the slope of the score over log2 of the length, in points per doubling, within a method; as long as no sweep "
-        "has all its lengths, at least 3, each − the reference",
+        "the slope of the score over log2 of the length, in points per doubling, within a method (a test chosen after "
+        "the differences from 20 slots had been seen); without a complete sweep of at least 3 lengths: each − the "
+        "reference",
         lambda tests: _are_trends(tests) if _are_trends(tests).any() else _are_within(tests, LENGTH),
     ),
     Question(
@@ -127,7 +134,7 @@ def verdicts(tests: Iterable[DataFrame]) -> list[Verdict]:
     if not frames:
         return [_verdict(question, None) for question in QUESTIONS]
     every = pd.concat(frames, ignore_index=True)
-    can_be_shown = every.examples.notna() & every.seeds.map(lambda test: test.p is not None)
+    can_be_shown = every.examples.notna() & every.seeds.map(lambda test: test.n > 1)
     every = every[every.are_done.astype(bool) & (every.model != "demo") & can_be_shown]
     return [_verdict(question, corrected(_distinct(every[question.is_about(every)]))) for question in QUESTIONS]
 
@@ -167,6 +174,7 @@ def _facts(tests: DataFrame) -> dict[str, Any]:
         "largest": [_in_words(tests.loc[index], differences[index], places) for index in largest],
         "differences": (differences.min(), differences.max()),
         "detectable": (tests.detectable.min(), tests.detectable.max()),
+        "constant": sum(test.p is None for test in tests.seeds),
         "seeds": sorted({test.n for test in tests.seeds}),
         "seeds_alone": int((p.seeds_p < LEVEL).sum()),
         "examples_alone": int((p.examples_p < LEVEL).sum()),

@@ -36,7 +36,7 @@ from spt.report.paired_tests import paired_tests, trends
 from spt.report.prefix_claims import prefix_claims
 from spt.report.prefix_figures import prefix_drawings
 from spt.report.prefix_frame import prefix_csv, prefix_frame
-from spt.report.prefix_tables import HEADING, prefix_tables
+from spt.report.prefix_tables import HEADING, SIMILARITY_OF_SLOTS, prefix_tables
 from spt.report.readme import DEFAULT_PROFILES, command, not_run, readme
 from spt.report.runs_frame import CELL, each_row, runs_frame
 from spt.report.seed_means import cells_frame, unselected
@@ -189,7 +189,7 @@ class Parts:
         prefixes: the `prefix_frame` of all tables.
         verdicts: what the tests of all tables answer.
         sections: of the page of each table.
-        learned: the `prefix_tables` of each table that has any.
+        learned: of each table that has any, those of `prefix_tables` that are short enough for the README.
         captions: of the figures, by name.
         files: their contents by path, such as `tables/ner.md`.
     """
@@ -249,7 +249,7 @@ def _parts(config: DictConfig, titles: Mapping[str, str], every: DataFrame, runs
             parts.sections[name] = sections(own, own_runs, own_tests)
             path = f"{TABLES}/{name}"
             if tables := prefix_tables(own, own_prefixes):
-                parts.learned[name] = tables
+                parts.learned[name] = [table for table in tables if table.title == SIMILARITY_OF_SLOTS]
                 parts.sections[name].append(Section(HEADING, tables=tables))
                 parts.files[f"{path}.prefixes.csv"] = prefix_csv(own_prefixes).encode()
             prints = print_tables(title, own, names, Choice(marks=config.marks))

@@ -8,7 +8,7 @@ import numpy as np
 from spt.tasks.model_inputs import Example
 from spt.tasks.task import Task
 
-DRAWS = 100  # of random predictions, whose mean score is given
+DRAWS = 100  # of random predictions, whose mean score is given where it has no formula
 
 
 def baseline_scores(task: Task, train: list[Example], examples: list[Example]) -> dict[str, float]:
@@ -25,5 +25,8 @@ def baseline_scores(task: Task, train: list[Example], examples: list[Example]) -
         return task.score(predictions, examples)[metric]
 
     ((majority, _),) = Counter(example["label"] for example in train).most_common(1)
-    drawn = np.random.default_rng(0).integers(len(task.classes), size=(DRAWS, len(examples)))
-    return {"majority": score([majority] * len(examples)), "random": float(np.mean([*map(score, drawn.tolist())]))}
+    random = 1 / len(task.classes)
+    if metric != "accuracy":
+        drawn = np.random.default_rng(0).integers(len(task.classes), size=(DRAWS, len(examples)))
+        random = float(np.mean([*map(score, drawn.tolist())]))
+    return {"majority": score([majority] * len(examples)), "random": random}

@@ -11,7 +11,7 @@ from pandas import Series
 from scipy.stats import ttest_1samp, ttest_rel
 
 from spt.records.bootstrap import contrast_test, example_test, kind_of
-from spt.report.paired_tests import detectable, holm, mcnemar, seed_test
+from spt.report.paired_tests import detectable, holm, seed_test
 from spt.report.seed_means import tolerance
 
 PERCENT = st.floats(0, 100)
@@ -150,19 +150,6 @@ def test_over_examples_of_terms_is_their_mean():
     found = example_test([[0.5, 1.5, -0.2]], [[0.1, 0.9, 0.2]])
     assert found.kind == "mean" and found.difference == pytest.approx(0.2)
     assert kind_of([1.0, 0.0]) == "mean" and kind_of([1, 0]) == "accuracy" and kind_of([[0, 0, 0]]) == "f1"
-
-
-@given(WRONG_OR_RIGHT)
-def test_mcnemar(pairs):
-    first, second = ([pair[side] for pair in pairs] for side in (0, 1))
-    ours, theirs = pairs.count((1, 0)), pairs.count((0, 1))
-    n = ours + theirs
-    tail = sum(math.comb(n, k) for k in range(min(ours, theirs) + 1)) / 2**n
-    assert mcnemar(first, second) == pytest.approx(min(1.0, 2 * tail)) == pytest.approx(mcnemar(second, first))
-
-
-def test_mcnemar_of_the_same_predictions_is_one():
-    assert mcnemar([1, 0, 1], [1, 0, 1]) == 1
 
 
 def test_holm():
