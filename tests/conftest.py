@@ -2,12 +2,14 @@
 
 import functools
 import gc
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
 import tempfile
+from contextlib import redirect_stderr, redirect_stdout
 from importlib import import_module
 from pathlib import Path
 
@@ -20,7 +22,7 @@ from transformers import PreTrainedModel
 
 from tests import families, quick_configs  # noqa: F401
 
-hypothesis.settings.register_profile("spt", deadline=None)
+hypothesis.settings.register_profile("spt", deadline=None, max_examples=50)
 hypothesis.settings.load_profile("spt")
 
 REPO = Path(__file__).resolve().parent.parent
@@ -56,24 +58,26 @@ def batch(rows: int = 3, length: int = 10, choices: int | None = None) -> dict[s
     return {"input_ids": ids.masked_fill(mask == 0, 1), "attention_mask": mask}
 
 
-@pytest.fixture
-def called(monkeypatch, capsys):
+def call(name: str, *arguments: str) -> tuple[int, str, str]:
     """`python -m <module> <arguments>` in this process: returns (exit code, standard output, standard error)."""
-
-    def call(name: str, *arguments: str) -> tuple[int, str, str]:
-        module = import_module(name)  # `import spt.train` would give the function of the same name
-        monkeypatch.setattr(sys, "argv", [name, *arguments])
-        monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
-        code = 0
+    module = import_module(name)  # `import spt.train` would give the function of the same name
+    out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) for _ in ("out", "err"))
+    code = 0
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        patch.setattr(sys, "argv", [name, *arguments])
+        patch.delenv("HYDRA_FULL_ERROR", raising=False)
         try:
             module.main()
-        except SystemExit as exit:
-            code = 0 if exit.code is None else exit.code if isinstance(exit.code, int) else 1
-            if isinstance(exit.code, str):
-                print(exit.code, file=sys.stderr)
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
+        except SystemExit as end:
+            code = 0 if end.code is None else end.code if isinstance(end.code, int) else 1
+            if isinstance(end.code, str):
+                print(end.code, file=sys.stderr)
+    return code, *(each.buffer.getvalue().decode() for each in (out, err))
 
+
+@pytest.fixture
+def called():
+    """`call`, as a fixture."""
     return call
 
 

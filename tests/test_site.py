@@ -12,6 +12,7 @@ from tests.conftest import REPO
 DOCS = REPO / "docs"
 
 
+@pytest.mark.slow
 def test_the_notebook_runs(capsys, monkeypatch, tmp_path):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     cells = json.loads((DOCS / "tour.ipynb").read_text())["cells"]

@@ -21,7 +21,7 @@ from spt.paths import CONF, local_path
 from spt.records.folder_lock import locked
 from spt.train import show_sweep
 from tests import families
-from tests.conftest import DEMO, REPO, run
+from tests.conftest import DEMO, REPO, call, run
 
 TASKS = {"demo_pair": "accuracy", "demo_choice": "accuracy", "demo_ner": "f1"}
 ONE_STEP = (*DEMO, "trainer.max_steps=1")
@@ -38,11 +38,12 @@ def sweep(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sweep")
     pair, *others = TASKS
     done = [
-        run("-m", "spt.train", "--multirun", *DEMO, "trainer.max_steps=2", *each, f"output_dir={folder}")
+        call("spt.train", "--multirun", *DEMO, "trainer.max_steps=2", *each, f"output_dir={folder}")
         for each in ((f"task={pair}", f"method={','.join(METHODS)}"), (f"task={','.join(others)}", "method=spt_sl"))
     ]
-    assert all(each.returncode == 0 for each in done), done
-    return folder, "".join(each.stdout for each in done), "".join(each.stderr for each in done)
+    codes, outs, errs = zip(*done, strict=True)
+    assert not any(codes), done
+    return folder, "".join(outs), "".join(errs)
 
 
 def test_every_method_and_every_shape_run(sweep):
@@ -329,6 +330,7 @@ def test_the_means_of_a_sweep_have_its_diverged_runs_and_no_earlier_result_of_a_
     assert "2‡" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_sweep_over_lengths_and_weights(train, tmp_path):
     swept = ("method.prefix_length=2,4", "method.sl_weight=0,1e-4")
     code, _, err = train("task=demo_pair", "--multirun", *ONE_STEP, "method=spt_sl", *swept)

@@ -25,7 +25,7 @@ import spt
 from spt.evaluate import evaluate, examples_for
 from spt.paths import local_path
 from spt.predict import as_they_come
-from tests.conftest import DEMO, REPO, run
+from tests.conftest import DEMO, REPO, call, run
 from tests.hub import Hub
 
 METHODS = {
@@ -42,37 +42,23 @@ def runs(tmp_path_factory) -> dict[tuple[str, str], Path]:
     folder = tmp_path_factory.mktemp("life")
     rows = "".join(f"the apple {'broke ' * i},the child,{i}.5\n" for i in range(6))
     (folder / "own.csv").write_text(f"one,two,score\n{rows}")
-    sweep = ("-m", "spt.train", "--multirun", *DEMO, "trainer.max_steps=3", f"output_dir={folder}")
+    sweep = ("spt.train", "--multirun", *DEMO, "trainer.max_steps=3", f"output_dir={folder}")
     own = (f"task.train={folder}/own.csv", f"task.validation={folder}/own.csv", "task.text=[one,two]")
-    for command in (
+    for arguments in (
         *((*sweep, f"task={task}", f"method={','.join(methods)}") for task, methods in METHODS.items()),
         (*sweep, "task=demo_ner", "method=prefix_tuning", "method.projection=16", "method.prefix_length=4"),
         (*sweep, "task=custom", *own, "task.shape=regression", "task.label=score", "method=spt"),
     ):
-        done = run(*command)
-        assert done.returncode == 0, done.stderr
+        code, _, err = call(*arguments)
+        assert code == 0, err
     records = [json.loads(path.read_text()) for path in folder.glob("*/record.json")]
     return {(r["task"], r["method"]): next(folder.glob(f"*.{r['fingerprint']}")) for r in records}
 
 
 @pytest.fixture
-def command(monkeypatch, capsys):
-    """Runs a command in this process; returns (exit code, standard output, standard error)."""
-    from spt import evaluate, predict, push
-
-    def call(name: str, *arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", [f"spt.{name}", *arguments])
-        monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
-        code = 0
-        try:
-            {"evaluate": evaluate, "predict": predict, "push": push}[name].main()
-        except SystemExit as exit:
-            code = exit.code if isinstance(exit.code, int) else 1
-            print(exit.code, file=sys.stderr)
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
+def command():
+    """`python -m spt.<name>` in this process: returns (exit code, standard output, standard error)."""
+    return lambda name, *arguments: call(f"spt.{name}", *arguments)
 
 
 def record_of(folder: Path) -> dict:
@@ -183,6 +169,8 @@ def test_every_line_of_standard_input_is_predicted_counted_or_refused(runs, comm
 
     code, out, err = predict("a b\tc\n\n  \nd\te f")
     assert code == 0 and len(lines(out)) == 2 and "standard input: 2 blank lines skipped" in err, err
+    _, out, _ = predict('{"premise": "a", "hypothesis": "b", "id": "x7", "idx": 3}\n')
+    assert [(line["id"], line["idx"]) for line in lines(out)] == [("x7", 3)]
     for text, message in (
         ("", "standard input holds no input"),
         ("a\tb\tc\n", "line 1: expected a text, or two with a tab between them, found 3"),
@@ -635,7 +623,7 @@ def test_the_commands_show_their_config_without_torch():
     code = """
 import sys
 from importlib import import_module
-for name in ("evaluate", "inspect", "predict", "prune", "push", "train"):
+for name in ("evaluate", "inspect", "predict", "prune", "push", "train", "runs", "reproduce", "report.__main__"):
     for option in (["--cfg", "job"], ["--help"]):
         sys.argv = [f"spt.{name}", *option]
         import_module(f"spt.{name}").main()

@@ -9,7 +9,7 @@ import spt
 from spt.numerics_version import NUMERICS
 from spt.records.schema import SCHEMA, read_record
 from spt.training.checkpoint import read_checkpoint
-from tests.conftest import REPO, run
+from tests.conftest import REPO
 
 BEFORE = REPO / "tests" / "fixtures" / "before"
 RUNS = {path.name.split(".")[0]: path for path in (BEFORE / "runs").iterdir()}
@@ -25,14 +25,13 @@ def runs(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("task", SCORED)
-def test_an_adapter_predicts_and_scores_as_recorded(task, runs):
+def test_an_adapter_predicts_and_scores_as_recorded(task, runs, called):
     folder = runs / RUNS[task].name
     predictor = spt.load(folder)
     example = json.loads((folder / "adapter" / "adapter.json").read_text())["about"]["input"]
     assert len(list(predictor.stream([tuple(example) if isinstance(example, list) else example]))) == 1
-    done = run("-m", "spt.evaluate", f"run={folder}")
-    assert done.returncode == 0 and SCORED[task] in done.stdout, done.stderr
-    assert "the recorded scores exactly" in done.stdout
+    code, out, err = called("spt.evaluate", f"run={folder}")
+    assert code == 0 and SCORED[task] in out and "the recorded scores exactly" in out, err
 
 
 def test_an_adapter_is_loaded_into_a_model_built_by_hand(runs):
@@ -42,13 +41,13 @@ def test_an_adapter_is_loaded_into_a_model_built_by_hand(runs):
     assert spt.attached(spt.load_adapter(model, folder)).prefix_length == 20
 
 
-def test_records_are_migrated_and_listed(runs):
+def test_records_are_migrated_and_listed(runs, called):
     for task in SCORED:
         record = read_record(runs / RUNS[task].name / "record.json")
         assert record["schema"] == SCHEMA and record["numerics"] == 0 != NUMERICS and record["status"] == "finished"
         assert "code" not in record and "packed" not in record
-    done = run("-m", "spt.runs", f"output_dir={runs}")
-    assert done.returncode == 0 and all(task in done.stdout for task in SCORED), done.stderr
+    code, out, err = called("spt.runs", f"output_dir={runs}")
+    assert code == 0 and all(task in out for task in SCORED), err
 
 
 def test_a_checkpoint_of_an_earlier_version_is_refused():

@@ -36,7 +36,7 @@ from spt.report.table_model import Column, Section, Table
 from spt.report.verdicts import verdicts
 from spt.report.write_report import report_records, write_files
 from spt.reproduce import config_fingerprint
-from tests.conftest import REPO, SHARED, run
+from tests.conftest import REPO, SHARED
 from tests.report.conftest import SMOKE
 
 
@@ -662,18 +662,6 @@ def test_the_frames_have_each_number_once(rte):
     assert cell.scores == dict(zip(own.seed, own.score_best_dev, strict=True))
     single = cells.loc["superglue/rte/bert-base-cased/prefix_tuning", "best_dev"]
     assert single.n == 1 and math.isnan(single["std"]) and single.marks == "†"
-
-
-def test_report_and_grid_start_without_torch():
-    modules = [
-        f"spt.{path.parent.name}.{path.stem}"
-        for folder in ("grid", "report")
-        for path in (REPO / "spt" / folder).glob("[!_]*.py")
-        if path.stem not in ("launch_runs", "gpu_speed")
-    ]
-    heavy = "{'torch', 'transformers', 'datasets'} & sys.modules.keys()"
-    done = run("-c", f"import sys, {', '.join(modules)}; print({heavy})")
-    assert done.returncode == 0 and done.stdout.strip() == "set()", done.stdout + done.stderr
 
 
 def test_markdown_shows_text_as_it_is():

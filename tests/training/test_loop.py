@@ -156,13 +156,11 @@ def test_test_is_scored_with_the_best_epochs_adapter(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "settings",
     [
-        ("trainer.bf16=true",),
+        ("trainer.bf16=true", "+trainer.gradient_checkpointing=true"),
         ("model.dtype=bfloat16",),
-        ("model.attn_implementation=eager",),
-        ("+trainer.gradient_checkpointing=true",),
+        ("model.attn_implementation=eager", "trainer.train_sampling_strategy=random"),
         pytest.param(("+trainer.torch_compile_backend=aot_eager",), marks=pytest.mark.slow),
         ("trainer.max_steps=2",),
-        ("trainer.train_sampling_strategy=random",),
         ("method=prefix_tuning", "method.projection=16"),
     ],
 )

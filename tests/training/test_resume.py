@@ -508,6 +508,17 @@ def test_a_full_disk_is_one_message_and_leaves_the_last_checkpoint(
     assert not list(folder.glob(".*"))
 
 
+def test_an_ignored_signal_stays_ignored():
+    """As SIGHUP is under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with preemption.handling_signals():
+            signal.raise_signal(signal.SIGHUP)
+            assert not preemption.requested()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
 def test_a_log_on_a_full_disk_is_one_message():
     with pytest.raises(SptError, match="cannot write /dev/full: No space left on device"), logged(Path("/dev/full")):
