@@ -2,11 +2,10 @@
 
 import pytest
 from datasets import ClassLabel, Dataset, Features, List, Value
-from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
 from spt.errors import SptError
-from spt.paths import CONF
+from tests.test_configs import composed
 
 TAGS = ["O", "B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC", "B-MISC", "I-MISC"]
 
@@ -22,8 +21,7 @@ def published(tmp_path, monkeypatch):
             data = Dataset.from_list(rows[split] if isinstance(rows, dict) else rows, features=Features(features))
             (tmp_path / "data").mkdir(exist_ok=True)
             data.to_parquet(tmp_path / "data" / f"{split}-00000-of-00001.parquet")
-        with initialize_config_dir(str(CONF), version_base="1.3"):
-            task = instantiate(compose("train", [f"task={name}"]).task, _convert_="all")
+        task = instantiate(composed(f"task={name}").task, _convert_="all")
         task.hub = {"path": str(tmp_path), "splits": task.hub.get("splits")}
         return task
 

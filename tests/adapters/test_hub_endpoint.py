@@ -12,13 +12,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 from datasets import ClassLabel, Dataset, Features, List, Value
-from hydra import compose, initialize_config_dir
 
 from spt.errors import SptError
-from spt.paths import CONF, local_path
+from spt.paths import local_path
 from spt.tasks.hub_datasets import read_hub
 from tests.conftest import REPO
 from tests.hub import Hub
+from tests.test_configs import composed
 
 pytestmark = pytest.mark.soak
 OTHER = "0" * 40
@@ -188,8 +188,7 @@ def world(tmp_path_factory):
     """Runs of the tasks against the hub, and the same out of the cache after the hub has gone."""
     folder = tmp_path_factory.mktemp("endpoint")
     world = World(folder)
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        sources = {name: compose("train", [f"task={name}"]).task.hub for name in LAYOUTS}
+    sources = {name: composed(f"task={name}").task.hub for name in LAYOUTS}
     for name, source in sources.items():
         data_set(folder / source.path, LAYOUTS[name], SPLIT_NAMES.get(name, SPLITS))
     for source in sources.values():

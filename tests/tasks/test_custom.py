@@ -6,19 +6,16 @@ import re
 
 import pytest
 from datasets import ClassLabel, Dataset, Features, List, Value
-from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
 from spt.errors import SptError
 from spt.explain_error import explain
-from spt.paths import CONF
 from tests.conftest import DEMO
+from tests.test_configs import composed
 
 
 def task(*overrides):
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("train", ["task=custom", *overrides])
-    return instantiate(config.task, _convert_="all")
+    return instantiate(composed("task=custom", *overrides).task, _convert_="all")
 
 
 def write(path, rows):

@@ -6,15 +6,15 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from sklearn.metrics import accuracy_score, f1_score
 from transformers import AutoTokenizer
 
 import spt
 from spt.errors import SptError
-from spt.paths import CONF, local_path
+from spt.paths import local_path
 from tests.conftest import SHARED, tiny_encoder
+from tests.test_configs import composed
 
 ROWS = {
     "boolq": (
@@ -62,9 +62,7 @@ HUB_LABELS = {"boolq": 1, "cb": 2, "rte": 1, "copa": 1, "wic": 0, "wsc": 1}
 
 
 def task(*overrides):
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("train", [f"task={overrides[0]}", *overrides[1:]])
-    return instantiate(config.task, _convert_="all")
+    return instantiate(composed(f"task={overrides[0]}", *overrides[1:]).task, _convert_="all")
 
 
 def write_splits(folder, rows, files=("train.jsonl", "val.jsonl")):

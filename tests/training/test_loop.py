@@ -5,12 +5,10 @@ import math
 import pytest
 import torch
 from accelerate.utils import set_seed
-from hydra import compose, initialize_config_dir
 
 import spt
 from spt.hydra_targets import instantiate
 from spt.modeling.pretrained_encoder import backbone_settings, load_backbone
-from spt.paths import CONF
 from spt.records.run_folder import RunFolder
 from spt.records.schema import read_record
 from spt.tasks.task import Task, data_fingerprint
@@ -21,12 +19,12 @@ from spt.training.loop import TrainingLoop
 from spt.training.process_group import join
 from spt.training.run_experiment import Experiment
 from spt.training.settings import trainer_settings
+from tests.test_configs import composed
 
 
 def experiment(tmp_path, *overrides, rows=24):
     """A run on the first rows of the demo's data, ready to fit."""
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("train", ["model=demo", "task=demo_pair", *overrides, f"output_dir={tmp_path}", "force=true"])
+    config = composed("model=demo", "task=demo_pair", *overrides, f"output_dir={tmp_path}", "force=true")
     run = RunFolder(config)
     run.start()
     settings = trainer_settings(run.config["trainer"])
