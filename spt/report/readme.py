@@ -59,6 +59,7 @@ def readme(
         tables=_tables(titles, published),
         answers=answers,
         lengths=_lengths(runs),
+        searches=_searches(runs),
         figures={name: caption for name, caption in figures.items() if not name.endswith(SUFFIX)},
         prefix_figures={name: caption for name, caption in figures.items() if name.endswith(SUFFIX)},
         titles=titles,
@@ -101,6 +102,15 @@ def _lengths(runs: DataFrame) -> str:
         largest = number(rising.rise.max(), sign=True) if len(rising) else NONE
         rows.append([model, task, epochs, str(len(own)), str(len(rising)), largest])
     return _table(("model", "task", "epochs", "cells", "still rising", "by at most, points"), rows)
+
+
+def _searches(runs: DataFrame) -> tuple[int, int]:
+    """How many cells chose the highest of several learning rates, and how many chose one of several."""
+    tried = runs[runs.trial.notna()].groupby(CELL).learning_rate.agg(["max", "nunique"])
+    chosen = runs[runs.trial.notna() & (runs.role == "seed")].groupby(CELL).learning_rate.first()
+    searched = tried.join(chosen, how="inner")
+    searched = searched[searched["nunique"] > 1]
+    return int((searched.learning_rate == searched["max"]).sum()), len(searched)
 
 
 def _runs_by_table(titles: Mapping[str, str], cells: DataFrame, finished: DataFrame) -> str:
