@@ -104,7 +104,9 @@ def as_job(main: Callable[[DictConfig], Any], config_name: str, verbose: bool) -
             refuse_ignored(config, config_name, job_overrides())
             refuse_unused_files()
             if distributed.count() > 1 and (config_name != "train" or sweep_name() is not None):
-                raise SptError("several processes do one run of spt.train: start this command without torchrun")
+                raise SptError(
+                    "several processes do one run of spt.train: leave out torchrun here, and unset WORLD_SIZE"
+                )
             with tolerant_output():  # a job in a process of its own
                 return main(config)
         except BrokenPipeError:  # the reader of the predictions, such as `head`, has closed them

@@ -16,7 +16,7 @@ from spt.errors import SptError, nearest
 
 PLUGINS = {"hydra/launcher": "pip install hydra-ray-launcher", "hydra/sweeper": "pip install hydra-optuna-sweeper"}
 
-INSTALL = "install the package, in a version that pyproject.toml allows"
+INSTALL = "install the package (in a version of pyproject.toml, if it names one)"
 
 QUOTE = """(a value with spaces, commas, brackets, quotes or = needs quotes of its own: 'key="a (1), b"')"""
 
@@ -43,7 +43,9 @@ def explain(error: BaseException) -> str:
         case SptError():
             return str(error)
         case InstantiationException(__cause__=TypeError() as cause) if _raised_by_hydra(cause):
-            return f"{cause}: its YAML lacks the setting, or the option or recipe belongs to another method or task"
+            return (
+                f"{cause}: its YAML lacks a setting, or an option or recipe belongs to another method or task"
+            )
         case InstantiationException(__cause__=BaseException() as cause):
             return explain(cause)
         case MissingConfigException(missing_cfg_file=str()):

@@ -91,7 +91,7 @@ def hub_cause(error: BaseException, repository: str, settings: str, *, is_upload
     if httpx.TimeoutException in types or TimeoutError in types:
         return "The hub did not answer in time: try again, with more seconds in HF_HUB_DOWNLOAD_TIMEOUT"
     if types.keys() & {httpx.HTTPError, ConnectionError, LocalEntryNotFoundError}:
-        return f"{constants.ENDPOINT} cannot be reached: check the network{cached}. {XET}"
+        return f"{constants.ENDPOINT} cannot be reached: check the network{cached}{'' if is_upload else f'. {XET}'}"
     return None
 
 

@@ -95,7 +95,7 @@ def refuse_unused_files() -> None:
 
     Raises:
         SptError: if `conf` has a file of this name, which goes before; if a table is another than its file's name; or
-            if a recipe does not say which it is.
+            if a recipe does not say which it is, or would not set anything.
     """
     for folder in own_folders():
         for used in CONF.glob("*/**/*.yaml"):
@@ -110,6 +110,8 @@ def refuse_unused_files() -> None:
                 raise SptError(f"{path}: its first line must be '# @package tables.{path.stem}', with the file's name")
         for path in (folder / "recipe").glob("*/*/*.yaml"):
             block = OmegaConf.select(OmegaConf.load(path), "recipe")
+            if "@package _global_" not in path.read_text(encoding="utf-8"):
+                raise SptError(f"{path}: its first line must be '# @package _global_'")
             if not isinstance(block, DictConfig) or not {"name", "source", "note"} <= block.keys():
                 raise SptError(f"{path} needs its name and source: recipe: {{name: ..., source: ..., note: null}}")
 

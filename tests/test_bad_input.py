@@ -155,7 +155,6 @@ CONFIGS |= {
         ["--multirun", *PAIR, "seed=1,2", "hydra/launcher=local", "hydra.launcher.tasks_per_node=4"],
         "each job of a sweep is one process: leave out hydra.launcher.tasks_per_node",
     ),
-    "recipe=null of an unknown": ([*PAIR, "recipe=other"], "unknown recipe 'other'"),
     "an unknown search direction": (
         ["--multirun", *PAIR, "hydra/sweeper=search", "seed=1,2", "hydra.sweeper.direction=sideways"],
         "direction must be maximize or minimize, not 'sideways'" if HAS_OPTUNA else "optuna .* is not installed: pip",

@@ -23,9 +23,9 @@ ERRORS = {
     "no network": (httpx.ConnectError("no route"), "no answer from the network: HF_HUB_OFFLINE=1"),
     "a refused connection": (ConnectionRefusedError(111, "Connection refused"), "no answer from the network"),
     "a package that is missing": (ModuleNotFoundError("No module named 'umap'"), "'umap': install the package"),
-    "a package of another version": (ImportError("cannot import name 'x'"), "'x': install the package, in a version"),
+    "a package of another version": (ImportError("cannot import name 'x'"), "'x': install the package (in a version"),
     "a _target_ of nothing": (
-        InstantiationException("Error"), "cannot import 'a.b': install the package, in a version"
+        InstantiationException("Error"), "cannot import 'a.b': install the package (in a version"
     ),
     "a full disk": (OSError(28, "No space left on device", "runs/a"), "runs/a: No space left on device"),
     "an error without a number": (OSError("the file is of another system"), "the file is of another system"),

@@ -278,7 +278,7 @@ def install_adapter(model: Model, adapter: Adapter) -> Model:
 
 
 def read_adapter(folder: str | Path) -> Adapter:
-    """Read the adapter in a folder or in that of a run; SptError if there is none, or it is damaged or too old."""
+    """Read the adapter in a folder or a run's folder; SptError: there is none, it is damaged or of another format."""
     folder = Path(folder)
     if (folder / ADAPTER / DESCRIPTION).is_file():
         folder /= ADAPTER

@@ -40,7 +40,7 @@ TASKS: dict[str, type[Task]] = {
 
 AHEAD = 16  # batches that are read at a time where all inputs are there
 
-Input = str | tuple[str, str] | list[str] | Row | Mapping[str, Any]
+Input = str | tuple[str, str] | list[str] | Mapping[str, Any]
 
 
 _locks: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()  # beside what is locked, which may be copied
@@ -403,7 +403,7 @@ def _task_of(adapter: Adapter) -> Task:
     """The task that an adapter describes (see `spt.tasks.task.describe_task`); SptError if it does not fit the head."""
     path = adapter.folder / DESCRIPTION
     settings = dict(adapter.run.task)
-    target = str(settings.pop("_target_", None))
+    target = str(settings.pop("_target_"))
     target = MOVED.get(target, target)
     if target not in TASKS:
         raise damaged(path, f"{target!r} is not a task of this version of spt: {nearest(target, TASKS)}")

@@ -124,10 +124,12 @@ def _cells(name: str, table: Table, profile_name: str, profile: Profile, part: P
     swept = [(key, *point) for key, values in sweep.items() for point in values]
     points: list[tuple[str, float, Any] | None] = [*swept] or [None]
     rows = table.rows if part.rows is None else part.rows
+    known_recipes = {*recipes()}
     for model, task, row_name in itertools.product(part.models, part.tasks, rows):
         row = table.rows[row_name]
         recipe: str | None = f"{row.recipe or row.method}/{task}/{model}"
-        recipe = recipe if recipe in recipes() else None
+        recipe = recipe if recipe in known_recipes else None
+        seeds = _seeds(part.seeds or profile.seeds, profile.published_seed, recipe)
         rates = tuple(profile.learning_rates.get(row.method, ()))
         is_searched = len(rates) > 1 and table.search
         for point in points:
@@ -147,7 +149,7 @@ def _cells(name: str, table: Table, profile_name: str, profile: Profile, part: P
                 row=row_name,
                 point=point and point[:2],
                 overrides=(*_groups(row, recipe, task, model), *overrides),
-                seeds=_seeds(part.seeds or profile.seeds, profile.published_seed, recipe),
+                seeds=seeds,
                 learning_rates=rates if is_searched else (),
                 is_reference=point is not None and point[1] == table.reference,
             )

@@ -13,8 +13,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from spt.grid.cells import Job
-from spt.path_overrides import own_folders
 from spt.paths import CONF
+from spt.recipes import recipe_folders
 from spt.records.comparable_settings import identity
 
 GROUPS = ("task", "model", "method", "recipe")  # in the order in which conf/train.yaml merges them
@@ -128,7 +128,7 @@ def _group_file(group: str, name: str) -> dict[str, Any]:
         OSError: if it cannot be read: Hydra may find it in another folder of its search path. A recipe is optional.
     """
     path = CONF / group / f"{name}.yaml"
-    if group == "recipe" and not any((folder / group / f"{name}.yaml").exists() for folder in (CONF, *own_folders())):
+    if group == "recipe" and not any((folder / f"{name}.yaml").exists() for folder in recipe_folders()):
         return {}
     text = path.read_text(encoding="utf-8")
     content = _as_dict(OmegaConf.create(text))

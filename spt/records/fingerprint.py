@@ -14,7 +14,9 @@ def settings(config: dict[str, Any]) -> dict[str, Any]:
     kept = {key: value for key, value in config.items() if key not in NOT_IN_FINGERPRINT}
     model = {key: value for key, value in config["model"].items() if value is not None or key not in LEFT_OUT_IF_NULL}
     trainer = {key: value for key, value in config["trainer"].items() if key != "ddp_timeout"}
-    trainer |= {"dataloader_num_workers": 0} if "dataloader_num_workers" in trainer else {}  # changes no number
+    trainer |= (
+        {"dataloader_num_workers": 0} if "dataloader_num_workers" in trainer else {}
+    )  # as in earlier fingerprints
     return without_targets(kept | {"model": model, "trainer": trainer})
 
 

@@ -40,7 +40,8 @@ def origin() -> dict[str, Any]:
 def hardware(use_cpu: bool = False) -> dict[str, Any]:
     """The machine: system, processor, cores, threads and the accelerators that a run uses, none on the CPU."""
     accelerator = None if use_cpu else torch.accelerator.current_accelerator(check_available=True)
-    name = torch.cuda.get_device_name() if accelerator == torch.device("cuda") else accelerator and str(accelerator)
+    is_cuda = accelerator is not None and accelerator.type == "cuda"
+    name = torch.cuda.get_device_name() if is_cuda else accelerator and accelerator.type
     return {
         "system": f"{platform.system()} {platform.machine()}",
         "processor": _processor(),

@@ -46,7 +46,7 @@ def prefix_drawings(
         for (task, model, profile), group in scored(cells[cells.table == table]).groupby(GROUP):
             own = similarity[similarity.profile.isin(group.profile) & similarity.cell.isin(group.cell)]
             setting, shown = group.setting.iloc[0], group[group.cell.isin(own.cell)]
-            if profile and table != ABLATION and not setting.startswith("method."):
+            if group.profile.iloc[0] and table != ABLATION and not setting.startswith("method."):
                 continue
             if (shown.value if setting else shown.row).nunique() < FEWEST_POINTS or shown.row.nunique() > MOST_ROWS:
                 continue

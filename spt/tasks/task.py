@@ -220,7 +220,11 @@ class Task(RowFields, ABC):
             log.warning("%s: %s cannot be used and are left out, the first in %s", self.name, share, unusable[0])
         if empty:
             log.warning(
-                "%s: %d of %d examples have no text, the first in %s", self.name, len(empty), len(examples), empty[0]
+                "%s: %d of %d examples have an empty text, the first in %s",
+                self.name,
+                len(empty),
+                len(examples),
+                empty[0],
             )
         if unlabelled:
             (where, row), name = unlabelled[0], self.target

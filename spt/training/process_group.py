@@ -52,12 +52,12 @@ def join(settings: TrainerSettings) -> Accelerator:
     precision = None if is_initialized() else "no"
     with nullcontext() if several else _without_ranks():
         accelerator = Accelerator(cpu=cpu, mixed_precision=precision, dynamo_backend="no", kwargs_handlers=[*group])
-    if not cpu and accelerator.device.type == "cpu":
-        raise SptError("accelerate is set up for the CPU (ACCELERATE_USE_CPU): unset it, or set trainer.use_cpu=true")
     if several:
         atexit.register(leave)
         if (kind := accelerator.distributed_type) in SHARDED:
             raise SptError(f"accelerate is set up for {kind.value}, which spt does not train with: start with torchrun")
+    if not cpu and accelerator.device.type == "cpu":
+        raise SptError("accelerate is set up for the CPU (ACCELERATE_USE_CPU): unset it, or set trainer.use_cpu=true")
     return accelerator
 
 

@@ -142,7 +142,7 @@ def test_null_is_no_class_called_none(files):
 def test_examples_without_text_are_told(files, caplog):
     rows = [{"review": text, "stars": star} for text, star in (("a", "1"), (" ", "2"), ("", "2"))]
     assert len(task("task.text=[review]", "task.label=stars", *files(rows)).read("train")) == 3
-    assert re.search(r"2 of 3 examples have no text, the first in .*train.csv, line 3", caplog.text)
+    assert re.search(r"2 of 3 examples have an empty text, the first in .*train.csv, line 3", caplog.text)
 
 
 @pytest.mark.parametrize(("labels", "is_clear"), [(("hate", "none"), False), (("1", "0"), True), (("Yes", "No"), True)])

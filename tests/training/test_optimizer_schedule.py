@@ -1,4 +1,4 @@
-"""Every optimizer and every schedule that the settings offer can be made, steps, and has a state that is saved."""
+"""Every optimizer and every schedule that the settings offer can be made and steps."""
 
 import json
 import typing
