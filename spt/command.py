@@ -183,5 +183,5 @@ def refuse_unknown_recipe(config: DictConfig, overrides: Sequence[str]) -> None:
     """
     for override in overrides:
         key, _, name = override.partition("=")
-        if key == "recipe" and name not in ("none", "null") and config.recipe is None:
+        if key == "recipe" and name != "none" and config.recipe is None:
             raise SptError(f"unknown recipe {name!r}: {nearest(name, recipes())}")

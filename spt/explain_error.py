@@ -43,9 +43,7 @@ def explain(error: BaseException) -> str:
         case SptError():
             return str(error)
         case InstantiationException(__cause__=TypeError() as cause) if _raised_by_hydra(cause):
-            return (
-                f"{cause}: its YAML lacks a setting, or an option or recipe belongs to another method or task"
-            )
+            return f"{cause}: its YAML lacks a setting, or an option or recipe belongs to another method or task"
         case InstantiationException(__cause__=BaseException() as cause):
             return explain(cause)
         case MissingConfigException(missing_cfg_file=str()):

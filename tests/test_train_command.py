@@ -1,7 +1,6 @@
 """`python -m spt.train` and `python -m spt.runs`, as a user calls them, on the embedded demo."""
 
 import json
-import os
 import re
 import shlex
 import shutil
@@ -106,12 +105,13 @@ def test_the_files_of_a_run_folder(sweep):
         assert text in log
 
 
-def test_the_list_of_runs_has_a_line_per_run(sweep):
+def test_the_list_of_runs_has_a_line_per_run(sweep, monkeypatch):
     folder, *_ = sweep
-    done = run("-m", "spt.runs", f"output_dir={folder}", env=os.environ | {"COLUMNS": "40"})
-    assert done.returncode == 0, done.stderr
+    monkeypatch.setenv("COLUMNS", "40")
+    code, out, err = call("spt.runs", f"output_dir={folder}")
+    assert code == 0, err
     for record in records(folder):
-        line = next(x for x in done.stdout.splitlines() if record["task"] in x and f" {record['method']} " in x)
+        line = next(x for x in out.splitlines() if record["task"] in x and f" {record['method']} " in x)
         assert f"{100 * record['metrics']['best_dev']:.2f}" in line
 
 

@@ -92,6 +92,7 @@ def test_a_projection_is_saved_as_its_precision_computed_it(train, command, data
     assert json.loads((tmp_path / "scores.json").read_text())["task_loss"] == last["dev_loss"]
 
 
+@pytest.mark.slow
 def test_evaluate_in_a_new_process(runs, tmp_path):
     folder = runs["demo_ner", "spt"]
     done = run("-m", "spt.evaluate", f"run={folder}/adapter", f"output={tmp_path}/new/scores.json")

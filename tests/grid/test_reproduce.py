@@ -1,4 +1,4 @@
-"""`python -m spt.reproduce`, as real processes on the demo: what it runs, and what it does not run again."""
+"""`python -m spt.reproduce` on the demo: what it runs, and what it does not run again."""
 
 import json
 import shutil
@@ -15,13 +15,20 @@ from spt.grid.match_records import Finished
 from spt.paths import CONF
 from spt.records.run_folder import RunFolder
 from spt.records.schema import read_record
-from tests.conftest import REPO, run
+from tests.conftest import REPO, call, run
 
 SMALL = ("table=ner", "profiles.smoke.set=['trainer.num_train_epochs=1','trainer.per_device_train_batch_size=64']")
 ROWS = "+tables.ner.profiles.smoke.rows"
 
 
 def reproduce(folder, *overrides):
+    """The command in this process."""
+    arguments = (*SMALL, f"output_dir={folder}", *overrides)
+    return subprocess.CompletedProcess(arguments, *call("spt.reproduce", *arguments))
+
+
+def reproduce_apart(folder, *overrides):
+    """The command in a process of its own."""
     return run("-m", "spt.reproduce", *SMALL, f"output_dir={folder}", *overrides)
 
 
@@ -124,7 +131,7 @@ def test_a_failed_cell_is_told_at_the_end_and_stops_nothing(made, tmp_path):
     shutil.copytree(made[0], tmp_path, dirs_exist_ok=True)
     broken = "+tables.ner.rows.broken={method: spt, set: ['method.alpha=-1']}"
     command = (f"{ROWS}=[broken,linear_probe]", broken, "profiles.smoke.seeds=[11]")
-    done = reproduce(tmp_path, *command)
+    done = reproduce_apart(tmp_path, *command)
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert "1 runs failed, the others are done" in done.stderr
     assert "demo_ner demo broken, seed 11: alpha must be a finite number above 0" in done.stderr
@@ -133,7 +140,7 @@ def test_a_failed_cell_is_told_at_the_end_and_stops_nothing(made, tmp_path):
     assert "alpha must be" in json.loads(note.read_text())["error"]
     (folder,) = tmp_path.glob("demo_ner.demo.linear_probe.*")
     (folder / "checkpoint.safetensors").mkdir()
-    done = reproduce(tmp_path, f"{ROWS}=[linear_probe]", "profiles.smoke.seeds=[11]", "force=true")
+    done = reproduce_apart(tmp_path, f"{ROWS}=[linear_probe]", "profiles.smoke.seeds=[11]", "force=true")
     assert done.returncode == 1 and "is in the way" in done.stderr and "its earlier result is kept" in done.stderr
     assert ("linear_probe", 0.01, 11) in records(tmp_path)
 
@@ -182,7 +189,7 @@ def test_demo_and_real_stand_apart(tmp_path):
 
 @pytest.mark.soak
 def test_the_same_grid_side_by_side(tmp_path):
-    done = reproduce(tmp_path, f"{ROWS}=[linear_probe,spt]", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
+    done = reproduce_apart(tmp_path, f"{ROWS}=[linear_probe,spt]", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
     assert done.returncode == 0, done.stderr
     assert len(records(tmp_path)) == 4
 
@@ -197,7 +204,7 @@ def test_on_a_cluster_a_dead_job_stops_nothing(tmp_path):
         f"{ROWS}=[broken,dead,linear_probe]",
     )
     cluster = ("hydra/launcher=submitit_local", "hydra.sweeper.max_batch_size=2")
-    done = reproduce(tmp_path, *rows, "profiles.smoke.seeds=[11]", *cluster)
+    done = reproduce_apart(tmp_path, *rows, "profiles.smoke.seeds=[11]", *cluster)
     assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
     assert "2 runs failed, the others are done" in done.stderr
     assert "demo_ner demo broken, seed 11: alpha must be a finite number above 0" in done.stderr

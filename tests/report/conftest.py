@@ -8,7 +8,7 @@ from hydra import compose, initialize_config_dir
 from spt.grid.cells import cells
 from spt.paths import CONF
 from spt.report.__main__ import main
-from tests.conftest import run
+from tests.conftest import call
 
 SMOKE = "superglue/demo_pair/demo/fine_tuning"
 
@@ -19,8 +19,8 @@ def demo(tmp_path_factory):
     folder = tmp_path_factory.mktemp("demo")
     with initialize_config_dir(str(CONF), version_base="1.3"):
         (cell,) = (cell for cell in cells(compose("report", ["profile=smoke"])) if cell.name == SMOKE)
-    done = run("-m", "spt.train", *cell.jobs(None)[0].overrides, f"output_dir={folder}")
-    assert done.returncode == 0, done.stderr
+    code, _, err = call("spt.train", *cell.jobs(None)[0].overrides, f"output_dir={folder}")
+    assert code == 0, err
     (path,) = folder.glob("*/record.json")
     return path.parent
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.conftest import DEMO, run
+from tests.conftest import DEMO, call
 from tests.tasks.test_task import task, write_splits
 from tests.test_configs import options
 
@@ -186,11 +186,11 @@ def test_further_splits_are_printed_and_listed(overrides, train, tmp_path):
     _, out, _ = train("task=mnli", *DEMO, *settings, "trainer.max_steps=1")
     assert "3 validation_mismatched" in out and "validation_mismatched 33.33 (at the best dev epoch)" in out
     train("task=demo_choice", *DEMO, "trainer.max_steps=1")
-    done = run("-m", "spt.runs", f"output_dir={tmp_path / 'runs'}")
-    above, below, *lines = done.stdout.splitlines()
+    _, out, err = call("spt.runs", f"output_dir={tmp_path / 'runs'}")
+    above, below, *lines = out.splitlines()
     (line,) = (line for line in lines if line.startswith("mnli "))
     assert below[above.index("validation") :].startswith("mismatched ") and line.count("33.33") == 3
-    assert any(line.startswith("demo_choice ") for line in lines), done.stderr
+    assert any(line.startswith("demo_choice ") for line in lines), err
 
 
 def test_a_file_without_labels_or_rows_is_refused(overrides, tmp_path):

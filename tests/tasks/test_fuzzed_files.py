@@ -14,7 +14,7 @@ from spt.errors import SptError
 from spt.records.schema import SCHEMA, read_record
 from spt.tasks.file_readers import read_conll, read_csv, read_jsonl, read_tsv
 from spt.training.checkpoint import read_checkpoint
-from tests.conftest import DEMO, run
+from tests.conftest import DEMO, call
 from tests.records.test_schema import EARLIER
 
 anything = st.recursive(
@@ -42,8 +42,8 @@ def changed(value, path, new):
 @pytest.fixture(scope="module")
 def adapter(tmp_path_factory):
     folder = tmp_path_factory.mktemp("fuzz")
-    done = run("-m", "spt.train", *DEMO, "task=demo_pair", "trainer.max_steps=1", f"output_dir={folder}")
-    assert done.returncode == 0, done.stderr
+    code, _, err = call("spt.train", *DEMO, "task=demo_pair", "trainer.max_steps=1", f"output_dir={folder}")
+    assert code == 0, err
     (found,) = folder.glob("*/adapter")
     return found
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from spt.errors import SptError
 from spt.tasks.metrics import NUMBER_METRICS, correlation_terms, entity_counts, entity_scores
 from spt.tasks.task import HELD_OUT, data_fingerprint
-from tests.conftest import DEMO, run
+from tests.conftest import DEMO, call
 from tests.tasks.test_task import task
 
 TAGS = st.sampled_from(["O", "B-PER", "I-PER", "B-LOC", "I-LOC"])
@@ -114,7 +114,7 @@ def test_a_run_scores_the_held_out_split_and_keeps_the_outcome_of_each_example(t
         assert np.mean(outcomes[name]) == pytest.approx(record["metrics"][name])
     assert len(record["model_sha256"]) == 64
     made = task("demo_pair", "task.held_out=0.25")
-    done = run("-m", "spt.evaluate", f"run={folder}", "split=held_out")
-    assert "the recorded scores exactly" in done.stdout, done.stderr
+    _, out, err = call("spt.evaluate", f"run={folder}", "split=held_out")
+    assert "the recorded scores exactly" in out, err
     about = json.loads((folder / "adapter" / "adapter.json").read_text())["about"]
     assert about["training"]["data"]["held_out"] == data_fingerprint({"held_out": made.read("held_out")})

@@ -63,10 +63,19 @@ def test_a_run_on_another_device_than_the_one_before(monkeypatch):
     settings, made = TrainerSettings(learning_rate=0.1, use_cpu=True), []
     assert join(settings).device.type == "cpu" and is_initialized()
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
-    monkeypatch.setattr(process_group, "Accelerator", lambda cpu, **_: made.append((cpu, is_initialized())))
+    device = SimpleNamespace(type="cuda")
+
+    def accelerator(cpu, **_):
+        made.append((cpu, is_initialized()))
+        return SimpleNamespace(device=device)
+
+    monkeypatch.setattr(process_group, "Accelerator", accelerator)
     join(settings)
     join(settings.model_copy(update={"use_cpu": False}))
     assert made == [(True, True), (False, False)]
+    device.type = "cpu"  # as ACCELERATE_USE_CPU makes it
+    with pytest.raises(SptError, match="accelerate is set up for the CPU"):
+        join(settings.model_copy(update={"use_cpu": False}))
 
 
 def test_a_process_of_a_job_of_mpi_trains_a_run_of_its_own(monkeypatch):
