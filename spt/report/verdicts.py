@@ -197,7 +197,7 @@ def _in_words(test: "Series[Any]", difference: float, places: Sequence[str]) -> 
         where += [test.value]
     elif ahead == behind:
         words = f"{ahead} with {setting} {test.value} is {points} points {'above' if difference > 0 else 'below'} "
-        words += test.second_value
+        words += f"{setting} {test.second_value}"
     else:
         ahead, behind = (ahead, behind) if difference > 0 else (behind, ahead)
         words = f"{ahead} is {points} points above {behind}"
