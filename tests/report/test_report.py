@@ -363,7 +363,9 @@ def test_the_trend_of_a_sweep_over_prefix_lengths(demo, tmp_path):
                     f"prefix_length/conll04/minilm/spt/{length}", seed, outcomes(500 + gained + noise, 1000), "test"
                 )
     question = "Does the prefix length matter?"
-    assert answers(made)[question].endswith("the largest shown: spt with prefix_length 1 is 8.63 points below prefix_length 20.")
+    assert answers(made)[question].endswith(
+        "the largest shown: spt with prefix_length 1 is 8.63 points below prefix_length 20."
+    )
     made.run("prefix_length/conll04/minilm/spt/100", 13, outcomes(633, 1000), "test")
     assert answers(made)[question] == (
         "A trend is shown in 1 of 1 sweep (conll04 on minilm): spt gains 2.00 points per doubling of prefix_length "
