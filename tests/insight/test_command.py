@@ -41,7 +41,7 @@ def command(called):
     return partial(called, "spt.inspect")
 
 
-def test_a_run(runs, command):
+def test_a_run(runs, command, undrawn):
     code, out, err = command(f"run={runs['spt']}")
     assert code == 0 and "32 examples" in out and "slot" in out, err
     found = Insight.from_json((runs["spt"] / "insight/insight.json").read_text())

@@ -106,6 +106,7 @@ def parsed(page: str) -> Parsed:
     return found
 
 
+@pytest.mark.slow
 def test_every_figure_is_drawn_the_same_each_time():
     first = files()
     assert [name for name in first if name.endswith(".svg")] == [f"{name}.svg" for name in NAMES]
