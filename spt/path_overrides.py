@@ -109,9 +109,10 @@ def refuse_unused_files() -> None:
             if f"@package tables.{path.stem}" not in path.read_text(encoding="utf-8"):
                 raise SptError(f"{path}: its first line must be '# @package tables.{path.stem}', with the file's name")
         for path in (folder / "recipe").glob("*/*/*.yaml"):
-            block = OmegaConf.select(OmegaConf.load(path), "recipe")
-            if "@package _global_" not in path.read_text(encoding="utf-8"):
+            text = path.read_text(encoding="utf-8")
+            if "@package _global_" not in text:
                 raise SptError(f"{path}: its first line must be '# @package _global_'")
+            block = OmegaConf.select(OmegaConf.create(text), "recipe")
             if not isinstance(block, DictConfig) or not {"name", "source", "note"} <= block.keys():
                 raise SptError(f"{path} needs its name and source: recipe: {{name: ..., source: ..., note: null}}")
 

@@ -1,5 +1,6 @@
 """The hyperparameters in `conf/recipe`, which are published, and in the `recipe` folders of `--config-dir`."""
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,4 +24,9 @@ def recipe_folders() -> list[Path]:
 def recipe_setting(recipe: str, key: str) -> Any:
     """The value of a key like method.prefix_length in a recipe; None if the recipe is missing or does not set it."""
     path = next((path for folder in recipe_folders() if (path := folder / f"{recipe}.yaml").exists()), None)
-    return None if path is None else OmegaConf.select(OmegaConf.load(path), key)
+    return None if path is None else OmegaConf.select(_content(path.absolute()), key)
+
+
+@cache
+def _content(path: Path) -> Any:
+    return OmegaConf.load(path)

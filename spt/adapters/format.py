@@ -279,9 +279,7 @@ def install_adapter(model: Model, adapter: Adapter) -> Model:
 
 def read_adapter(folder: str | Path) -> Adapter:
     """Read the adapter in a folder or a run's folder; SptError: there is none, it is damaged or of another format."""
-    folder = Path(folder)
-    if (folder / ADAPTER / DESCRIPTION).is_file():
-        folder /= ADAPTER
+    folder = adapter_folder(Path(folder))
     for file in (DESCRIPTION, WEIGHTS):
         if not (folder / file).is_file():
             raise SptError(f"{folder} is not an adapter: it has no {file}")
@@ -295,6 +293,11 @@ def read_adapter(folder: str | Path) -> Adapter:
         return Adapter(folder, description, load_file(folder / WEIGHTS))
     except (SafetensorError, OSError) as error:
         raise damaged(folder / WEIGHTS, error) from error
+
+
+def adapter_folder(folder: Path) -> Path:
+    """The folder of a run's adapter; any other folder as it is."""
+    return folder / ADAPTER if (folder / ADAPTER / DESCRIPTION).is_file() else folder
 
 
 def damaged(path: Path, reason: object) -> SptError:

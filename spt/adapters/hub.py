@@ -9,13 +9,12 @@ from pathlib import Path
 
 from huggingface_hub import CommitOperationAdd, HfApi, snapshot_download
 
-from spt.adapters.format import DESCRIPTION, WEIGHTS, Adapter, damaged, read_adapter
+from spt.adapters.format import DESCRIPTION, WEIGHTS, Adapter, adapter_folder, damaged, read_adapter
 from spt.adapters.model_card import CARD, card_of
 from spt.errors import SptError
 from spt.hub_errors import hub_error
 from spt.modeling.pretrained_encoder import is_local
 from spt.paths import local_path, word_without_folders
-from spt.records.schema import ADAPTER
 
 log = logging.getLogger(__name__)
 
@@ -26,9 +25,7 @@ REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 
 def fetch(source: str | Path) -> Path:
     """The folder of an adapter: in a run's folder, the folder itself, or downloaded; SptError if there is none."""
-    folder = local_path(str(source))
-    if (folder / ADAPTER / DESCRIPTION).is_file():
-        return folder / ADAPTER
+    folder = adapter_folder(local_path(str(source)))
     if (folder / DESCRIPTION).is_file():
         return folder
     if folder.is_dir() or not REPOSITORY.fullmatch(str(source)):

@@ -13,10 +13,10 @@ def settings(config: dict[str, Any]) -> dict[str, Any]:
     """The part of a resolved config that can change a result: without output_dir and the like, and class paths."""
     kept = {key: value for key, value in config.items() if key not in NOT_IN_FINGERPRINT}
     model = {key: value for key, value in config["model"].items() if value is not None or key not in LEFT_OUT_IF_NULL}
+    # Who reads the data and how long processes wait changes no number. 0 is in the fingerprints of earlier runs.
     trainer = {key: value for key, value in config["trainer"].items() if key != "ddp_timeout"}
-    trainer |= (
-        {"dataloader_num_workers": 0} if "dataloader_num_workers" in trainer else {}
-    )  # as in earlier fingerprints
+    if "dataloader_num_workers" in trainer:
+        trainer["dataloader_num_workers"] = 0
     return without_targets(kept | {"model": model, "trainer": trainer})
 
 

@@ -179,13 +179,9 @@ def detectable(seeds: SeedTest, examples: ExampleTest | None, metric: str, level
     Args:
         level: l. Of m comparisons, 0.05 / m: a p below it is significant whatever the others are.
     """
-    if (
-        seeds.p is None
-        or not seeds.std
-        or examples is None
-        or examples.identical
-        or examples.kind not in ("mean", metric)
-    ):
+    if seeds.p is None or not seeds.std or examples is None or examples.identical:
+        return math.nan
+    if examples.kind not in ("mean", metric):
         return math.nan
     standard_error = 100 * (examples.high - examples.low) / (2 * norm.ppf((1 + CONFIDENCE) / 2))
     over_examples = standard_error * (norm.ppf(1 - level / 2) + norm.ppf(POWER))

@@ -16,6 +16,7 @@ from spt.report.prefix_figures import SUFFIX
 from spt.report.render_templates import ENVIRONMENT
 from spt.report.runs_frame import CELL
 from spt.report.table_model import Table, columns
+from spt.report.tables import chose_highest
 from spt.report.verdicts import Verdict
 
 ENVIRONMENT.filters["markdown"] = markdown_table
@@ -106,11 +107,9 @@ def _lengths(runs: DataFrame) -> str:
 
 def _searches(runs: DataFrame) -> tuple[int, int]:
     """How many cells chose the highest of several learning rates, and how many chose one of several."""
-    tried = runs[runs.trial.notna()].groupby(CELL).learning_rate.agg(["max", "nunique"])
-    chosen = runs[runs.trial.notna() & (runs.role == "seed")].groupby(CELL).learning_rate.first()
-    searched = tried.join(chosen, how="inner")
-    searched = searched[searched["nunique"] > 1]
-    return int((searched.learning_rate == searched["max"]).sum()), len(searched)
+    searched = runs[runs.trial.notna()].groupby(CELL)
+    answers = [answer for _, tried in searched if (answer := chose_highest(tried)) is not None]
+    return sum(answers), len(answers)
 
 
 def _runs_by_table(titles: Mapping[str, str], cells: DataFrame, finished: DataFrame) -> str:

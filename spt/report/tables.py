@@ -241,13 +241,19 @@ def _learning_rates(runs: DataFrame) -> Table:
         if own.run.notna().any():
             decided = own.learning_rate[own.role == "seed"]
             chosen = f"{decided.iloc[0]:g}" if len(decided) else "not all tried"
-            if len(decided) and len(own) > 1 and decided.iloc[0] == own.learning_rate.max():
+            if chose_highest(own):
                 chosen += " (the highest)"
             scores = [f"{run.learning_rate:g}: {_trial(run)}" for run in each_row(own)]
             rows.append([*_place(own.iloc[0]), chosen, ", ".join(scores)])
     return Table(
         "Chosen of the candidates", columns(*PLACE, "chosen", "best dev of each"), rows, notes("learning_rates")
     )
+
+
+def chose_highest(tried: DataFrame) -> bool | None:
+    """Whether a cell chose the highest of the learning rates that it tried; None if it did not choose among several."""
+    chosen = tried.learning_rate[tried.role == "seed"]
+    return bool(chosen.iloc[0] == tried.learning_rate.max()) if len(chosen) and len(tried) > 1 else None
 
 
 def _trial(run: Any) -> str:

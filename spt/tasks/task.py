@@ -219,13 +219,8 @@ class Task(RowFields, ABC):
             share = f"{len(unusable)} of {len(examples) + len(unusable)} examples"
             log.warning("%s: %s cannot be used and are left out, the first in %s", self.name, share, unusable[0])
         if empty:
-            log.warning(
-                "%s: %d of %d examples have an empty text, the first in %s",
-                self.name,
-                len(empty),
-                len(examples),
-                empty[0],
-            )
+            share = f"{len(empty)} of {len(examples)} examples"
+            log.warning("%s: %s have an empty text, the first in %s", self.name, share, empty[0])
         if unlabelled:
             (where, row), name = unlabelled[0], self.target
             has_column = self.has_field(row, name)
