@@ -85,9 +85,8 @@ def evaluate(predictor: "Predictor", examples: "list[Example]", batch_size: int 
     settings = recorded_settings(predictor.adapter, batch_size)
     split = predictor.encode(examples)
     accelerator = join(settings)
-    with predictor.active() as model:
-        model.to(accelerator.device)
-        return evaluate_split(model, predictor.task, split, predictor.tokenizer, settings, accelerator)
+    model = predictor.model.to(accelerator.device)
+    return evaluate_split(model, predictor.task, split, predictor.tokenizer, settings, accelerator)
 
 
 if __name__ == "__main__":

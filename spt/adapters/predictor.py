@@ -1,8 +1,8 @@
 """A trained adapter, ready to predict: `spt.load("adapter")("a text")`."""
 
+import copy
 import threading
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
 from itertools import accumulate, islice
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,6 @@ from weakref import WeakKeyDictionary
 import torch
 from pandas import DataFrame
 from pydantic import ConfigDict, ValidationError, validate_call
-from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from spt import methods, tasks
@@ -20,10 +19,8 @@ from spt.adapters.hub import fetch
 from spt.adapters.round_trip import Method, apply_method
 from spt.errors import SptError, check_count, nearest
 from spt.hydra_targets import MOVED
-from spt.modeling.attach_prefix import remove_prefixes, restore_prefixes
-from spt.modeling.lora import LoraAttachment, name_without_lora, remove_lora, restore_lora
+from spt.modeling.lora import name_without_lora
 from spt.modeling.position_shift import longest_input
-from spt.modeling.prefix_parameters import Attachment
 from spt.modeling.pretrained_encoder import backbone_settings, load_backbone, load_tokenizer, tokenizer_fingerprint
 from spt.modeling.task_model import TaskModel
 from spt.records.schema import problems
@@ -43,44 +40,23 @@ AHEAD = 16  # batches that are read at a time where all inputs are there
 Input = str | tuple[str, str] | list[str] | Mapping[str, Any]
 
 
-_locks: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()  # beside what is locked, which may be copied
+_locks: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()  # beside the tokenizers, which may be copied
 
 
-def lock_of(shared: Any) -> threading.RLock:
-    """The lock of a backbone or a tokenizer.
-
-    That of a backbone is held while an adapter is put on it and while a batch is computed with it, that of a tokenizer
-    while it tokenizes, as it keeps its truncation between calls.
-    """
-    return _locks.setdefault(shared, threading.RLock())
-
-
-class AdapterModel(TaskModel):
-    """The TaskModel of a predictor: calls, and functions of spt that take a model, put the predictor's adapter on."""
-
-    predictor: "Predictor | None" = None  # None while the adapter is loaded
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if self.predictor is None:
-            return super().__call__(*args, **kwargs)
-        with self.predictor.active():
-            return super().__call__(*args, **kwargs)
-
-    def _apply(self, *args: Any, **kwargs: Any) -> Any:  # .to, .cuda, .half, ...
-        with nullcontext() if self.predictor is None else self.predictor.active():
-            return super()._apply(*args, **kwargs)
+def lock_of(tokenizer: PreTrainedTokenizerBase) -> threading.RLock:
+    """The lock of a tokenizer, held while it tokenizes, as it keeps its truncation between calls."""
+    return _locks.setdefault(tokenizer, threading.RLock())
 
 
 class Predictor:
     """A model with an adapter. `spt.load` makes one. Any number of threads may use it.
 
-    Predictors made with `share` have one frozen backbone. Each batch is computed with the adapter of its own predictor
-    on it; batches of different threads wait for each other.
+    Predictors made with `share` have the parameters of one frozen backbone, each in modules of its own.
 
     Attributes:
         adapter: the adapter that was loaded.
         task: the task it was trained on.
-        model: the TaskModel, in evaluation mode.
+        base: the backbone without the adapter, unless the adapter replaces it.
         tokenizer: the base model's.
         backbone_settings: the arguments of `load_backbone` that the base model was loaded with.
         truncated: how many inputs were truncated so far.
@@ -105,24 +81,26 @@ class Predictor:
         self.adapter, self.task, self.tokenizer = adapter, task, tokenizer
         self.backbone_settings = backbone_settings
         self.truncated = 0
-        self._encoder = encoder
+        self.base = encoder
+        if not adapter.replaces_backbone:
+            encoder = _own_modules(encoder, adapter)
         pooling: Any = adapter.description.head.get("pooling")
-        with lock_of(encoder):
-            if (active := encoder.__dict__.get("active_adapter")) is not None:
-                active.deactivate()
-            self._swapped = self._replaced_values()
-            self._prefixes: Attachment | None = None
-            self._lora: LoraAttachment | None = None
-            self.model = AdapterModel(encoder, task.task_type, len(task.classes), pooling)
-            if method is not None:
-                apply_method(method, self.model, adapter.run.method)
-            install_adapter(self.model, adapter)
-            self.model.requires_grad_(False).eval()
-            self.limit = longest_input(encoder)
-            self.model.predictor = encoder.__dict__["active_adapter"] = self
+        self._model = TaskModel(encoder, task.task_type, len(task.classes), pooling)
+        if method is not None:
+            apply_method(method, self._model, adapter.run.method)
+        install_adapter(self._model, adapter)
+        self._model.requires_grad_(False).eval()
+        self.limit = longest_input(encoder)
 
     def __repr__(self) -> str:
         return f"<Predictor of {self.adapter.folder}: {self.task.name} on {self.backbone_settings['name_or_path']}>"
+
+    @property
+    def model(self) -> TaskModel:
+        """The TaskModel, in evaluation mode, on the device of the backbone, which another predictor may have moved."""
+        if self._model.classifier.weight.device != self._model.encoder.device:
+            self._model.to(self._model.encoder.device)
+        return self._model
 
     @property
     def labels(self) -> list[str]:
@@ -130,7 +108,10 @@ class Predictor:
         return list(self.task.labels)
 
     def to(self, device: str | torch.device) -> "Predictor":
-        """Move the model, and with it the backbone that others share, to a device; returns the predictor."""
+        """Move the model, and with it the backbone that others share, to a device; returns the predictor.
+
+        No thread may predict with that backbone meanwhile.
+        """
         self.model.to(device)
         return self
 
@@ -238,8 +219,9 @@ class Predictor:
         for start in range(0, len(rows), batch_size):
             places = order[start : start + batch_size]
             batch = collate([rows[place] for place in places])
+            model = self.model
             with torch.inference_mode():
-                logits = self.model(**{name: each.to(self._encoder.device) for name, each in batch.items()}).logits
+                logits = model(**{name: each.to(model.encoder.device) for name, each in batch.items()}).logits
             parts.append((places, logits.float().cpu().numpy()))
         predictions = self.task.describe(in_order(parts, len(rows)), split)
         first_rows = accumulate([0, *self.task.input_counts(examples)[:-1]])  # they say whether an example is truncated
@@ -269,54 +251,12 @@ class Predictor:
             raise SptError(f"{self.task.name} takes {wanted} ({', '.join(fields)}), not {len(texts)}")
         return dict(zip(fields, texts, strict=True))
 
-    @contextmanager
-    def active(self) -> Iterator[TaskModel]:
-        """The model with this predictor's adapter on, while other threads that want the backbone wait."""
-        with lock_of(self._encoder):
-            self.activate()
-            yield self.model
 
-    def activate(self) -> None:
-        """Put this predictor's adapter on the backbone, instead of the active one."""
-        encoder = self._encoder
-        with lock_of(encoder), torch.inference_mode(False):
-            active: Predictor | None = encoder.__dict__["active_adapter"]
-            if active is self:
-                return
-            if active is not None:
-                active.deactivate()
-            if self._prefixes is not None:
-                restore_prefixes(encoder, self._prefixes)
-            if self._lora is not None:
-                restore_lora(encoder, self._lora)
-            self._swap()
-            encoder.__dict__["changed_by_adapter"] = self.adapter.backbone_weights
-            encoder.__dict__["active_adapter"] = self
-            if self.model.classifier.weight.device != encoder.device:  # another predictor was moved
-                self.model.to(encoder.device)
-
-    def deactivate(self) -> None:
-        """Restore the backbone to the base model, if this predictor's adapter is on it."""
-        encoder = self._encoder
-        with lock_of(encoder), torch.inference_mode(False):
-            if encoder.__dict__["active_adapter"] is not self:
-                return
-            self._swap()
-            self._lora, self._prefixes = remove_lora(encoder), remove_prefixes(encoder)
-            encoder.__dict__.pop("changed_by_adapter", None)
-            encoder.__dict__["active_adapter"] = None
-
-    def _replaced_values(self) -> dict[str, Tensor]:
-        """The base model's values of the few parameters that the adapter replaces (biases of BitFit, a pooler)."""
-        adapter, own = self.adapter, dict(self._encoder.named_parameters())
-        replaced = [] if adapter.replaces_backbone else [n.removeprefix("encoder.") for n in adapter.backbone_weights]
-        return {name: own[name_without_lora(name)].data.clone() for name in replaced if name_without_lora(name) in own}
-
-    def _swap(self) -> None:
-        """Exchange the values of the parameters that the adapter replaces."""
-        for name, values in self._swapped.items():
-            parameter = self._encoder.get_parameter(name)
-            self._swapped[name], parameter.data = parameter.data, values.to(parameter.device)
+def _own_modules(encoder: PreTrainedModel, adapter: Adapter) -> PreTrainedModel:
+    """A copy of the encoder that shares its parameters, but for the few that the adapter replaces."""
+    replaced = {name_without_lora(name) for name in adapter.backbone_weights}
+    kept = {id(each): each for name, each in encoder.named_parameters(prefix="encoder") if name not in replaced}
+    return copy.deepcopy(encoder, kept).to(encoder.device)  # the buffers may be where the parameters were before
 
 
 def _top(prediction: dict[str, Any], top_k: int | None) -> dict[str, Any]:
@@ -442,7 +382,7 @@ def _shared_backbone(
                 f"{adapter.folder} was trained with model.{name}={wanted}, and the shared base model was loaded with "
                 f"{loaded}: load it without share"
             )
-    return share.model.encoder
+    return share.base
 
 
 def _without_dropout(setting: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from spt.adapters.predictor import AdapterModel, Predictor
+from spt.adapters.predictor import Predictor
 from spt.console import advancing
 from spt.errors import SptError, check_count, is_whole
 from spt.insight.attention_measures import attention_measures, bootstrap_draws, with_permutations
@@ -62,17 +62,15 @@ def inspect(
     if not isinstance(source, Predictor | TaskModel):
         raise SptError(f"give a Predictor (spt.load) or a TaskModel, not {type(source).__name__}")
     inputs: list[Any] = list(examples)
-    predictor = source.predictor if isinstance(source, AdapterModel) else source
-    with predictor.active() if isinstance(predictor, Predictor) else nullcontext():
-        if isinstance(source, Predictor):
-            return _inspect_predictor(source, inputs, interventions, batch_size, seed, split, show_progress)
-        if interventions:
-            raise SptError("interventions need the scores of a task: give the Predictor that spt.load returns")
-        check_inspectable(source)
-        texts = texts_of_batches(source, inputs)
-        names = None if texts.labels is None else [str(number) for number in range(source.num_labels)]
-        with advancing(len(texts.batches), "batches", show_progress) as done:
-            return _measured(source, texts, names, None, seed, done, {"adapter": None, "task": None, "split": split})
+    if isinstance(source, Predictor):
+        return _inspect_predictor(source, inputs, interventions, batch_size, seed, split, show_progress)
+    if interventions:
+        raise SptError("interventions need the scores of a task: give the Predictor that spt.load returns")
+    check_inspectable(source)
+    texts = texts_of_batches(source, inputs)
+    names = None if texts.labels is None else [str(number) for number in range(source.num_labels)]
+    with advancing(len(texts.batches), "batches", show_progress) as done:
+        return _measured(source, texts, names, None, seed, done, {"adapter": None, "task": None, "split": split})
 
 
 def _inspect_predictor(

@@ -64,9 +64,9 @@ def text_attention(predictor: Predictor, item: Input) -> TextAttention:
     Raises:
         SptError: the adapter has no prefixes, or the input does not fit the task or holds several examples.
     """
-    with predictor.active() as model:
-        check_inspectable(model, predictor.adapter.folder)
-        config = attached(model)
+    model = predictor.model
+    check_inspectable(model, predictor.adapter.folder)
+    config = attached(model)
     assert config is not None
     examples = predictor.examples(item)
     if len(examples) != 1:
@@ -78,7 +78,7 @@ def text_attention(predictor: Predictor, item: Input) -> TextAttention:
     if not any(map(len, texts)):
         raise SptError("the input has no token to look at")
     seen: list[LayerAttention] = []
-    with predictor.active() as model, inspected_attention(model, seen.append):
+    with inspected_attention(model, seen.append):
         (prediction,) = predictor.stream([item], batch_size=len(texts))  # one batch, whose rows are in their order
     seen.sort(key=lambda layer: layer.layer)
     sequences = []

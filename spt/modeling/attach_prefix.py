@@ -58,7 +58,16 @@ def attach(model: Model, config: PrefixConfig) -> Model:
 
 def detach(model: Model) -> Model:
     """Remove the prefixes: the encoder computes what it did before `attach`. It stays frozen. Returns `model`."""
-    remove_prefixes(encoder_of(model))
+    encoder = encoder_of(model)
+    attachment: Attachment | None = encoder.__dict__.pop("prefix_attachment", None)
+    if attachment is not None:
+        for module in attachment.modules:
+            del module.prefix
+        if attachment.config.projection is not None:
+            del encoder.prefix_projection
+        attachment.hook.remove()
+        set_attention(encoder, requested_attention(encoder))
+        restore_attentions(encoder)
     return model
 
 
@@ -77,35 +86,15 @@ def install_prefixes(encoder: PreTrainedModel, config: PrefixConfig) -> None:
         by_module.setdefault(module, []).append(prefix.to(encoder.device, dtype).train(module.training))
     prefixes = {module: own[0] if len(own) == 1 else SharedPrefixes(own) for module, own in by_module.items()}
     _copy_config(encoder)
-    restore_prefixes(encoder, Attachment(config, prefixes, projection))
-
-
-def remove_prefixes(encoder: PreTrainedModel) -> Attachment | None:
-    """Take the prefixes off the encoder; returns them for `restore_prefixes`, or None if there were none."""
-    attachment: Attachment | None = encoder.__dict__.pop("prefix_attachment", None)
-    if attachment is None:
-        return None
-    for module in attachment.prefixes:
-        del module.prefix
-    if attachment.projection is not None:
-        del encoder.prefix_projection
-    if attachment.hook is not None:
-        attachment.hook.remove()
-    set_attention(encoder, requested_attention(encoder))
-    restore_attentions(encoder)
-    return attachment
-
-
-def restore_prefixes(encoder: PreTrainedModel, attachment: Attachment) -> None:
-    """Put prefixes that were made for this encoder on it."""
     implementation = PREFIX_ATTENTIONS[requested_attention(encoder)]
     replace_attentions(encoder)
-    for module, prefix in attachment.prefixes.items():
-        module.prefix = prefix
-    if attachment.projection is not None:
-        encoder.prefix_projection = attachment.projection
-    attachment.hook = encoder.register_forward_pre_hook(_before_forward, with_kwargs=True)
-    encoder.__dict__["prefix_attachment"] = attachment
+    for module, own in prefixes.items():
+        module.prefix = own
+    if projection is not None:
+        encoder.prefix_projection = projection
+    shared = [own for own in prefixes.values() if isinstance(own, SharedPrefixes)]
+    hook = encoder.register_forward_pre_hook(_before_forward, with_kwargs=True)
+    encoder.__dict__["prefix_attachment"] = Attachment(config, list(prefixes), shared, hook)
     set_attention(encoder, implementation)
 
 

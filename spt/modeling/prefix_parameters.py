@@ -2,7 +2,7 @@
 
 import math
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -187,20 +187,16 @@ class SharedPrefixes(nn.ModuleList):
 
 @dataclass
 class Attachment:
-    """The prefixes on an encoder: which attention module has which, their projection, and their hook on the encoder.
+    """The prefixes on an encoder: the attention modules that have one, and their hook on the encoder.
 
-    `shared` has those of several layers. Under torch.compile the hook reads this list: were it to look through
-    `prefixes`, whose keys are modules, every model of a process would be compiled anew.
+    `shared` has the prefixes of modules that several layers share. Under torch.compile the hook reads this list: were
+    it to look through `modules`, every model of a process would be compiled anew.
     """
 
     config: PrefixConfig
-    prefixes: dict[nn.Module, Prefix | SharedPrefixes]
-    projection: PrefixProjection | None
-    hook: RemovableHandle | None = None
-    shared: list[SharedPrefixes] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.shared = [prefix for prefix in self.prefixes.values() if isinstance(prefix, SharedPrefixes)]
+    modules: list[nn.Module]
+    shared: list[SharedPrefixes]
+    hook: RemovableHandle
 
 
 def encoder_of(model: nn.Module) -> PreTrainedModel:
@@ -219,7 +215,6 @@ def encoder_of(model: nn.Module) -> PreTrainedModel:
         )
     if encoder.base_model is not encoder:
         raise SptError(f"{type(encoder).__name__} has a head of its own: pass its encoder, model.base_model")
-    _activate(model)
     return encoder
 
 
@@ -227,12 +222,6 @@ def _encoder_in(model: nn.Module) -> PreTrainedModel | None:
     # a wrapper, such as that of torch.compile, has the attributes of what it wraps, but not its modules
     encoder = model if isinstance(model, PreTrainedModel) else getattr(model, "_modules", {}).get("encoder")
     return encoder if isinstance(encoder, PreTrainedModel) else None
-
-
-def _activate(model: nn.Module) -> None:
-    """Put the adapter of a predictor's model on its encoder, which may carry that of another predictor."""
-    if (predictor := model.__dict__.get("predictor")) is not None:
-        predictor.activate()
 
 
 def attached(model: nn.Module) -> PrefixConfig | None:
@@ -243,7 +232,6 @@ def attached(model: nn.Module) -> PrefixConfig | None:
 
 def prefixes(model: nn.Module) -> list[Prefix]:
     """The prefixes on `model`, in layer order."""
-    _activate(model)
     return sorted((m for m in model.modules() if isinstance(m, Prefix)), key=lambda prefix: prefix.index)
 
 

@@ -95,9 +95,7 @@ def test_many_threads_get_the_answers_of_each_adapter_alone(adapters):
 
     run_together(*(lambda thread=thread: ask(thread) for thread in range(5)), load_others)
     check_all(predictors, adapters)
-    for predictor in predictors.values():
-        predictor.deactivate()
-    left = predictors["demo_pair.spt"]._encoder.state_dict()
+    left = predictors["demo_pair.spt"].base.state_dict()
     assert left.keys() == base.keys() and all(torch.equal(left[name], base[name]) for name in base)
 
 
@@ -201,12 +199,20 @@ def test_a_copy_of_a_predictor_stands_on_its_own(adapters):
     assert copies["demo_pair.spt"].model.encoder is not predictors["demo_pair.spt"].model.encoder
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="moves a backbone to a GPU")
 def test_adapters_follow_a_backbone_that_another_predictor_moves(adapters):
     predictors = shared(adapters)
-    predictors["demo_pair.spt"].to("meta")
+    predictors["demo_pair.spt"].to("cuda")
     for name, predictor in predictors.items():
-        predictor.activate()
-        assert {parameter.device.type for parameter in predictor.model.parameters()} == {"meta"}, name
+        assert {parameter.device.type for parameter in predictor.model.parameters()} == {"cuda"}, name
+    late = spt.load(adapters["demo_pair.bitfit"][0], share=predictors["demo_ner.lora"])
+    assert {tensor.device.type for tensor in late.model.state_dict().values()} == {"cuda"}
+
+
+def test_a_device_that_takes_no_parameters_of_others_leaves_theirs_where_they_are(adapters):
+    predictors = shared(adapters)
+    predictors.pop("demo_pair.spt").to("meta")
+    check_all(predictors, {name: adapters[name] for name in predictors})
 
 
 def test_a_refused_adapter_leaves_the_others_as_they_were(adapters, tmp_path):
