@@ -32,8 +32,6 @@ REMEDIES = {
         "the job reached its time limit too often: the same command resumes the run; hydra.launcher.timeout_min and "
         "max_num_timeout give it more time"
     ),
-    "httpx.HTTPError": "no answer from the network: HF_HUB_OFFLINE=1 uses earlier downloads",
-    "httpx2.HTTPError": "no answer from the network: HF_HUB_OFFLINE=1 uses earlier downloads",
 }
 
 
@@ -58,8 +56,6 @@ def explain(error: BaseException) -> str:
             return f"a file is not valid YAML: {_one_line(error)}"
         case ImportError():
             return f"{_one_line(error)}: {INSTALL}, or correct the _target_ that names it"
-        case ConnectionError() | TimeoutError():
-            return f"{REMEDIES['httpx.HTTPError']} ({_one_line(error)})"
         case OSError(strerror=str() as reason):
             return reason if error.filename is None else f"{error.filename}: {reason}"
         case OSError() if str(error):

@@ -10,9 +10,13 @@ from typing import TYPE_CHECKING
 from omegaconf import DictConfig, ListConfig
 
 from spt.command import command
+from spt.console import console, log, logged
 from spt.errors import SptError, check_flag
+from spt.files import write_atomically, written
 from spt.hydra_targets import instantiate, load_options
 from spt.paths import local_path
+from spt.records.schema import output_folder
+from spt.terminal_table import print_table
 
 if TYPE_CHECKING:
     from spt.insight.result import Insight
@@ -24,11 +28,8 @@ VALIDATION = "validation"  # the split, if none is named
 @command("inspect")
 def main(config: DictConfig) -> None:
     """Print how a run's prefixes look and act on a split or a text, and write all measures, figures and a page."""
-    from spt.console import log as messages
-    from spt.console import logged
     from spt.insight.result_files import RESULT
     from spt.insight.terminal_tables import tables
-    from spt.terminal_table import print_table
 
     check_flag("interventions", config.interventions)
     check_text(config)
@@ -43,7 +44,7 @@ def main(config: DictConfig) -> None:
         insight = inspected(config, config.run, folder)
         for table in tables(insight):
             print_table(table)
-        messages.info("%s %s (%d examples): %s", insight.task, insight.split, insight.examples, folder / RESULT)
+        log.info("%s %s (%d examples): %s", insight.task, insight.split, insight.examples, folder / RESULT)
 
 
 def inspected(
@@ -52,7 +53,6 @@ def inspected(
     """Inspect one run, and write what is found to a folder; the remedy is for one that cannot be written."""
     from spt.adapters.predictor import load
     from spt.evaluate import examples_for
-    from spt.files import written
     from spt.insight.inspect_adapter import inspect
     from spt.insight.result_files import RESULT, write_insight
     from spt.tasks.task import data_fingerprint
@@ -90,15 +90,12 @@ def compare(config: DictConfig, folder: Path) -> None:
     """
     from spt.adapters.format import read_adapter
     from spt.adapters.hub import fetch
-    from spt.console import log as messages
-    from spt.files import written
     from spt.insight.compare_runs import comparison_frame, comparison_tables, group_names
     from spt.insight.result import Insight
     from spt.insight.result_files import COMPARISON, RESULT, write_comparison
-    from spt.terminal_table import print_table
 
-    if not config.run:
-        raise SptError("run=[] names no run")
+    if len(config.run) == 0 or len(config.run) > len({*config.run}):
+        raise SptError("run=[...] must name runs, each once")
     runs = []
     for run in map(str, config.run):
         adapter = read_adapter(fetch(run))
@@ -110,12 +107,12 @@ def compare(config: DictConfig, folder: Path) -> None:
             try:
                 insight = Insight.from_json(path.read_text(encoding="utf-8"))
             except SptError as error:
-                messages.warning("%s is %s", path, error)
+                log.warning("%s is %s", path, error)
         wanted = (adapter.description.sha256, config.split or VALIDATION)
         has_own_data = config.data_dir is not None or config.file is not None
         if has_own_data or insight is None or (insight.adapter_sha256, insight.split) != wanted:
             insight = inspected(config, run, place, "or copy the run to a folder that can be written")
-            messages.info("inspected: %s", place / RESULT)
+            log.info("inspected: %s", place / RESULT)
         runs.append((run, adapter.run, insight))
     frame = comparison_frame(runs)
     for table in comparison_tables(frame):
@@ -126,7 +123,7 @@ def compare(config: DictConfig, folder: Path) -> None:
     path = folder / f"{COMPARISON}.csv"
     with written(path, "or have output name another folder"):
         write_comparison(folder, frame.to_csv(index=False, lineterminator="\n"), compared)
-    messages.info("%d runs: %s", len(runs), path)
+    log.info("%d runs: %s", len(runs), path)
 
 
 def result_folder(run: str | ListConfig, output: str | None) -> Path:
@@ -134,15 +131,10 @@ def result_folder(run: str | ListConfig, output: str | None) -> Path:
 
     The comparison of several runs goes to `output`, else to `insight` here.
     """
-    from spt.records.schema import beside_adapter
-
-    if output is not None:
-        if not isinstance(output, str) or not output or Path(output).is_file():
-            raise SptError(f"output must name a folder, not {output!r}")
-        return Path(output)
-    if isinstance(run, ListConfig):
-        return Path(FOLDER)
-    return beside_adapter(str(run), FOLDER)
+    folder = output_folder(output, "" if isinstance(run, ListConfig) else str(run), FOLDER)
+    if folder.is_file():
+        raise SptError(f"output must name a folder: {folder} is a file")
+    return folder
 
 
 def check_text(config: DictConfig) -> None:
@@ -165,9 +157,6 @@ def check_text(config: DictConfig) -> None:
 def look_at_text(config: DictConfig, folder: Path) -> None:
     """Print what the tokens of a text do with the slots, and write a page of it."""
     from spt.adapters.predictor import load
-    from spt.console import console
-    from spt.console import log as messages
-    from spt.files import write_atomically, written
     from spt.insight.pages import text_page
     from spt.insight.result_files import TEXT_PAGE
     from spt.insight.text_attention import text_attention
@@ -180,11 +169,11 @@ def look_at_text(config: DictConfig, folder: Path) -> None:
         console.print(table)
     console.print(json.dumps(attention.prediction, ensure_ascii=False), markup=False)
     if attention.truncated:
-        messages.warning("the input was truncated to the maximum length of the model or the task")
+        log.warning("the input was truncated to the maximum length of the model or the task")
     with written(folder / TEXT_PAGE, "or have output name another folder"):
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(folder / TEXT_PAGE, text_page(attention))
-    messages.info("%s, the text token by token: %s", predictor.task.name, folder / TEXT_PAGE)
+    log.info("%s, the text token by token: %s", predictor.task.name, folder / TEXT_PAGE)
 
 
 if __name__ == "__main__":

@@ -6,9 +6,12 @@ from typing import TYPE_CHECKING
 from omegaconf import DictConfig
 
 from spt.command import command
+from spt.console import log, logged, percent
 from spt.errors import SptError, check_count
+from spt.files import temporary_folder, written
 from spt.hydra_targets import load_options
 from spt.paths import local_path
+from spt.records.schema import ADAPTER, output_folder
 
 if TYPE_CHECKING:
     from spt.adapters.predictor import Predictor
@@ -20,11 +23,7 @@ def main(config: DictConfig) -> None:
     """Write an adapter with the most used slots of each layer, and print its dev score beside the unpruned one's."""
     from spt.adapters.format import WEIGHTS
     from spt.adapters.predictor import load
-    from spt.console import log as messages
-    from spt.console import logged, percent
     from spt.evaluate import examples_for
-    from spt.files import temporary_folder, written
-    from spt.records.schema import ADAPTER
 
     check_count("keep", config.keep)
     folder = new_folder(config)
@@ -49,8 +48,8 @@ def main(config: DictConfig) -> None:
             (config.keep, scores[1], size),
         ):
             words = ", ".join(f"{name} {percent(score)}" for name, score in own.items())
-            messages.info("%d slots a layer: dev %s, %s bytes", slots, words, f"{count:,}")
-        messages.info("%s", folder)
+            log.info("%d slots a layer: dev %s, %s bytes", slots, words, f"{count:,}")
+        log.info("%s", folder)
 
 
 def new_folder(config: DictConfig) -> Path:
@@ -59,14 +58,7 @@ def new_folder(config: DictConfig) -> Path:
     Raises:
         SptError: if it is there already.
     """
-    from spt.records.schema import beside_adapter
-
-    if config.output is not None:
-        if not isinstance(config.output, str) or not config.output:
-            raise SptError(f"output must name a folder, not {config.output!r}")
-        folder = Path(config.output)
-    else:
-        folder = beside_adapter(str(config.run), f"pruned_{config.keep}")
+    folder = output_folder(config.output, str(config.run), f"pruned_{config.keep}")
     if folder.exists():
         raise SptError(f"{folder} is there already: delete it, or have output name another folder")
     return folder
@@ -126,8 +118,6 @@ def write_pruned(
 
 def source_name(folder: Path, run: str) -> str:
     """What the full adapter is called: the name of its run's folder or of its own, or its repository on the hub."""
-    from spt.records.schema import ADAPTER
-
     if not local_path(run).is_dir():
         return run
     folder = folder.resolve()

@@ -3,7 +3,6 @@
 import queue
 from concurrent.futures import BrokenExecutor
 
-import httpx
 import pytest
 import torch
 from hydra import initialize_config_dir
@@ -20,8 +19,6 @@ ERRORS = {
     "no memory on a GPU": (torch.OutOfMemoryError("CUDA out of memory.\nTried to"), "out of memory: halve"),
     "a GPU's error": (torch.AcceleratorError("CUDA error: an illegal memory access"), "CUDA_LAUNCH_BLOCKING=1"),
     "a lost process": (torch.distributed.DistNetworkError("connection reset"), "the processes of the run lost each"),
-    "no network": (httpx.ConnectError("no route"), "no answer from the network: HF_HUB_OFFLINE=1"),
-    "a refused connection": (ConnectionRefusedError(111, "Connection refused"), "no answer from the network"),
     "a package that is missing": (ModuleNotFoundError("No module named 'umap'"), "'umap': install the package"),
     "a package of another version": (ImportError("cannot import name 'x'"), "'x': install the package (in a version"),
     "a _target_ of nothing": (

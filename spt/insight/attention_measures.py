@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.special import entr
 
 from spt.insight.attention_sums import AttentionSums
-from spt.insight.result import LAYER_HEAD, LAYER_HEAD_SLOT, Axis, Measure
+from spt.insight.result import LAYER_HEAD, LAYER_HEAD_SLOT, Measure
 
 DRAWS = 100  # samples of examples drawn anew, for standard errors
 FEWEST_EXAMPLES = 30  # with which there are standard errors
@@ -49,24 +49,20 @@ def attention_measures(sums: AttentionSums) -> dict[str, Measure]:
         between = (mean("squares") - gate.square().mean(-1)).clamp(min=0)
         by_head |= {"gate_within": mean("within"), "gate_between": between}
     if sums.labels is not None:
-        chance = mutual_information(sums.permuted_joint).mean(0)
-        by_head["label_information"] = mutual_information(sums.joint) - chance
-    measures = {name: _measure(values, LAYER_HEAD) for name, values in by_head.items()}
-    return measures | {name: _measure(values, LAYER_HEAD_SLOT) for name, values in by_slot.items()}
+        chance = mutual_information(sums.total("permuted_joint")).mean(0)
+        by_head["label_information"] = mutual_information(sums.total("joint")) - chance
+    measures = {name: Measure.of(values.numpy(), LAYER_HEAD) for name, values in by_head.items()}
+    return measures | {name: Measure.of(values.numpy(), LAYER_HEAD_SLOT) for name, values in by_slot.items()}
 
 
 def mutual_information(joint: Tensor) -> Tensor:
-    """The mutual information in nats of label and slot, of their joint weights [n, labels, layers, heads, P].
+    """The mutual information in nats of label and slot, of their joint weights [n, layers, labels, heads, P].
 
     Returns:
         [n, layers, heads].
     """
-    shares = joint.movedim(1, -2)
+    shares = joint.transpose(2, 3)
     total = shares.sum((-2, -1), keepdim=True)
     shares = shares / torch.where(total > 0, total, 1)  # a sample drawn anew may have no label
     of_label, of_slot = entr(shares.sum(-1)).sum(-1), entr(shares.sum(-2)).sum(-1)
     return of_label + of_slot - entr(shares).sum((-2, -1))
-
-
-def _measure(values: Tensor, axes: tuple[Axis, ...]) -> Measure:
-    return Measure.of(values.numpy(), axes)

@@ -25,8 +25,6 @@ class AttentionSums:
 
     Attributes:
         positions: the number of query positions, [1 + draws].
-        joint: of slot and label, [1 + draws, labels, layers, heads, P]: sums of the slots' shares.
-        permuted_joint: the same of the sample under each permutation, [permutations, labels, layers, heads, P].
     """
 
     def __init__(self, draws: Tensor, has_gate: bool, labels: Tensor | None, label_count: int):
@@ -60,18 +58,12 @@ class AttentionSums:
 
         They are, with a last axis P: "share" (of the prefix's weight), "gate", "open" and "closed" (1 or 0); without:
         "mass" (weight of the prefix), "entropy" (of the shares), "within" (squared deviations of gates from the
-        example's mean, averaged over slots) and "squares" (squares of that mean, averaged over slots).
+        example's mean, averaged over slots) and "squares" (squares of that mean, averaged over slots). "joint" are the
+        slots' shares by label, [1 + draws, layers, labels, heads, P], and "permuted_joint" the same of the sample under
+        each permutation, [permutations, layers, labels, heads, P].
         """
         layers = self._sums[name]
         return torch.stack([layers[index] for index in sorted(layers)], dim=1)
-
-    @property
-    def joint(self) -> Tensor:
-        return self.total("joint").transpose(1, 2)
-
-    @property
-    def permuted_joint(self) -> Tensor:
-        return self.total("permuted_joint").transpose(1, 2)
 
     def _at_positions(self, values: Tensor) -> Tensor:
         """[texts, heads, length, P] at the query positions, [positions, heads, P]."""

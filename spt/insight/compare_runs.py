@@ -32,10 +32,8 @@ def comparison_frame(runs: Sequence[tuple[str, RunDescription, Insight]]) -> Dat
         runs: of each its name, what its adapter says of it, and its insight.
 
     Raises:
-        SptError: if a run is there twice, or an adapter does not say how it was trained.
+        SptError: if an adapter does not say how it was trained.
     """
-    if len({name for name, *_ in runs}) < len(runs):
-        raise SptError("a run is given twice")
     settings = [_settings(about) for _, about, _ in runs]
     keys = [json.dumps(each, sort_keys=True) for each in settings]
     groups = {key: number for number, key in enumerate(dict.fromkeys(keys), start=1)}

@@ -2,18 +2,18 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from spt.figure_style import figure_files
-from spt.files import write_atomically
+from spt.files import parsed, write_atomically
 from spt.insight.figures import NAMES, compared_cosines, drawings
 from spt.insight.pages import insight_page
 from spt.insight.result import Insight
-from spt.insight.training_curves import similarity_by_epoch
+from spt.records.schema import HISTORY
 
 RESULT, PAGE, TEXT_PAGE, FIGURES = "insight.json", "insight.html", "text.html", "figures"
 
 KINDS = ("svg", "png", "pdf")
-
 
 COMPARISON = "insight_comparison"
 
@@ -53,3 +53,10 @@ def write_insight(folder: Path, insight: Insight, run: Path) -> None:
         (figures / name).unlink(missing_ok=True)
     svg = {Path(name).stem: content for name, content in drawn.items() if name.endswith(".svg")}
     write_atomically(folder / PAGE, insight_page(insight, svg))
+
+
+def similarity_by_epoch(run: Path) -> list[dict[str, Any]]:
+    """The rows of a run's history with `prefixes`, the similarity of its slots; epoch 0 is the initialisation."""
+    path = run / HISTORY
+    rows = [parsed(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
+    return [row for row in rows if "prefixes" in row]

@@ -141,8 +141,16 @@ def read_records(output_dir: str | Path) -> list[dict[str, Any]]:
     return [read_record(path) for path in sorted(Path(output_dir).glob(f"*/{RECORD}"))]
 
 
-def beside_adapter(run: str, name: str) -> Path:
-    """`name` in a run's folder, beside the folder of an adapter, or for an adapter of the hub in the current folder."""
+def output_folder(output: Any, run: str, name: str) -> Path:
+    """The folder `output`; None: `name` in the run's folder, beside an adapter, or for one of the hub here.
+
+    Raises:
+        SptError: if `output` is no name.
+    """
+    if output is not None:
+        if not isinstance(output, str) or not output:
+            raise SptError(f"output must name a folder, not {output!r}")
+        return Path(output)
     source = local_path(run)
     if not source.is_dir():
         return Path(name)

@@ -6,6 +6,7 @@
 from omegaconf import DictConfig
 
 from spt.command import command
+from spt.path_overrides import job_overrides
 
 
 @command("report")
@@ -13,11 +14,13 @@ def main(config: DictConfig) -> None:
     """Write the report of the records in `results_dir`, or its tables and figures for a paper, or explain one cell."""
     from spt.grid.own_tables import settle_results_dir
     from spt.report.one_table import for_print, is_for_print
-    from spt.report.write_report import explain_cell, report_records
+    from spt.report.write_report import explain_cell, refuse_settings_of_tables, report_records
     from spt.reproduce import config_fingerprint
 
     if config.runs is None:
         settle_results_dir(config)
+    else:
+        refuse_settings_of_tables(job_overrides())
     if is_for_print(config):
         for_print(config, config_fingerprint)
     elif config.cell is None:

@@ -8,8 +8,7 @@ import pandas as pd
 from pandas import DataFrame
 
 from spt.errors import SptError, nearest
-from spt.report.display_names import Names
-from spt.report.number_format import BASELINES, METRICS, SPLITS, listed, number
+from spt.report.number_format import BASELINES, METRICS, SPLITS, Names, listed, number
 from spt.report.paired_tests import LEVEL, seed_test
 from spt.report.runs_frame import MEANING, SIGNS, each_row
 from spt.report.seed_means import unselected
@@ -207,5 +206,8 @@ def _ours(cell: Any, best: Any, usual: int, marks: bool) -> Score:
 
 
 def _ties(scores: Mapping[int, float], best: Mapping[int, float]) -> bool:
-    test = seed_test(best, scores)
+    differences = [best[seed] - scores[seed] for seed in sorted(best.keys() & scores.keys())]
+    if not differences:
+        return False
+    test = seed_test(differences)
     return test.identical or (test.p is not None and test.p > LEVEL)

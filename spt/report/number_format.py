@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import pandas as pd
+from omegaconf import DictConfig, OmegaConf
 from pandas import DataFrame
 
 
@@ -87,3 +88,28 @@ def conditions(row: dict[str, str]) -> str:
 def also_published(row: dict[str, str]) -> str:
     """A further published number of a cell."""
     return f"{row['value']} ({conditions(row)})"
+
+
+class Names:
+    """What tasks, models, rows and settings are called in print: as `conf/display.yaml` says, if it does."""
+
+    def __init__(self, config: DictConfig) -> None:
+        """Of a config of `spt.report`."""
+        self._names: Any = OmegaConf.to_container(config.display)
+
+    def task(self, name: str) -> str:
+        return self._of("task", name)
+
+    def model(self, name: str) -> str:
+        """A model, with what a reader must know of the demo's."""
+        return self._of("model", name) + (" (a demo, not a result)" if name == "demo" else "")
+
+    def row(self, name: str) -> str:
+        return self._of("row", name)
+
+    def setting(self, key: str) -> str:
+        """A swept setting; without a display name the last part of its key."""
+        return self._of("setting", key, key.rpartition(".")[2])
+
+    def _of(self, group: str, name: str, otherwise: str | None = None) -> str:
+        return str(self._names[group].get(name, otherwise or name))

@@ -15,12 +15,11 @@ from spt.grid.group_runs import group_runs
 from spt.grid.local_data import DataFingerprint
 from spt.grid.match_records import RECORDS, Records
 from spt.report.compact_tables import Choice, PrintTable, Score, print_tables
-from spt.report.display_names import Names
 from spt.report.figure_layout import Drawing
-from spt.report.figures import drawings
+from spt.report.figures import drawings, prefix_drawings
 from spt.report.latex import escape, print_latex
 from spt.report.markdown import markdown_table
-from spt.report.prefix_figures import prefix_drawings
+from spt.report.number_format import Names
 from spt.report.prefix_frame import prefix_frame
 from spt.report.runs_frame import runs_frame
 from spt.report.seed_means import cells_frame

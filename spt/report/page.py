@@ -4,7 +4,7 @@ import base64
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from pandas import DataFrame
 
 from spt.report.number_format import QUANTITIES, conditions, mean_and_std
 from spt.report.page_charts import LEAST_WIDTH, charts
-from spt.report.page_data import cell_data, finished_runs, named, run_data
+from spt.report.page_data import Json, cell_data, finished_runs, named, run_data
 from spt.report.prefix_tables import HEADING as LEARNED
 from spt.report.render_templates import ENVIRONMENT, notes
 from spt.report.runs_frame import DEV, GROUP, each_row
@@ -31,46 +31,10 @@ TEMPLATES, VENDOR = Path(__file__).parent / "templates", Path(__file__).parent /
 # The libraries of the page, each with its licence beside it: charts and sorting.
 LIBRARIES = ("uplot-1.6.32/uPlot.iife.min.js", "tablesort-5.7.1/tablesort.min.js")
 
-STYLES = ("uplot-1.6.32/uPlot.min.css",)
-
 HTML = ENVIRONMENT.overlay(autoescape=True)
 HTML.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "ensure_ascii": False, "allow_nan": False}
 
 NUMBER = re.compile(r"[<\[]?\s*[+−]?\d")  # what page.js reads as one, too
-
-
-@dataclass(frozen=True)
-class Score:
-    """A row of the table of scores: a cell on a split.
-
-    Attributes:
-        line: the row of the `cells_frame`.
-        cell: the place of the cell in `cell_data`.
-        text: the score, or why there is none.
-        strip: left end, centre and right end of mean ± standard deviation, in percent of the axis of its group.
-        is_compared: whether methods are compared by this split.
-    """
-
-    line: Any
-    cell: int
-    text: str
-    strip: tuple[float, float, float] | None
-    is_compared: bool
-
-    @property
-    def method(self) -> str:
-        """The method and, in a sweep, the value of the setting."""
-        return named(self.line)
-
-    @property
-    def split(self) -> str:
-        """What the score is of."""
-        return QUANTITIES[self.line.quantity]
-
-    @property
-    def seeds(self) -> str:
-        """How many seeds have the score, and of how many if not of all."""
-        return f"{self.line.n}" + (f" of {self.line.planned}" if self.line.n < self.line.planned else "")
 
 
 def page(
@@ -98,16 +62,17 @@ def page(
     scores = _scores(cells, {(cell["profile"], cell["name"]): place for place, cell in enumerate(opened)})
     finished = finished_runs(runs)
     scripts = [*map(_library, LIBRARIES), _file("page.js")]
+    hashes = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in scripts]
     return HTML.get_template("page.html.j2").render(
         heading=title,
         command=command,
         titles=titles,
         verdicts=verdicts,
         scores=scores,
-        has_references=any(score.line.references for score in scores),
+        has_references=any(score["line"].references for score in scores),
         choices=_choices(scores, titles),
-        counts={"runs": len(finished)} | {name: finished[name].nunique() for name in ("task", "record_model")},
-        is_demo=bool((finished.record_model == "demo").any()),
+        counts={"runs": len(finished)} | {name: finished[name].nunique() for name in ("task", "model")},
+        is_demo=bool((finished.model == "demo").any()),
         charts=charts(titles, cells, runs, prefixes),
         least_width=LEAST_WIDTH,
         tables=_by_heading(titles, sections),
@@ -117,9 +82,9 @@ def page(
         not_run=not_run,
         problems=runs[runs.status.isin(["failed", "unfinished"])].to_dict("records"),
         data={"runs": run_data(runs), "cells": opened, "splits": QUANTITIES},
-        styles=[*map(_library, STYLES), _file("page.css")],
+        styles=[_library("uplot-1.6.32/uPlot.min.css"), _file("page.css")],
         scripts=scripts,
-        hashes=" ".join(f"'sha256-{_sha256(text)}'" for text in scripts),
+        hashes=" ".join(f"'sha256-{each}'" for each in hashes),
         numeric=numeric,
         groups=groups,
     )
@@ -138,25 +103,32 @@ def _library(name: str) -> Markup:
     return Markup(f"/*! {path.parent.name}\n{licence}*/\n{path.read_text(encoding='utf-8')}")
 
 
-def _sha256(script: str) -> str:
-    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+def _scores(cells: DataFrame, places: Mapping[tuple[str, str], int]) -> list[Json]:
+    """The scores of the cells that the page opens, by table, task and model; of a cell without any, why.
 
-
-def _scores(cells: DataFrame, places: Mapping[tuple[str, str], int]) -> list[Score]:
-    """The scores of the cells that the page opens, by table, task and model; of a cell without any, why."""
-    scores: list[Score] = []
+    `strip` is the left end, centre and right end of mean ± standard deviation, in percent of the axis of its group;
+    `is_compared` says whether methods are compared by this split.
+    """
+    scores = list[Json]()
     shown = cells[[place in places for place in zip(cells.profile, cells.cell, strict=True)]]
     for _, group in shown.groupby(["table", *GROUP], sort=False):
         compared = unselected(dict.fromkeys(group.quantity[group.n > 0]))
         axes = {quantity: _axis(own) for quantity, own in group[group.n > 0].groupby("quantity")}
         for line in each_row(group):
-            place = places[line.profile, line.cell]
-            if line.n:
-                text = mean_and_std(line.mean, line.std) + line.marks
-                strip = _strip(line, *axes[line.quantity])
-                scores.append(Score(line, place, text, strip, line.quantity == compared))
-            elif line.quantity == DEV[0] and line.state != "not run":
-                scores.append(Score(line, place, line.state + line.marks, None, True))
+            if not line.n and (line.quantity != DEV[0] or line.state == "not run"):
+                continue
+            scores.append(
+                {
+                    "line": line,
+                    "cell": places[line.profile, line.cell],
+                    "method": named(line),
+                    "text": (mean_and_std(line.mean, line.std) if line.n else line.state) + line.marks,
+                    "strip": _strip(line, *axes[line.quantity]) if line.n else None,
+                    "is_compared": not line.n or line.quantity == compared,
+                    "seeds": f"{line.n}" + (f" of {line.planned}" if line.n < line.planned else ""),
+                    "split": QUANTITIES[line.quantity],
+                }
+            )
     return scores
 
 
@@ -174,14 +146,14 @@ def _strip(line: Any, low: float, width: float) -> tuple[float, float, float]:
     return left, centre, right
 
 
-def _choices(scores: Sequence[Score], titles: Mapping[str, str]) -> dict[str, list[str]]:
+def _choices(scores: Sequence[Json], titles: Mapping[str, str]) -> dict[str, list[str]]:
     """What the filters offer: each name once, in the order of the table."""
-    lines = [score.line for score in scores]
+    lines = [score["line"] for score in scores]
     every = {
         "task": [line.task for line in lines],
         "model": [line.model for line in lines],
         "method": [line.row.partition(",")[0] for line in lines],
-        "split": [score.split for score in scores],
+        "split": [score["split"] for score in scores],
         "table": [titles[line.table] for line in lines],
     }
     return {name: list(dict.fromkeys(values)) for name, values in every.items()}

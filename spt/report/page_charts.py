@@ -105,10 +105,7 @@ def _round(score: float) -> float:
 
 def _score_axis(cells: DataFrame) -> Json:
     line = cells.iloc[0]
-    return {
-        "label": f"{METRICS[line.metric]}, {QUANTITIES[line.quantity].lower()}, %",
-        "least": LEAST_WIDTH,
-    }
+    return {"label": f"{METRICS[line.metric]}, {QUANTITIES[line.quantity].lower()}, %", "least": LEAST_WIDTH}
 
 
 def _similarity(cells: DataFrame, numbers: DataFrame, looks_of: Mapping[str, Look]) -> Json | None:

@@ -1,5 +1,6 @@
 """The data of the page `index.html`: its runs, and the cells whose numbers open them, as JSON."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from math import ceil
 from typing import Any
@@ -8,22 +9,11 @@ import pandas as pd
 from pandas import DataFrame
 
 from spt.report.number_format import QUANTITIES, conditions, number
-from spt.report.runs_frame import CELL, SCORE, dev_scores, each_row
+from spt.report.runs_frame import SCORE, dev_scores, each_row
 
 MOST_EPOCHS = 100  # of a curve on the page; a longer run shows every second epoch, every third, ...
 
 Json = dict[str, Any]
-
-
-class Texts:
-    """Texts that are each kept once, and referred to by their place."""
-
-    def __init__(self) -> None:
-        self.places: dict[str, int] = {}
-
-    def place(self, text: str) -> int:
-        """The place of a text."""
-        return self.places.setdefault(text, len(self.places))
 
 
 def run_data(runs: DataFrame) -> Json:
@@ -32,7 +22,8 @@ def run_data(runs: DataFrame) -> Json:
     `command` is a list of places, `scores` has a column for each split. A run's own place in the columns is what
     `cell_data` refers to.
     """
-    texts, rows, own = Texts(), list[Json](), finished_runs(runs)
+    texts: defaultdict[str, int] = defaultdict(lambda: len(texts))  # the place of each
+    rows, own = list[Json](), finished_runs(runs)
     scores = {
         name.removeprefix(SCORE): [None if pd.isna(score) else round(score, 2) for score in own[name]]
         for name in own
@@ -46,7 +37,7 @@ def run_data(runs: DataFrame) -> Json:
                 "folder": run.folder,
                 "seed": record["seed"],
                 "status": record["status"],
-                "metric": texts.place(record["metric"]),
+                "metric": texts[record["metric"]],
                 "rate": record["config"]["trainer"]["learning_rate"],
                 "best_epoch": record["best_epoch"],
                 "epochs": record["epochs"],
@@ -56,17 +47,17 @@ def run_data(runs: DataFrame) -> Json:
                 "seconds": round(record["wall_seconds"], 1),
                 "memory": record["peak_memory_bytes"],
                 "numerics": record["numerics"],
-                "command": [texts.place(word) for word in record["command"].split(" ")],
-                "commit": texts.place(_commit(record["git"])),
-                "data": texts.place(str(record["data"].get("fingerprint") or "unknown")),
-                "weights": texts.place(str(record.get("model_sha256") or record.get("model_revision") or "unknown")),
-                "versions": texts.place(", ".join(f"{name} {version}" for name, version in record["versions"].items())),
-                "hardware": texts.place(run.hardware),
+                "command": [texts[word] for word in record["command"].split(" ")],
+                "commit": texts[_commit(record["git"])],
+                "data": texts[str(record["data"].get("fingerprint") or "unknown")],
+                "weights": texts[str(record.get("model_sha256") or record.get("model_revision") or "unknown")],
+                "versions": texts[", ".join(f"{name} {version}" for name, version in record["versions"].items())],
+                "hardware": texts[run.hardware],
                 "warnings": record["warnings"],
             }
         )
     columns = {name: [row[name] for row in rows] for name in rows[0]} if rows else {}
-    return {"texts": list(texts.places), "scores": scores, **columns}
+    return {"texts": list(texts), "scores": scores, **columns}
 
 
 def places_of(runs: DataFrame) -> dict[str, int]:
@@ -100,19 +91,9 @@ def cell_data(cells: DataFrame, runs: DataFrame) -> list[Json]:
     places = places_of(runs)
     known = runs[runs.status != "not run"]
     by_cell: dict[tuple[str, str], Json] = {}
-    names = [*CELL, "task", "model", "row", "setting", "value", "shown_profile"]
-    for run in each_row(known[[*names, "seed", "role", "folder", "error"]]):
-        cell = by_cell.setdefault(
-            (run.profile, run.cell),
-            {
-                "profile": run.profile,
-                "name": run.cell,
-                "title": " · ".join([run.task, run.model, named(run)]),
-                "runs": [],
-                "trials": [],
-                "problems": [],
-            },
-        )
+    for run in each_row(known):
+        names = {"profile": run.profile, "name": run.cell, "title": " · ".join([run.task, run.model, named(run)])}
+        cell = by_cell.setdefault((run.profile, run.cell), names | {"runs": [], "trials": [], "problems": []})
         if run.folder in places:
             cell["trials" if run.role == "trial" else "runs"].append(places[run.folder])
         else:

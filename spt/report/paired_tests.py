@@ -1,17 +1,16 @@
 """Paired tests between rows of a table: over seeds and over examples, with Holm's correction."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from itertools import groupby
 from statistics import fmean
 from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 from pandas import DataFrame, Series
 from scipy.optimize import brentq
-from scipy.stats import nct, norm, t, ttest_rel
+from scipy.stats import nct, norm, t, ttest_1samp
 
 from spt.grid.match_records import Finished
 from spt.records.bootstrap import CONFIDENCE, EQUAL, RESAMPLES, ExampleTest, contrast_test
@@ -47,14 +46,14 @@ class SeedTest(NamedTuple):
 
     Attributes:
         n: the number of seeds that both have.
-        difference: the mean of the first minus the second; None if they share no seed.
-        std: the sample standard deviation of the differences; None if they share at most one seed.
+        difference: the mean of the first minus the second.
+        std: the sample standard deviation of the differences; None of one seed.
         p: None if there is no test: one seed, or the same nonzero difference at every seed.
         identical: whether the scores are equal at every seed.
     """
 
     n: int
-    difference: float | None
+    difference: float
     std: float | None
     p: float | None
     identical: bool
@@ -126,7 +125,7 @@ def _tested(contrasts: Iterable[Contrast], cells: DataFrame, runs: DataFrame) ->
                     **{name: getattr(contrast, name) for name in ("first", "second", "value", "second_value", "label")},
                     "quantity": quantity,
                     "are_done": all(cell.cell_state == "done" for cell in contrast.cells),
-                    "seeds": seed_test(sums, dict.fromkeys(sums, 0.0)),
+                    "seeds": seed_test([sums[seed] for seed in sorted(sums)]),
                     "marks": "".join(cell.marks for cell in contrast.cells),
                     "other_machine": any(own != machines[0] for own in machines),
                     "other_settings": _other_settings(runs_of) - {contrast.cells[0].setting},
@@ -226,7 +225,7 @@ def _pair(first: Any, second: Any) -> Contrast:
 def _sweeps(cells: DataFrame) -> Iterator[Contrast]:
     """The sweeps over prefix lengths, with the weights of the least-squares slope over log2 of the length."""
     swept = cells[cells.setting == LENGTH].drop_duplicates(CELL)
-    swept = swept.assign(length=pd.to_numeric(swept.value, errors="coerce")).dropna(subset="length")
+    swept = swept.assign(length=swept.value.astype(float))
     for (_, _, _, row), points in swept.groupby(["profile", "model", "task", "row"], sort=False):
         if len(points) >= LEAST_POINTS:
             doublings = np.log2(points.length)
@@ -254,18 +253,14 @@ def _untested(reason: str) -> dict[str, Any]:
     return {"examples": None, "untested": reason}
 
 
-def seed_test(first: Mapping[int, float], second: Mapping[int, float]) -> SeedTest:
-    """The paired t-test of the scores by seed, at the seeds that both have."""
-    seeds = sorted(first.keys() & second.keys())
-    if not seeds:
-        return SeedTest(0, None, None, None, identical=False)
-    a, b = (np.array([scores[seed] for seed in seeds]) for scores in (first, second))
-    if np.abs(a - b).max() < EQUAL:
-        return SeedTest(len(seeds), 0.0, 0.0, 1.0, identical=True)
-    has_test = len(seeds) > 1 and np.ptp(a - b) >= EQUAL
-    p = float(ttest_rel(a, b).pvalue) if has_test else None
-    std = float((a - b).std(ddof=1)) if len(seeds) > 1 else None
-    return SeedTest(len(seeds), float((a - b).mean()), std, p, identical=False)
+def seed_test(differences: Sequence[float]) -> SeedTest:
+    """The paired t-test over seeds, of the difference of the two scores at each seed."""
+    d = np.array(differences)
+    if np.abs(d).max() < EQUAL:
+        return SeedTest(len(d), 0.0, 0.0, 1.0, identical=True)
+    p = float(ttest_1samp(d, 0).pvalue) if len(d) > 1 and np.ptp(d) >= EQUAL else None
+    std = float(d.std(ddof=1)) if len(d) > 1 else None
+    return SeedTest(len(d), float(d.mean()), std, p, identical=False)
 
 
 def holm(ps: Sequence[float | None]) -> list[float]:

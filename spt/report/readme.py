@@ -10,9 +10,9 @@ from pandas import DataFrame
 from spt.path_overrides import own_config_dir
 from spt.paths import CONF
 from spt.report.convergence import convergence_frame
+from spt.report.figures import SUFFIX
 from spt.report.markdown import markdown_table
 from spt.report.number_format import NONE, extents, listed, number
-from spt.report.prefix_figures import SUFFIX
 from spt.report.render_templates import ENVIRONMENT
 from spt.report.runs_frame import CELL
 from spt.report.table_model import Table, columns
@@ -118,7 +118,7 @@ def _runs_by_table(titles: Mapping[str, str], cells: DataFrame, finished: DataFr
         states, own = cells.cell_state[cells.table == name], finished[finished.table == name].drop_duplicates("folder")
         if len(own):
             done = f"{(states == 'done').sum()} of {len(states)}"
-            names = (listed(sorted({*own.seed})), listed(sorted({*own.record_model})))
+            names = (listed(sorted({*own.seed})), listed(sorted({*own.model})))
             rows.append([title, done, str(len(own)), *names, f"{own.wall_seconds.sum() / 3600:.2f}"])
     return _table(("table", "cells done", "runs", "seeds", "models", "hours"), rows)
 
@@ -135,7 +135,7 @@ def _all_runs(finished: DataFrame) -> dict[str, Any] | None:
         "hardware": sorted({*runs.hardware}),
         "commits": runs.commit.value_counts().sort_index().to_dict(),
         "versions": {name: sorted({*map(str, versions[name])}) for name in versions},
-        "has_demo": (runs.record_model == "demo").any(),
+        "has_demo": (runs.model == "demo").any(),
     }
 
 

@@ -38,7 +38,7 @@ SCORE = "score_"  # begins the names of the columns of `runs_frame` with scores
 RUN_COLUMNS = (
     *("cell", "table", "profile", "model", "task", "row", "setting", "value"),
     *("seed", "learning_rate", "role", "trial", "status", "error"),
-    *("run", "folder", "record_model", "record_learning_rate", *SIGNS),
+    *("run", "folder", "record_learning_rate", *SIGNS),
     *("trainable_parameters", "wall_seconds", "peak_memory_bytes", "adapter_bytes", "hardware", "commit"),
 )
 
@@ -85,7 +85,6 @@ def _facts(run: Finished, usual_data: str | None) -> dict[str, Any]:
         "run": run,
         "folder": run.folder.name,
         "status": record["status"],
-        "record_model": record["model"],
         **{SCORE + name: 100 * score for name, score in record["metrics"].items() if score is not None},
         "record_learning_rate": record["config"]["trainer"]["learning_rate"],
         "collapsed": record["collapsed"],

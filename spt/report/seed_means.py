@@ -1,9 +1,10 @@
-"""A row per cell and quantity: mean and standard deviation over seeds, beside the published value, as a DataFrame."""
+"""A row per cell and quantity, mean ± standard deviation beside the published value: as a DataFrame, and as CSV."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from pandas import DataFrame, Series
 from scipy.stats import t
 
@@ -11,10 +12,31 @@ from spt.grid.cells import Cell
 from spt.grid.match_records import Result
 from spt.recipes import recipe_setting
 from spt.records.bootstrap import CONFIDENCE
+from spt.report.number_format import also_published
 from spt.report.published_numbers import COMPARES_WITH, published, task_config
 from spt.report.runs_frame import CELL, DEV, SCORE, SIGNS, place, with_plain_text, with_shown_profile
 
 FEWEST_POINTS = 2  # of a sweep, from which on it has a table and a figure
+
+CSV_COLUMNS = (
+    *("cell", "profile", "table", "model", "task", "row", "setting", "value", "quantity", "metric", "examples"),
+    *("published", "published_source", "published_split", "published_selection", "published_seed", "published_note"),
+    *("published_elsewhere", "state", "ours_mean", "ours_std", "n", "planned", "ours_min", "ours_max"),
+    *("delta", "tolerance", "within", "learning_rate", "scores_by_seed", "runs"),
+    *SIGNS,
+    *("trainable_parameters", "seconds_mean", "peak_memory_bytes", "adapter_bytes"),
+    "hardware",
+)
+
+CSV_DIGITS = {
+    "ours_mean": 4,
+    "ours_std": 4,
+    "ours_min": 4,
+    "ours_max": 4,
+    "delta": 4,
+    "tolerance": 4,
+    "seconds_mean": 1,
+}
 
 
 def cells_frame(results: Sequence[Result], runs: DataFrame) -> DataFrame:
@@ -169,3 +191,31 @@ def unselected(quantities: Iterable[str]) -> str:
     """The quantity to compare methods by: test, else another split that selects nothing, else best_dev."""
     further = [name for name in quantities if name not in DEV]
     return "test" if "test" in further else further[0] if further else "best_dev"
+
+
+def csv_text(cells: DataFrame) -> str:
+    """A line per row of a `cells_frame`, with the columns `CSV_COLUMNS`; an unknown value is an empty field."""
+    table = cells.rename(columns={name: f"ours_{name}" for name in ("mean", "std", "min", "max")})
+    table = table.assign(
+        published=cells.references.map(lambda rows: rows[0]["value"] if rows else None),
+        published_elsewhere=cells.references.map(lambda rows: "; ".join(map(also_published, rows[1:]))),
+        scores_by_seed=cells.scores.map(_by_seed),
+        runs=cells.folders,
+        examples=cells.examples.astype("Int64"),
+        **{
+            f"published_{name}": cells.references.map(lambda rows, name=name: rows[0][name] if rows else None)
+            for name in ("source", "split", "selection", "seed", "note")
+        },
+        **{name: _yes_or_no(cells[name]) for name in ("within", *SIGNS)},
+    )
+    for name, digits in CSV_DIGITS.items():
+        table[name] = table[name].map(f"{{:.{digits}f}}".format, na_action="ignore")
+    return table.to_csv(columns=list(CSV_COLUMNS), index=False, lineterminator="\n")
+
+
+def _by_seed(scores: Any) -> str:
+    return " ".join(f"{seed}:{score:.4f}" for seed, score in scores.items()) if isinstance(scores, dict) else ""
+
+
+def _yes_or_no(column: Series) -> Series:
+    return column.map(lambda value: None if pd.isna(value) else "yes" if value else "no")

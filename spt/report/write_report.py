@@ -22,24 +22,21 @@ from spt.grid.compose_configs import Composer
 from spt.grid.group_runs import group_runs
 from spt.grid.local_data import DataFingerprint, LocalSources
 from spt.grid.match_records import RECORDS, Records, Result, collect, unused_runs
-from spt.paths import CONF
+from spt.paths import CONF, local_path
 from spt.report.cell_sources import select, trace
 from spt.report.compact_tables import Choice, print_tables
-from spt.report.csv_files import csv_text
-from spt.report.display_names import Names
-from spt.report.figures import drawings
+from spt.report.figures import drawings, prefix_drawings
 from spt.report.latex import latex
 from spt.report.markdown import markdown
-from spt.report.number_format import mean_and_std
+from spt.report.number_format import Names, mean_and_std
 from spt.report.page import PAGE, page
 from spt.report.paired_tests import paired_tests, trends
 from spt.report.prefix_claims import prefix_claims
-from spt.report.prefix_figures import prefix_drawings
 from spt.report.prefix_frame import prefix_csv, prefix_frame
 from spt.report.prefix_tables import HEADING, SIMILARITY_OF_SLOTS, prefix_tables
 from spt.report.readme import DEFAULT_PROFILES, command, not_run, readme
 from spt.report.runs_frame import CELL, each_row, runs_frame
-from spt.report.seed_means import cells_frame, unselected
+from spt.report.seed_means import cells_frame, csv_text, unselected
 from spt.report.table_model import Section, Table
 from spt.report.tables import sections
 from spt.report.verdicts import Verdict, verdicts
@@ -128,12 +125,13 @@ def results_folder(config: DictConfig) -> Path:
 
 def own_runs(config: DictConfig) -> Path | None:
     """The folder of one's own runs that the config names, if it names one."""
-    if config.runs is None:
-        return None
-    for key in ("cell", "data_dir"):
-        if config[key] is not None:
-            raise SptError(f"{key}= is for the tables of conf/table, not for runs=: leave it out")
-    return Path(str(config.runs))
+    return None if config.runs is None else local_path(str(config.runs))
+
+
+def refuse_settings_of_tables(overrides: Iterable[str]) -> None:
+    """Refuse what a report of one's own runs would ignore."""
+    for key in {override.partition("=")[0] for override in overrides} & {"cell", "data_dir", "table", "profile"}:
+        raise SptError(f"{key}= is for the tables of conf/table, not for runs=: leave it out")
 
 
 def reported(folder: Path) -> dict[str, set[str]]:
@@ -266,9 +264,9 @@ def _write_all(folder: Path, texts: Mapping[str, str], parts: Parts) -> list[Pat
     """Write the files of a report; of an earlier report's tables and figures, those that this one lacks are deleted."""
     files = {name: text.encode() for name, text in texts.items()} | parts.files
     with written(folder, "or set results_dir"):
-        for part in (TABLES, FIGURES):
+        for part, kinds in ((TABLES, (".md", ".tex", ".csv")), (FIGURES, (".svg",))):
             for path in (folder / part).glob("*"):
-                if path.is_file() and f"{part}/{path.name}" not in files:
+                if path.suffix in kinds and f"{part}/{path.name}" not in files:
                     path.unlink(missing_ok=True)
             with suppress(OSError):  # it has files, or is not there
                 (folder / part).rmdir()

@@ -161,6 +161,7 @@ def test_a_table_of_own_runs_is_printed(runs, command):
         (["runs={tmp}/nowhere"], "no folder '.*nowhere': runs= names the output_dir of runs"),
         (["runs={tmp}/empty"], "empty holds no run: python -m spt.train output_dir=.*empty makes one"),
         (["runs={tmp}/my runs", "cell=a/b/c/d"], "cell= is for the tables of conf/table, not for runs="),
+        (["runs={tmp}/my runs", "table=ner"], "table= is for the tables of conf/table, not for runs="),
         (["runs={tmp}/my runs", "data_dir={tmp}"], "data_dir= is for the tables of conf/table"),
         (["runs={tmp}/results/records"], "belongs to published results: set results_dir"),
         (["runs={tmp}/my runs", "results_dir={tmp}/results"], "belongs to published results: set results_dir"),

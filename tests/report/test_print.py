@@ -17,10 +17,10 @@ from spt.figure_style import COLUMN, GREY, PAGE, figure_files, looks
 from spt.grid.match_records import Finished, Records, collect
 from spt.paths import CONF
 from spt.report.compact_tables import Choice, PrintTable, Score, print_tables
-from spt.report.display_names import Names
 from spt.report.figure_layout import INTERVALS, seed_interval
 from spt.report.figures import drawings
 from spt.report.latex import print_latex
+from spt.report.number_format import Names
 from spt.report.runs_frame import runs_frame
 from spt.report.seed_means import cells_frame
 from tests.conftest import REPO
