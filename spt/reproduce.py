@@ -46,7 +46,7 @@ def main(config: DictConfig) -> None:
 
     whole = report_config(config)
     try:
-        run(plan, costs, config.runs_per_gpu)
+        run(plan, config.runs_per_gpu)
     finally:
         folder = Path(config.results_dir)
         with written(folder, "or set results_dir"):
@@ -60,26 +60,22 @@ def main(config: DictConfig) -> None:
         raise SptError(f"{len(failures)} runs failed, the others are done:\n  " + "\n  ".join(failures))
 
 
-def run(plan: "Plan", costs: "Costs", runs_per_gpu: int) -> None:
+def run(plan: "Plan", runs_per_gpu: int) -> None:
     """Run what is missing: first the runs that can start, then the seeds whose learning rate these have chosen.
 
     Runs that another process is working on are left to it. When nothing else is left, this process waits for them, and
     does those that the other process leaves unfinished.
     """
     from spt.grid.launch_runs import LEFT, launch
-    from spt.grid.progress_bars import Watch, Watched
-    from spt.grid.run_costs import epochs_of
+    from spt.grid.progress_bars import watching
     from spt.records.fingerprint import folder_of
     from spt.records.folder_lock import await_one
 
     if not plan.pending():
         return
-    with Watch(len(plan.missing())) as watch:
+    with watching(len(plan.missing())) as watched:
         while jobs := plan.pending():
-            for job in jobs.values():
-                config = plan.config(job)
-                epochs = math.ceil(epochs_of(config, costs.sizes))
-                watch.add(Watched(job.name, folder_of(config), epochs, costs.of(config)))
+            watched |= {folder_of(plan.config(job)): job.name for job in jobs.values()}
             plan.tried |= jobs.keys()
             messages = launch({key: plan.command(key, job) for key, job in jobs.items()}, plan.output_dir, runs_per_gpu)
             left = {key for key, message in messages.items() if message == LEFT}
@@ -162,21 +158,16 @@ def show_costs(plan: "Plan", costs: "Costs", config: DictConfig) -> None:
     if not missing:
         console.print("nothing to run: every run has its record")
         return
-    words, others = [f"{len(missing)} runs to do"], []
-    measured: dict[str, list[float]] = {}
-    for run in missing:
-        by_machine = costs.by_machine(run)
-        for machine, seconds in by_machine.items():
-            measured.setdefault(machine, []).append(seconds)
-        if not by_machine:
-            others.append(run_flops(run, config.costs))
-    for machine, times in sorted(measured.items()):
+    words, measured = [f"{len(missing)} runs to do"], [costs.by_machine(run) for run in missing]
+    for machine in sorted({name for own in measured for name in own}):
+        times = [own[machine] for own in measured if machine in own]
         words.append(
             f"{len(times)} of them take about {duration(sum(times))} one after the other, by runs on {machine}"
         )
+    others = [run_flops(run, config.costs) for run, own in zip(missing, measured, strict=True) if not own]
     known = [flops for flops in others if flops is not None]
     if known:
-        which = "they" if len(known) == len(missing) else f"{len(known)} {'others' if measured else 'of them'}"
+        which = "they" if len(known) == len(missing) else f"{len(known)} {'others' if any(measured) else 'of them'}"
         words.append(f"{which} take about {_cost(sum(known), config)}")
     if len(known) < len(others):
         words.append(

@@ -20,7 +20,7 @@ from spt.errors import SptError
 from spt.explain_error import explain
 from spt.path_overrides import assignment, escaped, job_overrides, verbatim
 from spt.paths import CONF
-from spt.sweeps.hyperparameter_search import refuse_search_without_multirun
+from spt.sweeps.multirun import refuse_search_without_multirun
 from spt.training.preemption import SUBMITIT_SIGNAL, Preempted
 
 _TRAINING = Lock()

@@ -44,15 +44,8 @@ SAMPLE_SIZE = 4  # values stored of each frozen matrix
 
 
 def _configured(kind: type) -> BeforeValidator:
-    """Build a PrefixConfig or LoraConfig from its settings."""
-
-    def build(settings: Any) -> Any:
-        try:
-            return kind(**settings) if isinstance(settings, dict) else settings
-        except TypeError as error:  # an unknown setting
-            raise ValueError(str(error)) from error
-
-    return BeforeValidator(build)
+    """Build a PrefixConfig or LoraConfig from its settings; TypeError for an unknown one."""
+    return BeforeValidator(lambda settings: kind(**settings) if isinstance(settings, dict) else settings)
 
 
 class BaseModelSource(Strict):
@@ -285,7 +278,7 @@ def read_adapter(folder: str | Path) -> Adapter:
             raise SptError(f"{folder} is not an adapter: it has no {file}")
     try:
         description = Description.model_validate(parsed((folder / DESCRIPTION).read_bytes()))
-    except (OSError, ValueError) as error:
+    except (OSError, TypeError, ValueError) as error:
         raise damaged(folder / DESCRIPTION, problems(error)) from error
     try:
         if _sha256(folder / WEIGHTS) != description.sha256:

@@ -256,7 +256,8 @@ def _own_modules(encoder: PreTrainedModel, adapter: Adapter) -> PreTrainedModel:
     """A copy of the encoder that shares its parameters, but for the few that the adapter replaces."""
     replaced = {name_without_lora(name) for name in adapter.backbone_weights}
     kept = {id(each): each for name, each in encoder.named_parameters(prefix="encoder") if name not in replaced}
-    return copy.deepcopy(encoder, kept).to(encoder.device)  # the buffers may be where the parameters were before
+    own: Any = copy.deepcopy(encoder, kept)
+    return own.to(encoder.device)  # its buffers may be where the parameters were before
 
 
 def _top(prediction: dict[str, Any], top_k: int | None) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
 from spt.errors import SptError, nearest
-from spt.grid.table_schema import Part, Profile, Row, Table, checked
+from spt.grid.table_schema import Part, Profile, Table, checked
 from spt.recipes import recipe_setting, recipes
 
 
@@ -129,7 +129,11 @@ def _cells(name: str, table: Table, profile_name: str, profile: Profile, part: P
         row = table.rows[row_name]
         recipe: str | None = f"{row.recipe or row.method}/{task}/{model}"
         recipe = recipe if recipe in known_recipes else None
-        seeds = _seeds(part.seeds or profile.seeds, profile.published_seed, recipe)
+        published = recipe_setting(recipe, "seed") if recipe is not None and profile.published_seed else None
+        given, first = part.seeds or profile.seeds, [] if published is None else [published]
+        seeds = (*first, *(seed for seed in given if seed not in first))[: len(given)]
+        groups = [f"task={task}", f"model={model}", f"method={row.method}"]  # the method's own recipe follows from them
+        groups += [f"recipe={recipe}"] if recipe is not None and row.recipe is not None else []
         rates = tuple(profile.learning_rates.get(row.method, ()))
         is_searched = len(rates) > 1 and table.search
         for point in points:
@@ -148,21 +152,8 @@ def _cells(name: str, table: Table, profile_name: str, profile: Profile, part: P
                 model=model,
                 row=row_name,
                 point=point and point[:2],
-                overrides=(*_groups(row, recipe, task, model), *overrides),
+                overrides=(*groups, *overrides),
                 seeds=seeds,
                 learning_rates=rates if is_searched else (),
                 is_reference=point is not None and point[1] == table.reference,
             )
-
-
-def _groups(row: Row, recipe: str | None, task: str, model: str) -> list[str]:
-    """The overrides that choose task, model and method; those of the method's own recipe follow from them."""
-    groups = [f"task={task}", f"model={model}", f"method={row.method}"]
-    return [*groups, *([f"recipe={recipe}"] if recipe is not None and row.recipe is not None else [])]
-
-
-def _seeds(seeds: list[int], published_seed: bool, recipe: str | None) -> tuple[int, ...]:
-    """As many seeds as given, the published run's first where the profile says `published_seed`."""
-    published = recipe_setting(recipe, "seed") if recipe is not None and published_seed else None
-    first = [] if published is None else [published]
-    return (*first, *(seed for seed in seeds if seed not in first))[: len(seeds)]

@@ -66,7 +66,6 @@ def quietly(config: DictConfig) -> str | None:
     """
     overrides = job_overrides()
     run = RunFolder(config, overrides)
-    before = _written(run)
     with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
         try:
             run_experiment(config, overrides)
@@ -75,18 +74,10 @@ def quietly(config: DictConfig) -> str | None:
         except Diverged:
             return None  # its record has the status
         except Exception as error:
-            now = _written(run)
-            if now is None:
-                try:
-                    run.write_failure(explain(error))
-                except OSError:
-                    return explain(error)
-            elif now == before:
+            if (run.folder / RECORD).exists():
                 return f"{explain(error)} (its earlier result is kept)"
+            try:
+                run.write_failure(explain(error))
+            except OSError:
+                return explain(error)
     return None
-
-
-def _written(run: RunFolder) -> int | None:
-    """The modification time of the run's record in nanoseconds; None if there is no record."""
-    path = run.folder / RECORD
-    return path.stat().st_mtime_ns if path.exists() else None

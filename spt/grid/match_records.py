@@ -16,7 +16,7 @@ from spt.paths import CONF
 from spt.records.comparable_settings import comparable, flat, identity
 from spt.records.fingerprint import with_processes
 from spt.records.insight_summary import INSIGHT, InsightSummary
-from spt.records.schema import ADAPTER, FAILURE, HISTORY, OUTCOMES, RECORD, read_record
+from spt.records.schema import ADAPTER, FAILURE, HISTORY, OUTCOMES, RECORD, problems, read_record
 
 RECORDS = "records"  # the folder of the published records, inside results_dir
 
@@ -56,15 +56,16 @@ class Finished:
         Raises:
             SptError: if what it found cannot be read.
         """
-        if (path := self.folder / INSIGHT).is_file():  # a published run
-            return InsightSummary.from_json(self.text(INSIGHT), path)
-        path, description = self.folder / "insight" / INSIGHT, self.folder / ADAPTER / "adapter.json"
-        if not path.is_file() or not description.is_file():
-            return None
+        path = self.folder / INSIGHT
         try:
+            if path.is_file():  # a published run
+                return InsightSummary.model_validate_json(path.read_text(encoding="utf-8"))
+            path, description = self.folder / "insight" / INSIGHT, self.folder / ADAPTER / "adapter.json"
+            if not path.is_file() or not description.is_file():
+                return None
             insight, adapter = Insight.from_json(path.read_text(encoding="utf-8")), parsed(description.read_bytes())
         except (OSError, ValueError) as error:
-            raise SptError(f"{path} cannot be read ({error}): delete it, or inspect the run again") from error
+            raise SptError(f"{path} cannot be read ({problems(error)}): delete it, or inspect the run again") from error
         return insight.summary() if insight.adapter_sha256 == adapter.get("sha256") else None
 
     def text(self, name: str) -> str:

@@ -36,27 +36,13 @@ class Costs:
         work = self._work(config)
         return {machine: statistics.fmean(seconds) * work for machine, seconds in measured.items()}
 
-    def of(self, config: dict[str, Any]) -> float | None:
-        """The seconds that the run takes on the fastest of these machines; None if none has finished one like it."""
-        return min(self.by_machine(config).values(), default=None)
-
     def _work(self, config: dict[str, Any]) -> float:
         """Forward passes of examples; epochs, if the size of the task is not known."""
-        return epochs_of(config, self.sizes) * (passes_per_epoch(config, self.sizes) or 1)
+        return forward_passes(config, self.sizes) or config["trainer"]["num_train_epochs"]
 
 
-def epochs_of(config: dict[str, Any], sizes: DictConfig) -> float:
-    """The epochs of a run, also where `trainer.max_steps` limits it and the size of its task is known."""
-    trainer = config["trainer"]
-    examples = training_examples(config["task"], sizes)
-    if trainer.get("max_steps", -1) <= 0 or examples is None:
-        return trainer["num_train_epochs"]
-    step = trainer["per_device_train_batch_size"] * trainer.get("gradient_accumulation_steps", 1)
-    return trainer["max_steps"] * step / examples
-
-
-def passes_per_epoch(config: dict[str, Any], sizes: DictConfig) -> float | None:
-    """The forward passes that an epoch is worth: its training examples, and an evaluation of dev.
+def forward_passes(config: dict[str, Any], sizes: DictConfig) -> float | None:
+    """The forward passes of examples that a run is worth: its training, and an evaluation of dev after every epoch.
 
     A training example takes 3 with fine-tuning, 1 with a linear probe, else 2: a frozen encoder's weights have no
     gradients.
@@ -68,24 +54,18 @@ def passes_per_epoch(config: dict[str, Any], sizes: DictConfig) -> float | None:
     Returns:
         None if the size of its task is not known.
     """
-    task = config["task"]
-    train = training_examples(task, sizes)
-    if train is None:
-        return None
-    dev = _examples(task, sizes)["validation"]
-    return PASSES.get(config["method"]["_target_"].rpartition(".")[2], FROZEN) * train + dev
-
-
-def training_examples(task: dict[str, Any], sizes: DictConfig) -> float | None:
-    """How many examples a run with this config of a task trains on; None if the size of the task is not known."""
-    if (examples := _examples(task, sizes)) is None:
-        return None
-    return task.get("train_examples") or examples["train"] * (1 - task["held_out"])
-
-
-def _examples(task: dict[str, Any], sizes: DictConfig) -> Any:
+    task, trainer = config["task"], config["trainer"]
     own = task.get("sizes") or {}
-    return own if {"train", "validation"} <= own.keys() else sizes.examples.get(task["name"])
+    examples = own if {"train", "validation"} <= own.keys() else sizes.examples.get(task["name"])
+    if examples is None:
+        return None
+    train = task.get("train_examples") or examples["train"] * (1 - task["held_out"])
+    epochs = trainer["num_train_epochs"]
+    if trainer.get("max_steps", -1) > 0:
+        step = trainer["per_device_train_batch_size"] * trainer.get("gradient_accumulation_steps", 1)
+        epochs = trainer["max_steps"] * step / train
+    passes = PASSES.get(config["method"]["_target_"].rpartition(".")[2], FROZEN)
+    return epochs * (passes * train + examples["validation"])
 
 
 def forward_flops(layers: int, hidden: int, intermediate: int, tokens: float, columns: float) -> float:
@@ -109,11 +89,11 @@ def run_flops(config: dict[str, Any], sizes: DictConfig) -> float | None:
     Returns:
         None if the sizes of its encoder or its task are not known.
     """
-    task, passes = config["task"]["name"], passes_per_epoch(config, sizes)
+    task, passes = config["task"]["name"], forward_passes(config, sizes)
     encoder, tokens = sizes.encoders.get(config["model"]["name"]), sizes.tokens.get(task)
     if encoder is None or tokens is None or passes is None:
         return None
-    inputs = epochs_of(config, sizes) * passes * sizes.inputs.get(task, 1)  # of an example: its choices
+    inputs = passes * sizes.inputs.get(task, 1)  # of an example: its choices
     columns = tokens + config["method"].get("prefix_length", 0)
     layers, hidden, intermediate = encoder
     return forward_flops(layers, hidden, intermediate, inputs * tokens, columns)

@@ -9,8 +9,7 @@ from rich.table import Table
 
 from spt.console import console, percent, write_data
 from spt.errors import SptError, nearest
-from spt.grid.setting_names import numbers_first, short_names
-from spt.records.comparable_settings import LOCATIONS, as_text, flat, normalised
+from spt.records.comparable_settings import LOCATIONS, as_text, flat, normalised, numbers_first, short_names
 from spt.records.fingerprint import settings, with_processes
 from spt.terminal_table import plain_table, print_table
 

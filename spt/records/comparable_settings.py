@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path, PurePath
 from typing import Any
@@ -76,3 +77,18 @@ def as_text(value: Any) -> str:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def short_names(names: Iterable[str]) -> dict[str, str]:
+    """The last part of each dotted name, or the name itself where others have the same last part."""
+    distinct = dict.fromkeys(names)
+    counts = Counter(name.rpartition(".")[2] for name in distinct)
+    return {name: last if counts[last := name.rpartition(".")[2]] == 1 else name for name in distinct}
+
+
+def numbers_first(text: str) -> tuple[float, str]:
+    """A key that sorts the texts of numbers by their value, before other texts."""
+    try:
+        return float(text), text
+    except ValueError:
+        return float("inf"), text

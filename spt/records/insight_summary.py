@@ -2,10 +2,9 @@
 
 from typing import Any, Literal
 
-from pydantic import ValidationError, model_validator
+from pydantic import model_validator
 
-from spt.errors import SptError
-from spt.records.schema import Count, Exact, problems
+from spt.records.schema import Count, Exact
 
 INSIGHT = "insight.json"
 DIGITS = 6  # significant ones of every number
@@ -41,14 +40,6 @@ class InsightSummary(Exact):
     def to_json(self) -> str:
         """The summary as JSON."""
         return self.model_dump_json() + "\n"
-
-    @classmethod
-    def from_json(cls, text: str, path: object) -> "InsightSummary":
-        """The summary that `to_json` wrote; SptError if the text of the file `path` is something else."""
-        try:
-            return cls.model_validate_json(text)
-        except ValidationError as error:
-            raise SptError(f"{path} is not a summary of spt.inspect ({problems(error)}): delete it") from error
 
 
 def rounded(number: float) -> float:

@@ -1,6 +1,6 @@
 """A multirun names its failed runs at its end and finishes the others; Hydra's own would stop at the first.
 
-A sweep of `spt.train` also names the command that compares its runs.
+A sweep of `spt.train` also names the command that compares its runs, and a hyperparameter search its best trial.
 """
 
 import os
@@ -12,13 +12,15 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
-from omegaconf import DictConfig, open_dict, read_write
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from spt.console import console, share_terminal
-from spt.path_overrides import plain
+from spt.console import console, logged, share_terminal, show_best
+from spt.errors import SptError
+from spt.path_overrides import job_overrides, plain
 
 # The jobs of the command's multirun that have ended. A job that failed returns the reason, a string, instead of a
 # score: the sweeper then continues, and Optuna counts the trial as failed.
@@ -89,3 +91,26 @@ def failed_runs() -> str:
         if isinstance(job.return_value, str)
     ]
     return f"these runs of the sweep failed, the others are done:{''.join(lines)}" if lines else ""
+
+
+class ShowBestTrial(Callback):
+    """Hydra calls this when all trials of a search have ended; see conf/hydra/sweeper/search.yaml."""
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        path = Path(config.hydra.sweep.dir) / "optimization_results.yaml"
+        results = OmegaConf.load(path)
+        with logged():
+            show_best(results.best_value, dict(results.best_params), path)
+
+
+def refuse_search_without_multirun() -> None:
+    """Refuse a search space in a single run, where Hydra would ignore it.
+
+    Raises:
+        SptError: if the config has a search space with keys that the command line does not set.
+    """
+    hydra = HydraConfig.get()
+    keys = {override.partition("=")[0].lstrip("+") for override in job_overrides()}
+    free = sorted(set(hydra.sweeper.get("params") or ()) - keys)
+    if hydra.mode == RunMode.RUN and free:
+        raise SptError(f"hparams_search is for a search: add --multirun, or for a single run set {', '.join(free)}")

@@ -15,7 +15,7 @@ from spt.errors import SptError
 from spt.files import parsed
 from spt.paths import data_folder
 from spt.tasks.conll_columns import read_conll
-from spt.tasks.dataset_rows import dataset_rows
+from spt.tasks.hub_datasets import dataset_rows
 from spt.tasks.table_files import check_distinct, read_csv, read_tsv
 from spt.tasks.text_lines import Row, Rows, read_lines
 

@@ -1,11 +1,13 @@
-"""Rows of data sets on the Hugging Face hub, or in its local cache."""
+"""Rows of data sets on the Hugging Face hub, or in its local cache, and of any other `datasets.Dataset`."""
 
 import re
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any, Required
 
 import datasets
+from datasets import ClassLabel, Dataset
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import RemoteEntryNotFoundError
 from pydantic import ConfigDict
@@ -13,8 +15,8 @@ from typing_extensions import TypedDict
 
 from spt.errors import SptError, nearest
 from spt.hub_errors import hub_cause, hub_error
-from spt.tasks.dataset_rows import dataset_rows
-from spt.tasks.text_lines import Rows
+from spt.tasks.class_names import ClassName
+from spt.tasks.text_lines import Row, Rows
 
 COMMIT = re.compile("[0-9a-f]{40}")
 
@@ -86,3 +88,19 @@ def _prepared(path: str, name: str | None, revision: str | None) -> Any:
     builder = datasets.load_dataset_builder(path, name, revision=revision)
     builder.download_and_prepare()
     return builder
+
+
+def dataset_rows(data: Dataset) -> Iterator[Row]:
+    """The rows, with `ClassName`s in columns of class indices or of lists of them."""
+    classes = {column: getattr(feature, "feature", feature) for column, feature in data.features.items()}
+    classes = {column: feature for column, feature in classes.items() if isinstance(feature, ClassLabel)}
+    for row in data:
+        yield row | {column: _named(row[column], feature) for column, feature in classes.items()}
+
+
+def _named(value: Any, feature: ClassLabel) -> Any:
+    """What is no index of a class, such as the -1 of a row without a label, stays as it is."""
+    if isinstance(value, list):
+        return [_named(each, feature) for each in value]
+    is_index = isinstance(value, int) and 0 <= value < feature.num_classes
+    return ClassName(feature.int2str(value), value) if is_index else value

@@ -32,7 +32,8 @@ def dry_run(config: DictConfig) -> None:
     """
     run = RunFolder(config, None)
     settings = trainer_settings(run.config["trainer"])
-    take_one_gpu(config.runs_per_gpu)
+    if not settings.use_cpu:
+        take_one_gpu(config.runs_per_gpu)
     with logged():
         accelerator = process_group.join(settings)  # sets the device
         memory = PeakMemory(settings.use_cpu)

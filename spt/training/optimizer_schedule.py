@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from omegaconf import OmegaConf
 from torch import nn
 from torch.optim import SGD, Adagrad, AdamW, Optimizer, RMSprop
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
@@ -40,24 +41,14 @@ def make_optimizer(model: nn.Module, settings: TrainerSettings) -> Optimizer:
         "sgd": (SGD, {}),
     }
     kind, options = kinds[settings.optim]
+    pairs = settings.optim_args.replace(" ", "").split(",") if settings.optim_args else []
+    given: Any = OmegaConf.to_container(OmegaConf.from_dotlist(pairs))
     try:
-        return kind(groups, lr=settings.learning_rate, **options | _options(settings.optim_args))
+        return kind(groups, lr=settings.learning_rate, **options | given)
     except (TypeError, ValueError) as error:
         raise SptError(
             f"trainer.optim_args={settings.optim_args} do not fit optim={settings.optim}: {error}"
         ) from error
-
-
-def _options(text: str | None) -> dict[str, Any]:
-    """`name=value,name=value` as names with values: numbers, true, false, or text."""
-    words = {"true": True, "false": False}
-    values: dict[str, Any] = {}
-    for name, value in (pair.split("=") for pair in (text or "").replace(" ", "").split(",") if pair):
-        try:
-            values[name] = float(value)
-        except ValueError:
-            values[name] = words.get(value.lower(), value)
-    return values
 
 
 def make_schedule(optimizer: Optimizer, settings: TrainerSettings, steps_per_epoch: int, max_steps: int) -> LRScheduler:

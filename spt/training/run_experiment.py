@@ -95,7 +95,8 @@ def run_experiment(
 
 def _train(run: RunFolder, config: DictConfig, settings: TrainerSettings, group: str | None) -> dict[str, Any]:
     """Assemble task, model, method and tracker, train, and write the record."""
-    take_one_gpu(config.runs_per_gpu)
+    if not settings.use_cpu:
+        take_one_gpu(config.runs_per_gpu)
     accelerator = process_group.join(settings)
     origin()
     run.start()

@@ -197,7 +197,6 @@ def test_the_same_grid_side_by_side(tmp_path):
 @pytest.mark.slow
 @pytest.mark.soak
 def test_on_a_cluster_a_dead_job_stops_nothing(tmp_path):
-    pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
     rows = (
         "+tables.ner.rows.broken={method: spt, set: ['method.alpha=-1']}",
         "+tables.ner.rows.dead={method: bitfit, set: ['logger._target_=os.abort']}",

@@ -10,7 +10,7 @@ from spt.grid.cells import cells
 from spt.grid.compose_configs import Composer
 from spt.grid.gpu_speed import achieved_tflops
 from spt.grid.match_records import Finished
-from spt.grid.run_costs import Costs, epochs_of, forward_flops, run_flops
+from spt.grid.run_costs import Costs, forward_flops, run_flops
 from spt.paths import CONF
 from spt.reproduce import _cost
 
@@ -48,10 +48,9 @@ def test_max_steps_limit_the_examples(planned):
     spt = configs["superglue/rte/bert-base-cased/spt"]
     trainer = spt["trainer"] | {"max_steps": 10, "per_device_train_batch_size": 8, "gradient_accumulation_steps": 2}
     limited = spt | {"trainer": trainer}
-    assert epochs_of(limited, sizes) * spt["task"]["sizes"]["train"] == pytest.approx(160)
-    assert run_flops(limited, sizes) / run_flops(spt, sizes) == pytest.approx(
-        epochs_of(limited, sizes) / spt["trainer"]["num_train_epochs"]
-    )
+    epochs = 160 / spt["task"]["sizes"]["train"]
+    share = epochs / spt["trainer"]["num_train_epochs"]
+    assert run_flops(limited, sizes) / run_flops(spt, sizes) == pytest.approx(share)
 
 
 def test_every_cell_of_paper_and_cpu_has_an_estimate(planned):
@@ -75,16 +74,16 @@ def test_times_are_of_the_machines_that_ran_it(planned):
     trial = Finished(runs[0].record | {"config": short, "wall_seconds": 1.0}, CONF)
     costs = Costs([*runs, trial], sizes)
     assert costs.by_machine(config) == pytest.approx({"A CPU, threads: 1": 100, "A GPU": 20})
-    assert costs.of(config) == pytest.approx(20)
-    assert Costs([trial], sizes).of(config) is None
+    assert Costs([trial], sizes).by_machine(config) == {}
     longer = config["trainer"] | {"num_train_epochs": 3 * config["trainer"]["num_train_epochs"]}
-    assert costs.of(config | {"trainer": longer}) == pytest.approx(60)
+    assert costs.by_machine(config | {"trainer": longer})["A GPU"] == pytest.approx(60)
 
     few = config | {"task": config["task"] | {"train_examples": 10}}  # and an evaluation of dev after every epoch
     train, dev = config["task"]["sizes"]["train"] * (1 - config["task"]["held_out"]), 56
-    assert costs.of(few) == pytest.approx(20 * (2 * 10 + dev) / (2 * train + dev))
+    assert costs.by_machine(few)["A GPU"] == pytest.approx(20 * (2 * 10 + dev) / (2 * train + dev))
     unknown = config | {"task": config["task"] | {"sizes": None}}
-    assert Costs([Finished(runs[0].record | {"config": unknown}, CONF)], sizes).of(unknown) == pytest.approx(100)
+    of_unknown = Costs([Finished(runs[0].record | {"config": unknown}, CONF)], sizes)
+    assert [*of_unknown.by_machine(unknown).values()] == pytest.approx([100])
 
 
 def test_the_speed_of_a_device_is_measured():

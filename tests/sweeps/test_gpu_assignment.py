@@ -100,24 +100,16 @@ def job(monkeypatch, tmp_path):
 JOBLIB = "hydra/launcher=joblib"
 
 
-@pytest.fixture
-def launchers():
-    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
-
-
-@pytest.mark.usefixtures("launchers")
 def test_a_job_takes_one_gpu_and_keeps_it(job):
     assert job(JOBLIB) == "0"
     assert job(JOBLIB, number=1) == "0" and len(gpu_assignment.claims) == 1
 
 
-@pytest.mark.usefixtures("launchers")
 @pytest.mark.parametrize(("named", "first"), [("3,1", "3"), ("GPU-8f, GPU-2a", "GPU-8f")])
 def test_a_job_takes_only_a_visible_gpu(named, first, job):
     assert job(JOBLIB, CUDA_VISIBLE_DEVICES=named) == first
 
 
-@pytest.mark.usefixtures("launchers")
 @pytest.mark.parametrize(("gpus", "before", "expected"), [(2, "3,1", "3"), (2, "all", "0"), (1, "all", "0")])
 def test_jobs_of_submitit_claim_one_of_the_gpus_of_the_command(gpus, before, expected, job):
     seen = {gpu_assignment.VISIBLE_TO_COMMAND: before, "SUBMITIT_EXECUTOR": "local"}
@@ -125,7 +117,6 @@ def test_jobs_of_submitit_claim_one_of_the_gpus_of_the_command(gpus, before, exp
     assert len(gpu_assignment.claims) == 1
 
 
-@pytest.mark.usefixtures("launchers")
 def test_a_world_of_one_process_is_no_torchrun(job):
     assert job(JOBLIB, gpus=2, WORLD_SIZE="1") == "0"
 
@@ -140,7 +131,6 @@ def test_slurm_jobs_that_number_their_gpus_alike_do_not_block_each_other(tmp_pat
         claimed.close()
 
 
-@pytest.mark.usefixtures("launchers")
 @pytest.mark.parametrize(
     ("overrides", "others"),
     [
@@ -157,7 +147,6 @@ def test_other_processes_keep_their_gpus(overrides, others, job):
     assert job(*overrides, **others) is None and not gpu_assignment.claims
 
 
-@pytest.mark.usefixtures("launchers")
 @pytest.mark.parametrize(
     ("gpus", "overrides", "message"),
     [

@@ -1,5 +1,6 @@
 """Sweeps through Hydra's launchers, in real processes: failed and dead jobs are named, the others are finished."""
 
+import importlib
 import json
 import os
 import re
@@ -34,7 +35,6 @@ WITH_EACH = pytest.mark.parametrize("launcher", LAUNCHERS)
 
 
 def sweep(folder, launcher, *overrides, **kwargs):
-    pytest.importorskip(f"hydra_plugins.hydra_{launcher.partition('_')[0]}_launcher")
     options = (f"hydra/launcher={launcher}", *LAUNCHERS[launcher])
     return run("-m", "spt.train", "--multirun", *QUICK, *options, f"output_dir={folder}", *overrides, **kwargs)
 
@@ -58,7 +58,7 @@ def test_processes_share_the_cores(launcher, settings, jobs, threads, monkeypatc
     monkeypatch.setattr(hydra_launchers, "cpu_count", lambda: 8)
     monkeypatch.setattr(hydra_launchers, "effective_n_jobs", lambda n: n if n > 0 else 8)
     package, _, name = launcher.partition(".")
-    module = pytest.importorskip(f"hydra_plugins.hydra_{package}.{package}")
+    module = importlib.import_module(f"hydra_plugins.hydra_{package}.{package}")
     for chosen in (None, "5"):
         monkeypatch.setattr(os, "environ", {} if chosen is None else {"OMP_NUM_THREADS": chosen})
         shared = hydra_launchers.share_cores(getattr(module, name)(**settings), jobs)
@@ -115,7 +115,6 @@ def test_the_bar_of_a_sweep_counts_the_jobs_that_ended_in_any_process(tmp_path):
 def test_a_terminal_that_jobs_share_has_one_bar_and_numbered_lines_of_whole_words(tmp_path):
     import pty
 
-    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
     master, slave = pty.openpty()
     options = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "seed=11,12", f"output_dir={tmp_path}")
     command = [sys.executable, "-m", "spt.train", "--multirun", *QUICK, *options]
@@ -139,7 +138,6 @@ def test_a_terminal_that_jobs_share_has_one_bar_and_numbered_lines_of_whole_word
 
 @pytest.mark.parametrize("launcher", ["joblib", "local", "slurm"])
 def test_the_launcher_is_not_in_the_fingerprint(launcher):
-    pytest.importorskip(f"hydra_plugins.hydra_{'joblib' if launcher == 'joblib' else 'submitit'}_launcher")
     plain, launched = (
         OmegaConf.to_container(composed(*chosen), resolve=True) for chosen in ([], [f"hydra/launcher={launcher}"])
     )
@@ -150,7 +148,6 @@ def test_the_launcher_is_not_in_the_fingerprint(launcher):
 @pytest.mark.soak
 def test_a_job_at_its_time_limit_is_queued_again_and_resumes(tmp_path):
     """Submitit has schedulers send SIGUSR2 shortly before the limit."""
-    pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
     options = ("hydra/launcher=submitit_local", "trainer.num_train_epochs=8", "trainer.per_device_train_batch_size=8")
     arguments = ("-m", "spt.train", "--multirun", "task=demo_pair", *DEMO, *options, f"output_dir={tmp_path}")
     sweep = subprocess.Popen([sys.executable, *arguments], cwd=REPO, stderr=subprocess.PIPE, text=True)

@@ -93,7 +93,6 @@ def best(folder):
 
 @pytest.mark.slow
 def test_a_search_shows_its_best_trial(tmp_path):
-    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
     done = search(tmp_path, "hydra.sweeper.n_jobs=2", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
     assert done.returncode == 0, done.stderr
     trials = records(tmp_path)

@@ -258,22 +258,6 @@ def test_tsv_round_trips(tmp_path_factory, rows, newline):
     assert [row for _, row in read_tsv(write(tmp_path_factory.mktemp("tsv"), text))] == rows
 
 
-words = st.text(
-    st.characters(codec="utf-8", exclude_characters=" \t\r\n\x1c\x1d\x1e\x85", categories=["L", "N", "P"]), min_size=1
-)
-
-
-@given(st.lists(st.lists(st.tuples(words, st.sampled_from(["O", "B-A", "I-A"])), min_size=1), max_size=5))
-def test_conll_round_trips(tmp_path_factory, sentences):
-    text = "".join("".join(f"{word}\t{tag}\n" for word, tag in sentence) + "\n" for sentence in sentences)
-    path = write(tmp_path_factory.mktemp("conll"), text)
-    rows = [row["tokens"] for _, row in read_conll(path)]
-    expected = [[word for word, _ in sentence] for sentence in sentences]
-    assert rows == [s for s in expected if not s[0].startswith("-DOCSTART-")] or any(
-        word.startswith("-DOCSTART-") for s in expected for word in s
-    )
-
-
 @given(st.binary(max_size=200))
 def test_any_bytes_give_rows_or_an_error_with_the_path(tmp_path_factory, content):
     path = write(tmp_path_factory.mktemp("bytes"), content)

@@ -32,6 +32,15 @@ def test_the_estimate_is_of_the_whole_run(task, settings, steps, evaluations, tr
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_run_on_the_cpu_claims_no_gpu(tmp_path, monkeypatch):
+    claimed = []
+    monkeypatch.setattr(dry_runs, "take_one_gpu", claimed.append)
+    for use_cpu in ("true", "false"):
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            dry_run(compose("train", ["task=demo_pair", "model=demo", f"+trainer.use_cpu={use_cpu}"]))
+    assert claimed == [1]
+
+
 def test_queries_of_record_are_evaluated_with_all_their_entities(tmp_path, monkeypatch):
     text = "Ann saw Bea and Cleo."
     entities = [{"start": (at := text.index(name)), "end": at + len(name)} for name in ("Ann", "Bea", "Cleo")]

@@ -1,6 +1,6 @@
 """Names of settings, and the order of their values."""
 
-from spt.grid.setting_names import numbers_first, short_names
+from spt.records.comparable_settings import numbers_first, short_names
 
 
 def test_numbers_are_ordered_by_value_and_before_words():
