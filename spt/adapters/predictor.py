@@ -11,6 +11,7 @@ from weakref import WeakKeyDictionary
 import torch
 from pandas import DataFrame
 from pydantic import ConfigDict, ValidationError, validate_call
+from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from spt import methods, tasks
@@ -56,7 +57,8 @@ class Predictor:
     Attributes:
         adapter: the adapter that was loaded.
         task: the task it was trained on.
-        base: the backbone without the adapter, unless the adapter replaces it.
+        base: the backbone without the adapter, unless the adapter replaces it; what the adapter replaces is not moved
+            with the model.
         tokenizer: the base model's.
         backbone_settings: the arguments of `load_backbone` that the base model was loaded with.
         truncated: how many inputs were truncated so far.
@@ -98,8 +100,10 @@ class Predictor:
     @property
     def model(self) -> TaskModel:
         """The TaskModel, in evaluation mode, on the device of the backbone, which another predictor may have moved."""
-        if self._model.classifier.weight.device != self._model.encoder.device:
-            self._model.to(self._model.encoder.device)
+        device = self._model.encoder.device
+        if any(parameter.device != device for parameter in self._model.parameters()):
+            with torch.inference_mode(False):
+                self._model.to(device)
         return self._model
 
     @property
@@ -255,9 +259,19 @@ class Predictor:
 def _own_modules(encoder: PreTrainedModel, adapter: Adapter) -> PreTrainedModel:
     """A copy of the encoder that shares its parameters, but for the few that the adapter replaces."""
     replaced = {name_without_lora(name) for name in adapter.backbone_weights}
-    kept = {id(each): each for name, each in encoder.named_parameters(prefix="encoder") if name not in replaced}
+    kept: dict[int, Any] = {}
+    for place, module in encoder.named_modules(prefix="encoder"):
+        weights = dict(module.named_parameters(place, recurse=False))
+        if all(type(each) is nn.Parameter for each in weights.values()):
+            kept |= {id(each): each for name, each in weights.items() if name not in replaced}
+        elif replaced.isdisjoint(weights):  # a quantized module may keep its scales beside its parameters
+            kept[id(module)] = module
     own: Any = copy.deepcopy(encoder, kept)
-    return own.to(encoder.device)  # its buffers may be where the parameters were before
+    for name, parameter in encoder.named_parameters():
+        if type(parameter) is nn.Parameter:
+            vars(own.get_parameter(name)).update(vars(parameter))  # a copy loses the mark of a loaded weight
+    tensors = (*own.parameters(), *own.buffers())
+    return own if all(each.device == encoder.device for each in tensors) else own.to(encoder.device)
 
 
 def _top(prediction: dict[str, Any], top_k: int | None) -> dict[str, Any]:

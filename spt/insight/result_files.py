@@ -58,5 +58,6 @@ def write_insight(folder: Path, insight: Insight, run: Path) -> None:
 def similarity_by_epoch(run: Path) -> list[dict[str, Any]]:
     """The rows of a run's history with `prefixes`, the similarity of its slots; epoch 0 is the initialisation."""
     path = run / HISTORY
-    rows = [parsed(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    rows = [parsed(line) for line in text.rpartition("\n")[0].splitlines()]  # the last may be half a line
     return [row for row in rows if "prefixes" in row]

@@ -97,7 +97,7 @@ def kernel_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | N
     keeps = settings.alpha is None or torch.compiler.is_compiling() or not torch.is_grad_enabled()
     if keeps or query.shape[:3].numel() * key.shape[2] <= KEPT_BIAS:
         return _kernel(query, key, value, mask, settings)
-    return checkpoint(_kernel, query, key, value, mask, settings, use_reentrant=False)
+    return _recomputed(query, key, value, mask, settings)
 
 
 def join_prefix(prefix: Tensor, text: Tensor, heads: int) -> Tensor:
@@ -126,6 +126,10 @@ def additive_mask(mask: Tensor, dtype: torch.dtype) -> Tensor:
 def _kernel(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, settings: Settings) -> Tensor:
     bias = _bias(query, key, mask, settings)
     return F.scaled_dot_product_attention(query, key, value, bias, settings.attention_dropout, scale=settings.scaling)
+
+
+def _recomputed(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, settings: Settings) -> Tensor:
+    return checkpoint(_kernel, query, key, value, mask, settings, use_reentrant=False)
 
 
 def _bias(query: Tensor, key: Tensor, mask: Tensor | None, settings: Settings) -> Tensor | None:

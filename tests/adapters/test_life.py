@@ -609,14 +609,6 @@ def test_rows_of_datasets_and_tables(runs):
         next(predictor.stream(rows[0]))
 
 
-def test_a_predictors_model_moves_with_its_own_adapter(runs):
-    pair = spt.load(runs["demo_pair", "spt"])
-    ner = spt.load(runs["demo_ner", "lora"], share=pair)
-    ner("mr kalorba")
-    pair.model.double()
-    assert {tensor.dtype for tensor in pair.model.parameters()} == {torch.float64}
-
-
 def test_the_commands_show_their_config_without_torch():
     code = """
 import sys

@@ -206,6 +206,10 @@ def test_adapters_follow_a_backbone_that_another_predictor_moves(adapters):
     for name, predictor in predictors.items():
         assert {parameter.device.type for parameter in predictor.model.parameters()} == {"cuda"}, name
     late = spt.load(adapters["demo_pair.bitfit"][0], share=predictors["demo_ner.lora"])
+    for name, device in (("spt", "cpu"), ("bitfit", "cuda"), ("lora", "cuda"), ("bitfit", "cpu")):
+        predictors[f"demo_pair.{name}"].to(device)
+    for name, predictor in predictors.items():
+        assert {parameter.device.type for parameter in predictor.model.parameters()} == {"cpu"}, name
     assert {tensor.device.type for tensor in late.model.state_dict().values()} == {"cuda"}
 
 

@@ -203,6 +203,9 @@ def test_publishing_copies_the_summary_of_the_run_s_own_adapter(demo, tmp_path, 
     (run / "insight/insight.json").write_text(own.to_json())
     assert publish_it() and published.read_text() == own.summary().to_json()
     assert publish_it(records / demo.name)  # a published run stays as it is
+    published.write_text("{")
+    with pytest.raises(SptError, match="records.*insight.json cannot be read .*: delete it"):
+        publish_it(records / demo.name)
     (run / "insight/insight.json").write_text("{")
     with pytest.raises(SptError, match="insight.json cannot be read .*: delete it, or inspect the run again"):
         publish_it()
