@@ -10,7 +10,7 @@ class SptError(ValueError):
 
 
 class UnusableRow(SptError):
-    """A row that no example can be made of, through no fault of its file: a split leaves it out, and says so."""
+    """A row that cannot become an example though its file is valid: a split leaves it out, with a warning."""
 
 
 RESUMES = "and the same command resumes after the last finished epoch"

@@ -85,8 +85,8 @@ def inspected(
 def compare(config: DictConfig, folder: Path) -> None:
     """Print the runs of a list side by side, and write their measures to a folder; inspect those that need it.
 
-    A run needs it without an insight.json, where that is of another split or of an adapter that it no longer has, and
-    if `data_dir` or `file` names the data. Its results go to its own folder.
+    A run needs it if it has no insight.json, or one of another split or of an adapter it no longer has, or if
+    `data_dir` or `file` is given. Its results go to its own folder.
     """
     from spt.adapters.format import read_adapter
     from spt.adapters.hub import fetch

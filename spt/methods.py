@@ -46,7 +46,7 @@ def bitfit(model: TaskModel, name: str) -> Penalty | None:
         if parameter_name.endswith("bias") and parameter_name not in {*model.unused_parameters, *kept}
     ]
     if not biases:
-        raise SptError(f"{type(model.encoder).__name__} has no biases, and method=bitfit trains nothing else of it")
+        raise SptError(f"{type(model.encoder).__name__} has no biases for bitfit to train: choose another method")
     for bias in biases:
         bias.requires_grad_(True)
     warn_of_half_precision(model)

@@ -94,8 +94,8 @@ def refuse_unused_files() -> None:
     """Refuse a file of the command's own config folder that Hydra would not use, or not under its name.
 
     Raises:
-        SptError: if `conf` has a file of this name, which goes before; if a table is another than its file's name; or
-            if a recipe does not say which it is, or would not set anything.
+        SptError: if `conf` has a file of this name, which is used instead; if a table's package is not its file's
+            name; or if a recipe lacks its name and source, or its package.
     """
     for folder in own_folders():
         for used in CONF.glob("*/**/*.yaml"):
@@ -160,4 +160,4 @@ def _literal(value: Any) -> str:
             return "{" + ",".join(f"{key}:{_literal(item)}" for key, item in value.items()) + "}"
         case list() | tuple():
             return "[" + ",".join(map(_literal, value)) + "]"
-    raise SptError(f"{value!r} is no value of a setting: text, a number, a boolean, None, a list or a dictionary is")
+    raise SptError(f"{value!r} is no value of a setting: give text, a number, a boolean, None, a list or a dict")

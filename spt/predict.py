@@ -186,7 +186,7 @@ def id_of(number: int, item: "Input") -> dict[str, Any]:
 
 
 def as_they_come(inputs: Iterable[Item], most: int) -> Iterator[list[Item]]:
-    """Lists of at most `most` inputs: those that are there, so that no answer waits for further inputs.
+    """Lists of the inputs that have arrived, at most `most`, so that no answer waits for later inputs.
 
     The inputs are read in a thread of their own.
     """

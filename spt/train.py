@@ -50,7 +50,7 @@ def show_sweep(jobs: Sequence[JobReturn]) -> None:
 
 @command("train", after_sweep=show_sweep)
 def main(config: DictConfig) -> float:
-    """Train what the config describes, or show the result of the same run where it is finished.
+    """Train the run that the config describes, or show its result if it is already finished.
 
     Returns:
         The best dev score, by which a search chooses.
@@ -68,10 +68,10 @@ def main(config: DictConfig) -> float:
 
 
 def train(config: DictConfig | Sequence[str] = (), /, **settings: Any) -> dict[str, Any]:
-    """Train one run, or read the result of the same run where it is finished; `python -m spt.train` from Python.
+    """Train one run, or read its record if it is already finished: `python -m spt.train` from Python.
 
-    The run has the folder, the messages and the checkpoints of the command. It seeds Python's, NumPy's and torch's
-    random numbers. Runs of several threads wait for each other.
+    The run uses the same folder, messages and checkpoints as the command. It seeds Python's, NumPy's and torch's
+    random numbers. Calls from several threads run one by one.
 
     Args:
         config: overrides as on the command line, `["task=rte", "method.prefix_length=5"]`, or a whole config that Hydra

@@ -160,7 +160,7 @@ class Adapter:
 def save_adapter(model: nn.Module, folder: str | Path, about: Mapping[str, Any] | None = None) -> Path:
     """Save what was trained of `model`: prefixes or LoRA, head, and trainable parameters of the backbone.
 
-    What the model uses and its checkpoint lacked (a pooler) is saved, too, where it is frozen at its random numbers.
+    Weights that the model uses but its checkpoint lacked (a pooler) are saved, too, even frozen at random numbers.
 
     Args:
         model: a TaskModel or a bare encoder.
@@ -219,8 +219,8 @@ def load_adapter(model: Model, folder: str | Path) -> Model:
 
     `model` has the base model and the head that the adapter was trained with. After an adapter that replaced backbone
     weights (fine-tuning), only adapters that replace the same ones can be loaded. `folder` is that of an adapter or of
-    a run. Prefixes of the same settings get the saved values; otherwise the parameters are new, and unknown to an
-    optimizer that was made before.
+    a run. Prefixes with the same settings get the saved values; otherwise the parameters are new, and an optimizer
+    made before lacks them.
 
     Returns:
         `model`.

@@ -124,8 +124,8 @@ class Predictor:
     ) -> dict[str, Any] | list[dict[str, Any]]:
         """The prediction of an input, or those of several as a list; the arguments are those of `stream`.
 
-        A list, or any other iterable (a column of pandas or of `datasets`), is one of inputs: the words of a sentence
-        are [["Ann", "lives"]].
+        A list or other iterable (a column of pandas or of `datasets`) is several inputs: one sentence as words is
+        [["Ann", "lives"]].
         """
         if not isinstance(inputs, str | tuple | Mapping) and isinstance(inputs, Iterable):
             return list(self.stream(inputs, batch_size, ahead=AHEAD, top_k=top_k))
@@ -145,14 +145,14 @@ class Predictor:
             ahead: how many batches of inputs are read at a time. Their examples are sorted by length, so that a batch
                 has little padding: much faster for texts of different lengths.
             top_k: the number of classes to give the probabilities of, the highest first; None: all, in the order of
-                `labels`. Those of choices are always all there.
+                `labels`. It has no effect on choice tasks.
 
         Yields:
             {"label", "probabilities"}; for choices {"choice", "probabilities"}, choices counted from 0; for regression
             {"value"}; for ReCoRD {"answer", "probabilities"}; for entities
             {"entities": [{"type", "start", "end", "text", "probability"}]}, where start and end (exclusive) count
-            characters of a text or words of a list, and the probability is the lowest of the entity's words. One of an
-            input that was truncated has "truncated": True.
+            characters of a text or words of a list, and the probability is the lowest of the entity's words. For a
+            truncated input "truncated": True is added.
 
         Raises:
             SptError: an input does not fit the task, or `top_k` is of a task without classes.

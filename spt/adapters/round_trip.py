@@ -1,4 +1,4 @@
-"""Whether an adapter of a method of the user's own can be loaded again: tried before a run trains it."""
+"""Check, before a run trains, that an adapter of the user's own method can be loaded again."""
 
 import copy
 from collections.abc import Callable, Iterator, Mapping
@@ -55,8 +55,8 @@ def needs_method(model: TaskModel, base: TaskModel, method: Method, settings: Ma
                 return is_called
             reasons.append("its logits are others than those of the model it was saved from")
     raise SptError(
-        f"method {settings.get('name')!r}: an adapter of it could not be loaded again ({reasons[-1]}). Saved is what "
-        "has requires_grad; all else must be the same whenever the function is called on the base model"
+        f"method {settings.get('name')!r}: an adapter of it could not be loaded again ({reasons[-1]}). Only what "
+        "has requires_grad is saved: calling the function on the base model must always give the rest"
     )
 
 

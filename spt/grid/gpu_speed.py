@@ -14,7 +14,7 @@ BATCH, LENGTH, STEPS = 32, 128, 3
 def achieved_tflops(device: str = "cuda", config: BertConfig | None = None) -> float:
     """The float32 operations per second, in 10^12, of training prefixes on an encoder, by default of BERT-base's size.
 
-    Measured are the last two of three steps of 32 x 128 tokens: the forward pass, and the backward pass to the
+    The last two of three steps of 32 x 128 tokens are timed: the forward pass, and the backward pass to the
     activations. Weights are random.
     """
     config = config or BertConfig()

@@ -1,4 +1,4 @@
-"""The runs in a folder as cells of tables that no YAML describes: by task, model and method, and by what varies."""
+"""The runs in a folder as cells of tables without a YAML: grouped by task, model, method and varied settings."""
 
 import re
 from collections.abc import Iterable, Iterator, Sequence

@@ -100,7 +100,7 @@ class Plan:
     def command(self, key: str, job: Job) -> list[str]:
         """The arguments of `spt.train` that make a run on this machine.
 
-        A stale record that was published alone is in no one's way, so that an interrupted repeat resumes.
+        A stale record that is only published needs no force=true, so that an interrupted repeat resumes.
         """
         settings = self.sources.settings(job.cell) | {"output_dir": str(self.output_dir)}
         folders = [assignment(name, folder) for name, folder in settings.items()]

@@ -27,8 +27,8 @@ def settle_results_dir(config: DictConfig) -> None:
     with open_dict(config):
         config.results_dir = str(Path(str(config.output_dir)) / RESULTS)
     errors.print(
-        f"tables, profiles or output_dir are not the project's: their records and report are in {config.results_dir} "
-        "(results_dir=... names another folder)"
+        f"tables, profiles or output_dir are not the project's, so records and report go to {config.results_dir} "
+        "(results_dir=... sets another folder)"
     )
 
 

@@ -1,4 +1,4 @@
-"""What runs cost: seconds by finished runs like them, or floating point operations by sizes and lengths."""
+"""What runs cost: seconds, from similar runs, or floating point operations, from model and data sizes."""
 
 import statistics
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""Finished runs in a table: a row for each, or means over the runs that differ in the seed (or what is named) alone."""
+"""Finished runs in a table: a row each, or means over runs that differ only in the seed (or in the settings named)."""
 
 from collections.abc import Sequence
 from typing import Any

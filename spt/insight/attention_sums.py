@@ -1,4 +1,4 @@
-"""Running sums over query positions of what gates and attention do, for the sample and for samples drawn anew."""
+"""Running sums over query positions of what gates and attention do, for the sample and bootstrap resamples."""
 
 import torch
 from torch import Tensor

@@ -38,7 +38,7 @@ class Part(Exact, arbitrary_types_allowed=True):
 class Array(Part):
     """Numbers along named axes.
 
-    `standard_error` has the shape of `values`; it is None where there is nothing to draw anew (parameters), or fewer
+    `standard_error` has the shape of `values`; it is None for parameters (nothing to resample), and for fewer
     than 30 examples.
     """
 
@@ -100,8 +100,8 @@ class Interventions(Part):
     Attributes:
         metric: of the scores, the task's first one.
         score: the full adapter's, with its attention computed as for the interventions.
-        compared: what the differences are of: the metric if it is "accuracy" or "f1" (of entities), else the mean of
-            what each example contributes, which for a metric of classes is the accuracy.
+        compared: the score whose differences are given: "accuracy" if examples have a class, "f1" for entities, else
+            "mean", the mean of one term per example.
         changes: one for each intervention.
     """
 
@@ -114,9 +114,9 @@ class Interventions(Part):
 class Insight(Part):
     """What the prefixes of an adapter learned. Arrays name their axes; layers, heads and slots count from 0.
 
-    These are two dozen small arrays: an array library with named axes would be a dependency for them alone. Of s_p,
-    g_p and w as in `spt.modeling.gated_attention`, with t a query position that is not padding (special tokens are
-    query positions, too), and N the number of them. An example's inputs (its choices) count together. Entropies H are
+    These are two dozen small arrays: an array library with named axes would be a dependency for them alone. s_p, g_p
+    and w are those of `spt.modeling.gated_attention`; t is a query position that is not padding (special tokens are
+    query positions, too), and N their number. An example's inputs (its choices) count together. Entropies H are
     in nats. Standard errors are by bootstrap over examples.
 
     Attributes:

@@ -18,7 +18,7 @@ NO_LABEL = -1
 
 @dataclass(frozen=True)
 class TextBatch:
-    """A batch of inputs, and whose the query positions are. Examples and labelled units count over all batches.
+    """A batch, and the owner of each query position. Examples and labelled units are numbered over all batches.
 
     Attributes:
         inputs: what the model takes, without labels.

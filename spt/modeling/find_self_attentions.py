@@ -77,7 +77,7 @@ def self_attentions(encoder: PreTrainedModel) -> list[Layer]:
     if unsupported:
         raise SptError(f"{name} adds {', '.join(sorted(unsupported))} to its attention, which prefixes do not support")
     if difference > tolerance(expected):
-        raise SptError(f"{name}'s attention does more than prefix attention reproduces: its own output would change")
+        raise SptError(f"{name}'s attention does more than prefix attention can: use an encoder of docs/encoders.md")
     return layers
 
 

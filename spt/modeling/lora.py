@@ -71,7 +71,7 @@ def attached_lora(encoder: nn.Module) -> LoraConfig | None:
 def refuse_peft(encoder: nn.Module) -> None:
     """Raise SptError if PEFT itself put an adapter on the encoder, which would be trained and not saved."""
     if attached_lora(encoder) is None and any(type(part).__module__.startswith("peft.") for part in encoder.modules()):
-        raise SptError(f"{type(encoder).__name__} has an adapter of PEFT, which spt does not save: PeftModel.unload()")
+        raise SptError(f"{type(encoder).__name__} has an adapter of PEFT, which is not saved: call PeftModel.unload()")
 
 
 def install_lora(encoder: PreTrainedModel, config: LoraConfig) -> None:

@@ -52,8 +52,8 @@ class PrefixConfig:
             raise SptError(f"projection must be a whole number of at least 1, or null, not {self.projection!r}")
         if self.alpha is not None and not _are_temperatures(self.alpha):
             raise SptError(
-                "alpha must be a finite number above 0, a list with one for each layer, or with a list of one for each "
-                f"head of it, or null for no gate, not {self.alpha!r}"
+                "alpha must be a finite number above 0, a list with one (or a list of one per head) for each layer, or "
+                f"null for no gate, not {self.alpha!r}"
             )
         for name in ("key_dropout", "value_dropout", "score_dropout"):
             rate = getattr(self, name)

@@ -170,7 +170,7 @@ def load_tokenizer(
     """The tokenizer of `load_backbone`, which has the same arguments."""
     reserved = signature(PreTrainedTokenizerBase.from_pretrained).parameters.keys() & (options or {}).keys()
     if reserved:
-        raise SptError(f"model.tokenizer.{min(reserved)} is not for a run to set: it says where tokenizers come from")
+        raise SptError(f"model.tokenizer.{min(reserved)} cannot be set (it says where tokenizers come from): omit it")
     try:
         tokenizer = AutoTokenizer.from_pretrained(
             _source(name_or_path), revision=revision, trust_remote_code=False, **options or {}
@@ -297,8 +297,8 @@ def _mark_words(tokenizer: PreTrainedTokenizerBase) -> None:
 def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
     """A hash of what a tokenizer makes of texts: its vocabulary, and the model inputs of PROBES, alone and in pairs.
 
-    Made of what tokenizers do and not of how they are stored, it is the same for every version of the libraries under
-    which token ids are.
+    It depends on what a tokenizer gives, not on how it is stored: library versions that give the same ids have the
+    same hash.
     """
     texts = [*PROBES, *(f"a{token}b {token} c" for token in sorted(tokenizer.all_special_tokens))]
     encoded = [

@@ -121,7 +121,7 @@ class TaskModel(ModuleUtilsMixin, nn.Module):
                 labels of -100 do not count.
             num_items_in_batch: the summed loss is divided by this instead of the number of labels of this batch: a loop
                 that accumulates gradients gives the number of labels of all accumulated batches.
-            return_dict: False: a tuple instead, of what is not None: the loss, if there is one, is first.
+            return_dict: False: return a tuple of the values that are not None, the loss (if any) first.
             inputs: anything else the encoder's forward takes (position_ids, inputs_embeds, output_attentions, ...).
 
         Returns:

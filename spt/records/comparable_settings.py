@@ -35,7 +35,7 @@ def comparable(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def other_weights(model: Mapping[str, Any]) -> str | None:
-    """The name of the folder or repository of a model's weights; None if it is that of conf/model, or the model's."""
+    """The name of a model's folder or repository; None if it is the one in conf/model, or the model's own name."""
     name = _last_name(model["name_or_path"])
     path = CONF / "model" / f"{model['name']}.yaml"
     return name if name not in (_name_of_weights(path), model["name"]) else None

@@ -13,7 +13,7 @@ def settings(config: dict[str, Any]) -> dict[str, Any]:
     """The part of a resolved config that can change a result: without output_dir and the like, and class paths."""
     kept = {key: value for key, value in config.items() if key not in NOT_IN_FINGERPRINT}
     model = {key: value for key, value in config["model"].items() if value is not None or key not in LEFT_OUT_IF_NULL}
-    # Who reads the data and how long processes wait changes no number. 0 is in the fingerprints of earlier runs.
+    # Data workers and the processes' timeout change no result. Fingerprints of earlier runs have 0 workers.
     trainer = {key: value for key, value in config["trainer"].items() if key != "ddp_timeout"}
     if "dataloader_num_workers" in trainer:
         trainer["dataloader_num_workers"] = 0

@@ -92,7 +92,7 @@ def seed_interval(cells: DataFrame) -> float:
 
 
 def set_scores(panels: Sequence[tuple[Any, DataFrame]], further: Sequence[float] = ()) -> None:
-    """Draw baselines, where the axis of scores need not be twice as long for them, and make it as long as noise asks.
+    """Draw the baselines that would not double the axis of scores, and lengthen it so that noise looks small.
 
     It spans `INTERVALS` seed intervals and two points at least.
 

@@ -9,7 +9,7 @@ from pandas import DataFrame
 
 
 class Terms(dict[str, str]):
-    """What names are called in print; a name that is not among them as it is."""
+    """Names in print; an unlisted name gets spaces for its underscores."""
 
     def __missing__(self, name: str) -> str:
         return name.replace("_", " ")

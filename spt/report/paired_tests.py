@@ -34,7 +34,7 @@ LENGTH, LEAST_POINTS = "method.prefix_length", 3  # the setting whose trend is t
 
 LEVEL = 0.05  # a difference is significant if its p is smaller
 
-# Of a table that is tested over examples: as many as leave the least p of the bootstrap below `LEVEL` after Holm's
+# Tables with more are not tested over examples: even the least p of the bootstrap would miss `LEVEL` after Holm's
 # correction.
 MOST_COMPARISONS = math.ceil(LEVEL * (1 + RESAMPLES) / 2) - 1
 

@@ -124,8 +124,8 @@ class Verdict:
 def verdicts(tests: Iterable[DataFrame]) -> list[Verdict]:
     """A verdict for each question that a table is about.
 
-    Only cells with all their runs count, if both tests can be made, and none of the demo. The same runs in several
-    tables are one comparison, that of most seeds. Holm's correction is over the comparisons of a question.
+    A comparison counts if its cells have all runs, both tests can be made, and it is not the demo's. Of those that
+    share runs, the one with most seeds counts. Holm's correction is over the comparisons of a question.
 
     Args:
         tests: the `paired_tests` and `trends` of each table.

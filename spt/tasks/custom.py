@@ -26,7 +26,7 @@ METRICS = {
     "token": ["f1"],
 }
 
-NEGATIVE_AND_POSITIVE = ({"0", "1"}, {"false", "true"}, {"no", "yes"})  # whose alphabetical order is that of f1
+NEGATIVE_AND_POSITIVE = ({"0", "1"}, {"false", "true"}, {"no", "yes"})  # sorted, f1's positive class is last
 
 
 def custom_task(
@@ -105,7 +105,7 @@ def custom_task(
         labels = _found_in(rows, label, files["train"], lambda value: [] if is_missing(value) else [one_name(value)])
         if "f1" in shared["metrics"] and len(labels) == 2 and {*map(str.lower, labels)} not in NEGATIVE_AND_POSITIVE:
             raise SptError(
-                f"f1 is that of the second class, and a training file gives no order: set task.labels=[{labels[0]},"
+                f"f1 needs the positive class second, and a file gives no order: set task.labels=[{labels[0]},"
                 f"{labels[1]}], or the other way round"
             )
     return SentenceTask(labels=labels, labels_found=inferred, **shared)

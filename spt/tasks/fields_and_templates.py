@@ -11,7 +11,7 @@ from spt.tasks.text_lines import Row
 
 @dataclass(kw_only=True)
 class RowFields:
-    """Access to the fields of rows whose columns have other names, or several."""
+    """Access to a row's fields by name, though columns may have other names."""
 
     columns: dict[str, list[str]] = field(default_factory=dict)  # for a field, the columns that may hold it: first wins
 

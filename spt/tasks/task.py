@@ -248,7 +248,7 @@ class Task(RowFields, ABC):
         return train, [example for example in examples if self.shared_text(example) in texts]
 
     def few(self, examples: list[Example], seed: int) -> list[Example]:
-        """The `train_examples` of these to train on, in their order: drawn by the seed, the fewer among the more.
+        """Draw `train_examples` of these by the seed, in their order; a smaller draw is part of a larger one.
 
         Raises:
             SptError: if there are not as many.
@@ -338,7 +338,7 @@ class Task(RowFields, ABC):
         return [example[self.target] for example in examples]
 
     def collator(self, tokenizer: PreTrainedTokenizerBase) -> Callable[[list[dict]], dict]:
-        """A function that makes a batch, padded to the longest, of rows of `Split.inputs`: of what the model takes."""
+        """A function that makes a batch of rows of `Split.inputs`: what the model takes, padded to the longest."""
         return partial(_collate, self._collator(tokenizer), {*tokenizer.model_input_names, "labels"})
 
     def _collator(self, tokenizer: PreTrainedTokenizerBase) -> Callable[[list[dict]], dict]:

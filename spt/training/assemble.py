@@ -25,7 +25,7 @@ TRIED = 4  # examples on which a method of the user's own is tried
 
 @dataclass(frozen=True)
 class Assembled:
-    """A training loop, with the task, splits and model in it, and what a run keeps of the making.
+    """A training loop, with its task, splits and model, and two facts for record and adapter.
 
     Attributes:
         loop: at its first step.

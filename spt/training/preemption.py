@@ -1,7 +1,7 @@
 """Signals by which a scheduler preempts a job: the run writes a checkpoint, and the command exits with its own code.
 
-SIGTERM and SIGUSR1 preempt, SIGHUP (the terminal was closed) does, and so does the signal upon which submitit requeues
-its job, which it then does. Ctrl-C writes a checkpoint, too; a second Ctrl-C exits at once.
+SIGTERM, SIGUSR1 and SIGHUP (the terminal was closed) preempt, and so does submitit's signal, upon which submitit also
+requeues the job. Ctrl-C writes a checkpoint, too; a second Ctrl-C exits at once.
 """
 
 import os

@@ -45,7 +45,7 @@ def join(settings: TrainerSettings) -> Accelerator:
     group = [InitProcessGroupKwargs(timeout=timeout)] if several else []
     cpu = settings.use_cpu or not torch.accelerator.is_available()
     if settings.fp16 and cpu:
-        raise SptError("trainer.fp16 needs an accelerator, which this run has not: trainer.bf16=true works without")
+        raise SptError("trainer.fp16 needs an accelerator, and this run has none: use trainer.bf16=true")
     if is_initialized() and not several and cpu != (PartialState().device.type == "cpu"):
         AcceleratorState._reset_state(reset_partial_state=True)  # an earlier run of this process had another device
     # A program that trains from Python may have its own state, which accelerate does not let change.
@@ -63,7 +63,7 @@ def join(settings: TrainerSettings) -> Accelerator:
 
 @contextmanager
 def _without_ranks() -> Iterator[None]:
-    """Hide from accelerate what MPI or Slurm say of the processes of a job in which each trains a run of its own."""
+    """Hide the process ranks of MPI or Slurm from accelerate, in a job whose processes each train their own run."""
     prefixes = ("PMI_", "OMPI_COMM_WORLD_", "MV2_COMM_WORLD_")
     hidden = {name: os.environ[name] for name in os.environ if name.startswith(prefixes) or name in RANKS}
     for name in hidden:

@@ -47,7 +47,7 @@ def trainer_settings(values: Mapping[str, Any]) -> TrainerSettings:
     if elsewhere not in ("no", asked):
         raise SptError(
             f"ACCELERATE_MIXED_PRECISION={elsewhere} of the environment, or of accelerate's own config, is not what "
-            f"trainer.bf16 and trainer.fp16 ask for, {asked!r}: set it to no, and trainer.bf16 or trainer.fp16"
+            f"trainer.bf16 and trainer.fp16 ask for, {asked!r}: set it to no, and use these settings instead"
         )
     return settings
 
