@@ -43,7 +43,7 @@ def states(folder):
 
 def test_an_own_table_leaves_the_published_report_as_it_is(project, called):
     code, out, err = called("spt.reproduce", *QUICK, "table=mine")
-    assert code == 0 and "in runs/results" in err, err
+    assert code == 0 and "go to runs/results" in err, err
     assert [path.name for path in Path("results").iterdir()] == ["README.md"]
     assert states("runs/results") == {("mine", "quick", "done")}
     written = Path("runs/results/README.md").read_bytes()
