@@ -131,7 +131,9 @@ def result_folder(run: str | ListConfig, output: str | None) -> Path:
 
     The comparison of several runs goes to `output`, else to `insight` here.
     """
-    folder = output_folder(output, "" if isinstance(run, ListConfig) else str(run), FOLDER)
+    if output is None and isinstance(run, ListConfig):
+        return Path(FOLDER)
+    folder = output_folder(output, str(run), FOLDER)
     if folder.is_file():
         raise SptError(f"output must name a folder: {folder} is a file")
     return folder
