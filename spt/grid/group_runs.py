@@ -66,7 +66,7 @@ class Method:
     Attributes:
         varied: the dotted names of these settings.
         rows: the runs with the same values of them, by the values as text; numbers in ascending order.
-        swept: the setting, if it is a single one and its values are numbers.
+        swept: the setting, if it is a single one and its values are numbers of at least 0.
     """
 
     def __init__(self, place: Place, runs: Sequence[Run]):
@@ -78,8 +78,9 @@ class Method:
         for run, own in zip(runs, texts, strict=True):
             rows.setdefault(tuple(own.get(name, "none") for name in self.varied), []).append(run)
         self.rows = {key: rows[key] for key in sorted(rows, key=lambda key: list(map(numbers_first, key)))}
-        is_swept = len(self.varied) == 1 and all(is_number(run.settings.get(self.varied[0])) for run in runs)
-        self.swept = self.varied[0] if is_swept else None
+        values = [run.settings.get(self.varied[0]) for run in runs] if len(self.varied) == 1 else [None]
+        # Below 0 is -1 of max_steps, for as many as the epochs have.
+        self.swept = self.varied[0] if all(is_number(value) and value >= 0 for value in values) else None
 
 
 def group_runs(folder: Path) -> Grouped:
@@ -87,7 +88,7 @@ def group_runs(folder: Path) -> Grouped:
 
     Where the runs of a method differ in a single setting and its values are numbers, they are the points of a sweep,
     and the setting has a table. Otherwise each combination of values is a row of the table `TABLE`. That table has the
-    points of a sweep as rows, too, if there are other runs of their task and model to compare them with.
+    points of a sweep as rows, too, unless all methods of their task and model are swept over the same values of it.
 
     Raises:
         SptError: if the folder has no run, or the files of a run are damaged.
@@ -98,16 +99,16 @@ def group_runs(folder: Path) -> Grouped:
     if not runs:
         raise SptError(f"{folder} holds no run: python -m spt.train output_dir={folder} makes one")
     methods = [Method(place, runs[place]) for place in sorted(runs)]
-    swept_with: dict[tuple[str, str], set[str | None]] = {}
+    sweeps: dict[tuple[str, str], set[tuple[Any, ...]]] = {}
     for method in methods:
-        swept_with.setdefault((method.task, method.model), set()).add(method.swept)
+        sweeps.setdefault((method.task, method.model), set()).add((method.swept, *method.rows))
     # What selects the epochs of a task, which its config may leave open.
     metrics = {run.place[0]: run.finished.record["metric"] for own in runs.values() for run in own if run.finished}
     tables = short_names([TABLE, *(method.swept for method in methods if method.swept is not None)])
     labels = short_names(name for method in methods for name in method.varied)
     by_table: dict[str, list[Result]] = {}
     for method in methods:
-        is_alone = swept_with[method.task, method.model] == {method.swept}
+        is_alone = len(sweeps[method.task, method.model]) == 1
         for key, own in method.rows.items():
             task = own[0].config["task"] | ({"metrics": [metric]} if (metric := metrics.get(method.task)) else {})
             if method.swept is None or not is_alone:

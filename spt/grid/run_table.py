@@ -67,7 +67,7 @@ def show_means(
         SptError: if runs of a row differ in a setting that is in neither of them, or a setting is unknown.
     """
     frame = settings_frame(records)
-    _check([*by, *over], records)
+    _check([*by, *over], frame, records)
     varied = [name for name in varying(frame) if not _is_of(name, over)]
     keys = [name for key in by for name in _columns(key, frame, varied)] if by else [*PLACE, *varied]
     keys = list(dict.fromkeys(keys))
@@ -89,7 +89,7 @@ def show_means(
         metric = ", ".join(dict.fromkeys(each["metric"] for each in own))
         rows.append(cells | {"metric": metric, "runs": len(own)})
         marks = "".join(mark for mark, state in MARKS.items() if state in note)
-        shown.append([*values, metric, f"{len(own)}{marks}", *(_mean_and_std(mean[s], std[s]) for s in splits)])
+        shown.append([*values, metric, f"{len(own)}{marks}", *(_mean_and_std(scores[s]) for s in splits)])
         for name in splits:
             rows[-1] |= {name: mean[name], f"{name}_std": std[name]}
         rows[-1]["note"] = note
@@ -114,7 +114,8 @@ def settings_frame(records: Sequence[dict[str, Any]]) -> DataFrame:
 
     `PLACE` and `seed` are the first columns. The columns with the place of data and weights are empty unless runs of
     one task have different data, or of one model different weights. Then each run shows the place at which the first
-    run with the same content found it.
+    run with the same content found it. Where all settings are the same and the content is not, the columns
+    "task.content" and "model.content" have the begin of its hash.
     """
     rows, content = [], []
     for record in records:
@@ -129,6 +130,9 @@ def settings_frame(records: Sequence[dict[str, Any]]) -> DataFrame:
         columns = [column for name in locations if (column := f"{group}.{name}") in frame]
         first = frame.groupby([frame[group], hashes[group]])[columns].transform("first")
         frame[columns] = first.where(hashes.groupby(frame[group])[group].transform("nunique") > 1, "")
+        settings_of = [frame[name] for name in frame if name == group or name.startswith(f"{group}.")]
+        is_hidden = hashes[group].groupby(settings_of).transform("nunique") > 1  # files that changed in their place
+        frame[f"{group}.content"] = hashes[group].str[:8].where(is_hidden, "")
     return frame
 
 
@@ -146,8 +150,8 @@ def _is_of(name: str, keys: Sequence[str]) -> bool:
     return any(name == key or name.startswith(f"{key}.") for key in keys)
 
 
-def _check(keys: Sequence[str], records: Sequence[dict[str, Any]]) -> None:
-    known = dict.fromkeys(name for record in records for name in flat(settings(record["config"])))
+def _check(keys: Sequence[str], frame: DataFrame, records: Sequence[dict[str, Any]]) -> None:
+    known = dict.fromkeys([*frame, *(name for record in records for name in flat(settings(record["config"])))])
     known |= dict.fromkeys(name.partition(".")[0] for name in known) | {"seed": None}
     for key in keys:
         if not any(_is_of(name, [str(key)]) for name in known):
@@ -161,15 +165,20 @@ def _splits(records: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def _note(records: Sequence[dict[str, Any]]) -> str:
-    states = ["collapsed" if each["collapsed"] else each["status"] for each in records]
-    counts = {state: states.count(state) for state in ("collapsed", "diverged") if state in states}
-    return ", ".join(state if len(records) == 1 else f"{n} {state}" for state, n in counts.items())
+    counts = {
+        "collapsed": sum(bool(each["collapsed"]) for each in records),
+        "diverged": sum(each["status"] == "diverged" for each in records),
+    }
+    return ", ".join(state if len(records) == 1 else f"{n} {state}" for state, n in counts.items() if n)
 
 
-def _mean_and_std(mean: float, std: float) -> str:
-    if pd.isna(mean):
+def _mean_and_std(scores: "pd.Series[float]") -> str:
+    """Mean ± standard deviation of the runs that have the score; their number, if it is not that of all."""
+    known = scores.dropna()
+    if not len(known):
         return "-"
-    return percent(mean) + ("" if pd.isna(std) else f" ± {percent(std)}")
+    of = f" ({len(known)} of {len(scores)})" if len(known) < len(scores) else ""
+    return percent(known.mean()) + (f" ± {percent(known.std())}" if len(known) > 1 else "") + of
 
 
 def _heading(name: str) -> str:

@@ -64,12 +64,15 @@ def group_names(frame: DataFrame) -> dict[str, str]:
 
 
 def _settings(about: RunDescription) -> dict[str, Any]:
-    """All settings that a run was made with but the seed, and what it was pruned to."""
+    """All settings that a run was made with but the seed, the fingerprints of its data, and what it was pruned to."""
     if about.training is None:
         raise SptError("an adapter does not say how it was trained: it is of an early version of spt")
     task = {name: value for name, value in about.task.items() if name != "files"}
     groups = {"task": task, "model": about.model, "method": about.method, "trainer": about.training.trainer}
-    settings = flat(comparable(groups))
+    data = {split: about.training.data.get(split) for split in ("train", "validation")}
+    if task.get("train_examples"):  # which the seed draws
+        del data["train"]
+    settings = flat(comparable(groups | {"data": data}))
     return settings | ({} if about.pruned is None else {"keep": about.pruned.keep})
 
 

@@ -81,6 +81,10 @@ def for_print(config: DictConfig, fingerprint: DataFingerprint) -> None:
         )
         return
     choice = Choice(_names(config, "columns"), _names(config, "rows"), config.published, config.marks)
+    if source is not None:  # of several tables those that have all that is chosen
+        having = {name: {*own.task, *own.quantity, *own.row, *own.model} for name, own in every.groupby("table")}
+        wanted = {*choice.columns, *choice.rows}
+        titles = {name: title for name, title in titles.items() if wanted <= having[name]} or titles
     prints = [
         each
         for name, title in titles.items()

@@ -27,8 +27,10 @@ PLACE = ("profile", "table", "model", "task", "metric", "setting", "value")  # c
 
 COLUMNS = (
     *(*PLACE, "first", "second", "second_value", "label", "quantity", "are_done", "seeds", "examples"),
-    *("untested", "marks", "other_machine", "other_settings", "at_chance", "sl_weights", "folders"),
+    *("untested", "marks", "other_machine", "other_settings", "at_chance", "sl_weights", "train_examples", "folders"),
 )
+
+BOTH_HAVE = ("method.prefix_length", "method.alpha")  # settings of methods that are a caveat if both have them
 
 LENGTH, LEAST_POINTS = "method.prefix_length", 3  # the setting whose trend is tested, and how many lengths it takes
 
@@ -79,7 +81,8 @@ def paired_tests(cells: DataFrame, runs: DataFrame) -> DataFrame:
     `are_done` (whether both cells have all their runs), `seeds` (a `SeedTest`, in points), `examples` (an
     `ExampleTest`, or None for the reason `untested`: "other data", or "not tested" among more than `MOST_COMPARISONS`),
     `marks` (of both cells), `other_machine` (whether the two runs of any seed were made on different machines),
-    `other_settings` (those outside the method in which the two runs of any seed differ, but for what is swept),
+    `other_settings` (those in which the two runs of any seed differ, but for what is swept; of the method's own only
+    `BOTH_HAVE`), `train_examples` (None: all),
     `at_chance` (whether neither mean is above the scores of the majority class and of random classes), `sl_weights`
     (the λs of the first cell's runs), `folders` (of the runs compared), and what `corrected` adds.
 
@@ -131,6 +134,7 @@ def _tested(contrasts: Iterable[Contrast], cells: DataFrame, runs: DataFrame) ->
                     "other_settings": _other_settings(runs_of) - {contrast.cells[0].setting},
                     "at_chance": max(fmean(own.values()) for own in scores) <= _chance(of_each[0][quantity]),
                     "sl_weights": tuple(dict.fromkeys(_sl_weight(run) for run in runs_of[0])),
+                    "train_examples": runs_of[0][0].settings.get("task.train_examples"),
                     "folders": tuple(run.folder.name for own in runs_of for run in own),
                 }
             )
@@ -153,7 +157,8 @@ def _other_settings(runs: Sequence[Sequence[Finished]]) -> set[str]:
     first, *others = runs
     pairs = [(a.settings, b.settings) for second in others for a, b in zip(first, second, strict=True)]
     names = {name for a, b in pairs for name in a.keys() | b.keys() if a.get(name) != b.get(name)}
-    return {name for name in names if not name.startswith("method.")}
+    shared = {name for name in BOTH_HAVE if all(name in own for pair in pairs for own in pair)}
+    return {name for name in names if name in shared or not name.startswith("method.")}
 
 
 def corrected(tests: DataFrame) -> DataFrame:

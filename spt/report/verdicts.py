@@ -14,7 +14,6 @@ from spt.report.render_templates import notes
 from spt.report.table_model import Table
 from spt.report.tables import paired_tests_table
 
-DATA = "task.train_examples"
 LITTLE = 500  # training examples
 ENOUGH = f"with all training examples, or more than {LITTLE}"
 MOST_NAMED = 1  # differences in an answer
@@ -42,7 +41,7 @@ def _are_trends(tests: DataFrame) -> "Series[bool]":
 
 
 def _have_little_data(tests: DataFrame) -> "Series[bool]":
-    return pd.to_numeric(tests.value.where(tests.setting == DATA)) <= LITTLE
+    return pd.to_numeric(tests.train_examples, errors="coerce") <= LITTLE
 
 
 def _are_between(tests: DataFrame, first: Sequence[str], second: str) -> "Series[bool]":
@@ -85,9 +84,8 @@ QUESTIONS = (
     ),
     Question(
         "Does the prefix length matter?",
-        "the slope of the score over log2 of the length, in points per doubling, within a method (a test chosen after "
-        "the differences from 20 slots had been seen); without a complete sweep of at least 3 lengths: each − the "
-        "reference",
+        "the slope of the score over log2 of the length, in points per doubling, within a method; without a "
+        "complete sweep of at least 3 lengths: each − the reference",
         lambda tests: _are_trends(tests) if _are_trends(tests).any() else _are_within(tests, LENGTH),
     ),
     Question(

@@ -76,6 +76,25 @@ def test_encoders_and_data_of_one_name_are_told_apart_by_content(capsys):
     assert varying(settings_frame(runs)) == ["model.name_or_path", "seed"]
 
 
+def test_data_that_changed_in_its_place_is_not_averaged(capsys):
+    runs = [record(1), record(2) | {"data": {"fingerprint": "corrected"}}]
+    runs[1]["config"]["task"]["data_dir"] = runs[0]["config"]["task"]["data_dir"]
+    show_means(runs)
+    out = capsys.readouterr().out
+    assert "conll " in out and "correcte" in out
+    with pytest.raises(SptError, match="differ in task.content too"):
+        show_means(runs, by=["method"])
+    show_means(runs, by=["method"], over=["seed", "task.content"])
+
+
+def test_a_diverged_run_counts_where_it_has_a_score(capsys):
+    diverged = record(2, collapsed=True) | {"status": "diverged"}
+    diverged["metrics"]["test"] = None
+    show_means([record(1), diverged, record(3)])
+    out = capsys.readouterr().out
+    assert "3†‡" in out and "75.00 ± 0.00 (2 of 3)" in out and "50.00 ± 0.00 " in out
+
+
 def test_other_formats_hold_the_same_means(capsysbinary):
     runs = [record(seed, score=0.01 * seed) for seed in (1, 2, 3)]
     show_means(runs, format="csv")

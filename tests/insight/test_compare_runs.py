@@ -53,6 +53,16 @@ def test_runs_that_differ_in_the_seed_alone_are_a_group(frame):
     assert {*frame["method.alpha"]} == {"8", ""} and {*frame.seed} == {11, 12}
 
 
+def test_other_data_is_another_group(insights):
+    runs = [(name, about(seed), insights[0]) for name, seed in (("a", 11), ("b", 12))]
+    for (_, each, _), data in zip(runs, ("x", "y"), strict=True):
+        each.training.data["train"] = data
+    assert {*comparison_frame(runs).group} == {1, 2}
+    for _, each, _ in runs:
+        each.task["train_examples"] = 50  # which the seed draws
+    assert {*comparison_frame(runs).group} == {1}
+
+
 def test_a_pruned_adapter_is_another_group(insights):
     pruning = {"source": "a", "sha256": "", "prefix_length": 3, "keep": 2, "split": "train", "slots": [], "scores": {}}
     runs = [("a", about(11), insights[0]), ("b", about(11, pruned=pruning), insights[0])]

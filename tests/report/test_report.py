@@ -184,7 +184,7 @@ def test_the_csv_has_every_line_and_where_it_came_from(rte, texts):
 def test_differences_say_identical_and_have_corrected_p(texts):
     text = texts["tables/superglue.md"].partition("### Paired tests")[2].partition("## Cost")[0]
     lines = {line.split(" | ")[2]: line.strip("| ").split(" | ") for line in text.splitlines() if "| rte |" in line}
-    caveats = "†, trainer.per_device_train_batch_size"  # of the two recipes
+    caveats = "†, method.prefix_length, trainer.per_device_train_batch_size"  # of the two recipes
     assert lines["spt − prefix_tuning"][4:] == ["1", "0.00", *["identical"] * 5, "n/a", caveats]
     assert lines["spt_sl − spt"][3:6] == ["best_dev", "3", "+1.20"]
     assert "identical" not in lines["spt_sl − spt"] and "[" in lines["spt_sl − spt"][8]
@@ -421,6 +421,7 @@ def test_a_question_takes_the_comparisons_that_are_about_it():
     examples = ExampleTest("accuracy", 0.06, 0.01, 0.09, 0.001, identical=False)
     row = dict.fromkeys(PAIRED, "") | {"are_done": True, "seeds": seeds, "examples": examples}
     row |= {"sl_weights": (0.0,), "other_machine": False, "other_settings": set(), "at_chance": False}
+    row |= {"train_examples": None}
     places = [
         ("method.alpha", "spt_sl", "spt", "2"),
         ("method.sl_weight", "prefix_tuning", "spt_sl", "1"),
