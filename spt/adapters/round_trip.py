@@ -56,7 +56,8 @@ def needs_method(model: TaskModel, base: TaskModel, method: Method, settings: Ma
             reasons.append("its logits are others than those of the model it was saved from")
     raise SptError(
         f"method {settings.get('name')!r}: an adapter of it could not be loaded again ({reasons[-1]}). Only what "
-        "has requires_grad is saved: calling the function on the base model must always give the rest"
+        "has requires_grad is saved, and no module of your own called prefix: calling the function on the base model "
+        "must always give the rest"
     )
 
 

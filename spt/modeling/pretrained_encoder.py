@@ -184,6 +184,11 @@ def load_tokenizer(
         )
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
+    if tokenizer.pad_token is None:
+        raise SptError(
+            f"the tokenizer of {name_or_path!r} has no padding token: name one of its vocabulary, as in "
+            "+model.tokenizer.pad_token='[PAD]'"
+        )
     tokenizer.padding_side = "right"
     _separate_pairs(tokenizer)
     if split_into_words:
@@ -270,7 +275,7 @@ def _cannot_load(what: str, name_or_path: str, error: Exception) -> SptError:
 def _separate_pairs(tokenizer: PreTrainedTokenizerBase) -> None:
     """Put the end-of-text token between the texts of a pair where the tokenizer puts nothing (decoders)."""
     sequences = tokenizer("a", "b").sequence_ids(0)
-    separator = tokenizer.eos_token
+    separator = tokenizer.eos_token or tokenizer.sep_token
     if (0, 1) not in pairwise(sequences) or separator is None:
         return
     backend = tokenizer.backend_tokenizer

@@ -84,6 +84,8 @@ def class_index(label: Any, labels: list[str], inferred: bool) -> int:
             "; names and numbers are mixed, and the order of classes that were found in the training file means "
             "nothing: write names alone, or name the classes in the order of the numbers in task.labels=[...]"
         )
+    elif inferred:
+        reason += "; the classes are those of the training file: name all of them in task.labels=[...]"
     raise SptError(reason)
 
 
@@ -93,7 +95,10 @@ def one_name(label: Any) -> str:
         raise SptError(f"label {label!r} is bytes: write it as text")
     name = label_name(label)
     if isinstance(label, list | dict) or re.fullmatch(r"\[.*\]|\{.*\}", name.strip(), re.DOTALL):
-        raise SptError(f"label {label!r} is a list: a label is one text or number, and multi-label is not supported")
+        raise SptError(
+            f"label {label!r} is a list: a label is one text or number, and multi-label is not supported; a tag for "
+            "each word needs task.shape=token, and spans of characters are not read"
+        )
     return name
 
 

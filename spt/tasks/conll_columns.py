@@ -82,7 +82,11 @@ def read_conll(
             try:
                 check(fields[tag])
             except SptError as error:
-                raise SptError(f"{where}, {f'column {tag}' if places else 'last column'}: {error}{hint}") from error
+                other = (
+                    "; if the tags are in another column: 'task.columns={token: 0, tag: 1}'; delete a line with names"
+                )
+                where += f", column {tag}" if places else ", last column"
+                raise SptError(f"{where}: {error}{'' if places else other}{hint}") from error
         start = start if words else number
         words.append(fields)
 
@@ -164,6 +168,8 @@ def _other_shape(path: Path, has_places: bool) -> str | None:
         form, places, comments = "this is CoNLL-U", "{token: 1, tag: 9}", True
     elif 2 * counted > len(rows) - 1:
         form, places, comments = "the first column counts the words", "{token: 1, tag: 2}", False
+    elif len(rows) > 1 and all(len(row) > 2 and row[0].isdecimal() for row in rows):
+        form, places, comments = "the first column holds numbers alone", "{token: 1, tag: 2}", False
     else:
         return None
     return (

@@ -61,6 +61,7 @@ def custom_task(
     if test is not None:
         files["test"] = split_file("test", test)
     may_be_token = not text and files["train"].suffix.lower() != ".csv"
+    is_guessed = shape is None and not choices and may_be_token
     shape = shape or ("choice" if choices else "token" if may_be_token else "sentence")
     if shape not in METRICS:
         raise SptError(f"unknown task.shape {shape!r}: {nearest(shape, METRICS)}")
@@ -81,7 +82,14 @@ def custom_task(
         if len(text) > 1:
             raise SptError(f"a token task has one column of words: task.text has {len(text)}")
         shared["columns"] = {"tokens": text or ["tokens"], "tags": [label]}
-        return _token_task(files["train"], labels, shared, columns, comments, scheme)
+        try:
+            return _token_task(files["train"], labels, shared, columns, comments, scheme)
+        except SptError as error:
+            if not is_guessed:
+                raise
+            raise SptError(
+                f"{error}. Without task.text a file has tagged words: for texts, task.text=[column]"
+            ) from error
     if given := [name for name, value in (("columns", columns), ("comments", comments), ("scheme", scheme)) if value]:
         raise SptError(f"task.{given[0]} belongs to task.shape=token, not to {shape}")
     if label in (*text, *choices):

@@ -66,7 +66,10 @@ def _csv_lines(path: Path, separator: str) -> Lines:
             return
         except csv.Error as error:
             cause = "is a quote left open, or a quote inside not doubled?"
-            if any('\\"' in line for line in record):
+            other = re.match(r'"[^"]*"([;\t|,])', record[0])
+            if other is not None and other[1] != separator:
+                cause = f"{SEPARATORS[other[1]]} separate the columns: save it with {SEPARATORS[separator]}"
+            elif any('\\"' in line for line in record):
                 cause = 'quotes inside a text are doubled, "", and not escaped by a backslash'
             elif any(f'{separator} "' in line for line in record):
                 cause = "is there a blank before a quote?"
@@ -114,7 +117,8 @@ def warn_of_quotes(rows: Rows) -> Rows:
     """The rows of a file whose quotes are read as text, with a warning at the first text that CSV would have quoted."""
     is_told = False
     for where, row in rows:
-        texts = (text for value in row.values() for text in (value if isinstance(value, list) else [value]))
+        values = (each for value in row.values() for each in (value if isinstance(value, list) else [value]))
+        texts = (value for value in values if isinstance(value, str))
         # Doubled quotes inside are a sure sign: a text in quotes may be a citation.
         if not is_told and (quoted := next((t for t in texts if '""' in t[1:-1] and QUOTED.fullmatch(t)), None)):
             log.warning("%s: the quotes of %s are read as text: %s", where, quoted, QUOTES_ARE_TEXT)

@@ -52,8 +52,8 @@ class TokenTask(Task):
     def _check_labels(self) -> None:
         if tags := [label for label in self.labels if label == "O" or re.match("[BI]-", label)]:
             raise SptError(
-                f"task.labels are entity types, without O, B- and I-, not {tags[0]!r}: +task.tag_names has the "
-                "tags that numbers stand for"
+                f"task.labels are entity types, without O, B- and I-, not {tags[0]!r}. If tags are numbers: all "
+                "tags with O in task.labels of task=custom, in +task.tag_names of other tasks"
             )
         super()._check_labels()
 
@@ -107,7 +107,9 @@ class TokenTask(Task):
             raise SptError(f"{length} tokens and {len(tags)} tags")
         for tag in tags:
             if tag != "O" and tag[2:] not in self.labels:
-                raise SptError(f"entity type {tag[2:]!r} is not in task.labels: {nearest(tag[2:], self.labels)}")
+                source = "; those are the types of the training file" if self.labels_found else ""
+                known = nearest(tag[2:], self.labels)
+                raise SptError(f"entity type {tag[2:]!r} is not in task.labels: {known}{source}")
         return tags
 
     def written_names(self, row: Row) -> list[str]:

@@ -69,7 +69,7 @@ def assemble(
     model = TaskModel(encoder, task.task_type, len(task.classes), **head)
     own_method = None if config.method._target_ in RESTORED else named_function(config, "method")
     base = None if own_method is None else copy.deepcopy(model)
-    penalty = instantiate(config.method, model, _convert_="all")
+    penalty = instantiate(config.method, model, _convert_="all", _recursive_=False)
     limit = longest_input(encoder)
     splits = {name: encoded(task, examples, tokenizer, limit) for name, examples in data.items()}
     needs = False

@@ -60,6 +60,8 @@ def test_columns_are_chosen_by_place(read):
     [
         (GERMEVAL, [], "line 1: the first column counts the words: choose columns by place"),
         ("0 a B-X\n1 b O\n2 c O\n\n0 d O\n", [], "the first column counts the words: choose .*{token: 1, tag: 2}"),
+        ("0 a B-X\n0 b O\n\n1 c O\n", [], "the first column holds numbers alone: choose .*{token: 1, tag: 2}"),
+        ("word ner\na B-X\n", [], "line 1, last column: 'ner' .*delete a line with names"),
         (CONLLU, [], "line 1: this is CoNLL-U: choose columns by place, .*task.comments=true"),
         (CONLL2012, ["task.comments=true"], "line 1: this is CoNLL-2012: .*{token: 3, tag: 10}"),
         (GERMEVAL, [PLACES], "line 1: task.columns={.*needs more columns .*# are comments: task.comments=true"),

@@ -162,11 +162,18 @@ def test_a_label_that_is_not_in_the_training_file_is_refused(files):
     made = task(
         "task.text=[review]", "task.label=stars", *files(REVIEWS, dev=[REVIEWS[0], REVIEWS[1] | {"stars": "0"}])
     )
-    with pytest.raises(SptError, match=r"dev.csv, line 3: label '0' is not a label of this task.*known: 10, 9"):
+    message = r"dev.csv, line 3: label '0' is not a label of this task.*known: 10, 9; .*name all of them in task.labels"
+    with pytest.raises(SptError, match=message):
         made.load()
     made = task(*files(SENTENCES, ".txt", dev=[{"tokens": ["a"], "tags": ["B-ORG"]}]))
-    with pytest.raises(SptError, match=r"dev.txt, line 1: entity type 'ORG'"):
+    with pytest.raises(SptError, match=r"dev.txt, line 1: entity type 'ORG' .*the types of the training file"):
         made.load()
+
+
+def test_a_table_of_texts_is_not_taken_for_tagged_words_in_silence(files):
+    with pytest.raises(Exception) as error:
+        task(*files([{"review": "not good", "label": "bad"}], ".tsv"))
+    assert "for texts, task.text=[column]" in explain(error.value)
 
 
 def test_the_columns_of_a_token_task_have_any_names(files):

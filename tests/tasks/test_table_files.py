@@ -56,6 +56,7 @@ def refuses(tmp_path):
                 (b"PK\x03\x04\xff", "a .zip or .xlsx file"),
             )
         ),
+        (b'"review";"label"\n"ok";"good"\n', "a.csv", "not CSV .*semicolons separate the columns: save it with"),
     ],
 )  # fmt: skip
 def test_the_cause_is_named(content, name, message, refuses):

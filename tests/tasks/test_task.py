@@ -192,7 +192,7 @@ def test_an_index_that_the_template_does_not_use_may_be_wrong(tmp_path):
         (["conll04", "+task.places={token: 1}"], "task.places.tag is missing"),
         (["rte", "task.labels=[yes,yes]"], "each once"),
         (["conll04", "task.labels=[]"], "at least two classes"),
-        (["conll04", "task.labels=[PER,B-PER]"], "types, without O, B- and I-, not 'B-PER': +task.tag_names has"),
+        (["conll04", "task.labels=[PER,B-PER]"], "types, without O, B- and I-, not 'B-PER'. If tags are numbers"),
         (["copa", "task.labels=[a,b,c]"], "2 choices and 3 labels"),
         (["rte", "task.templates=[['{premise}','b','c']]"], "one text or two"),
         (["rte", "task.templates=[['{premise']]"], "template '{premise'"),
