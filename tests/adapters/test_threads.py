@@ -138,6 +138,7 @@ def test_generators_take_turns_and_may_be_abandoned(adapters):
         assert list(stream) == adapters[name][2][2:], name
 
 
+@pytest.mark.slow
 def test_looking_at_an_adapter_changes_no_answer_of_other_threads(adapters):
     predictors = shared(adapters)
     other = spt.load(adapters["demo_pair.p_tuning_v2"][0])  # on a backbone of its own
@@ -232,7 +233,8 @@ def test_a_refused_adapter_leaves_the_others_as_they_were(adapters, tmp_path):
         check_all(predictors, adapters)
 
 
-@pytest.mark.parametrize("name", ["DeBERTa-v2/v3", pytest.param("DeBERTa", marks=pytest.mark.slow), "MPNet", "ALBERT"])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["DeBERTa-v2/v3", "DeBERTa", "MPNet", "ALBERT"])
 def test_families_whose_modules_change_with_the_adapter(name, tmp_path):
     encoder = made_encoder(tmp_path / "encoder", name)
     eager = () if name == "ALBERT" else ("model.attn_implementation=eager",)

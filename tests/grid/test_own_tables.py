@@ -64,6 +64,7 @@ text: [text]
 """
 
 
+@pytest.mark.slow
 def test_changed_files_of_an_own_task_make_its_runs_stale(project, called):
     rows = [{"text": f"text {number}", "label": "ab"[number % 2]} for number in range(8)]
     Path("train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

@@ -135,6 +135,7 @@ def test_failed_diverged_unfinished_and_repeated_runs_are_told(runs, command):
     assert "2 of 3 seeds: runs, minilm: reviews: lora" in told
 
 
+@pytest.mark.slow
 def test_two_reports_are_the_same_bytes(runs, command):
     runs.run("spt", 11, 0.5)
     texts = []

@@ -134,6 +134,7 @@ def test_a_single_slot_has_no_pairs(demo, tmp_path):
     assert "figures/prefix_length.conll04.minilm.prefixes.svg" in texts
 
 
+@pytest.mark.slow
 def test_the_same_records_give_the_same_bytes(made, texts):
     before = {path: path.read_bytes() for path in made.folder.rglob("*") if path.is_file()}
     assert made.report() == texts
