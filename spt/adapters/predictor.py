@@ -219,11 +219,10 @@ class Predictor:
         if len(rows) > batch_size:
             order.sort(key=list(split.inputs["length"]).__getitem__)
         collate = self.task.collator(self.tokenizer)
-        parts = []
+        model, parts = self.model, []
         for start in range(0, len(rows), batch_size):
             places = order[start : start + batch_size]
             batch = collate([rows[place] for place in places])
-            model = self.model
             with torch.inference_mode():
                 logits = model(**{name: each.to(model.encoder.device) for name, each in batch.items()}).logits
             parts.append((places, logits.float().cpu().numpy()))

@@ -115,7 +115,7 @@ def settings_frame(records: Sequence[dict[str, Any]]) -> DataFrame:
     `PLACE` and `seed` are the first columns. The columns with the place of data and weights are empty unless runs of
     one task have different data, or of one model different weights. Then each run shows the place at which the first
     run with the same content found it. Where all settings are the same and the content is not, the columns
-    "task.content" and "model.content" have the begin of its hash.
+    "task.content" and "model.content" have the first digits of its hash.
     """
     rows, content = [], []
     for record in records:

@@ -3,7 +3,7 @@
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BeforeValidator, PlainSerializer, ValidationError
+from pydantic import BeforeValidator, PlainSerializer, ValidationError, model_validator
 
 from spt.errors import SptError
 from spt.records.insight_summary import InsightSummary, LayerMeans, rounded
@@ -45,6 +45,14 @@ class Array(Part):
     axes: tuple[Axis, ...]
     values: Numbers
     standard_error: Numbers | None = None
+
+    @model_validator(mode="after")
+    def _has_its_axes(self) -> "Array":
+        if self.values.ndim != len(self.axes):
+            raise ValueError(f"an array along {self.axes} cannot have the shape {self.values.shape}")
+        if self.standard_error is not None and self.standard_error.shape != self.values.shape:
+            raise ValueError("standard_error must have the shape of values")
+        return self
 
 
 class Measure(Array):
@@ -175,6 +183,16 @@ class Insight(Part):
     slots_used_at_once: Measure
     label_information: Measure | None = None
     interventions: Interventions | None
+
+    @model_validator(mode="after")
+    def _has_one_size_along_each_axis(self) -> "Insight":
+        sizes = {"layer": self.layers, "head": self.heads, "matrix": len(MATRICES)}
+        sizes |= dict.fromkeys(("slot", "other_slot"), self.prefix_length)
+        for name in type(self).model_fields:
+            array = getattr(self, name)
+            if isinstance(array, Array) and array.values.shape != tuple(sizes[axis] for axis in array.axes):
+                raise ValueError(f"{name} has the shape {array.values.shape} along {array.axes}")
+        return self
 
     def by_layer(self) -> dict[str, tuple[np.ndarray, np.ndarray | None]]:
         """The measures by layer: means over heads and slots, and their standard errors if known, each [layers].

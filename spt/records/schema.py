@@ -145,7 +145,7 @@ def output_folder(output: Any, run: str, name: str) -> Path:
     """The folder `output`; None: `name` in the run's folder, beside an adapter, or for one of the hub here.
 
     Raises:
-        SptError: if `output` is no name.
+        SptError: if `output` is not the name of a folder.
     """
     if output is not None:
         if not isinstance(output, str) or not output:

@@ -40,6 +40,9 @@ DAMAGES = {
     "text for a number": lambda d: d["prefix_mass"]["values"][0].__setitem__(0, "1"),
     "null for a number": lambda d: d["prefix_mass"]["values"][0].__setitem__(0, None),
     "an unknown axis": lambda d: d["prefix_mass"].update(axes=["layer", "heads"]),
+    "an axis less": lambda d: d["prefix_mass"].update(axes=["layer"]),
+    "errors of another shape": lambda d: d["prefix_mass"].update(standard_error=[1.0]),
+    "fewer heads than it says": lambda d: d.update(heads=3),
 }
 
 
